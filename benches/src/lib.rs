@@ -1,0 +1,1 @@
+//! The benchmarks of dss live beside this file, one per crate.

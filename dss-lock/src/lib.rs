@@ -1,0 +1,1 @@
+//! Locks that survive their holders: leases, fencing tokens and exact deadlock detection.

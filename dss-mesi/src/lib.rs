@@ -1,0 +1,1 @@
+//! A coherent distributed cache: the MESI protocol, linearizable per key through crashes.

@@ -1,0 +1,1 @@
+//! An at-least-once message queue: consumer groups, leases, retries and dead letters.

@@ -1,0 +1,121 @@
+//! What nodes say to each other.
+
+use crate::entry::{Entries, Snapshot};
+use crate::types::{GroupId, LogId, LogIndex, ReadId, Term};
+
+/// A message and the group that it is for: what a [`Transport`](crate::Transport) carries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Envelope {
+    /// The group on both sides.
+    pub group: GroupId,
+    /// The message.
+    pub message: Message,
+}
+
+/// A message of one group. Every one carries the sender's term (section 5.1); any of them may be
+/// lost, doubled, delayed or overtaken.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Message {
+    /// The sender's term; of a pre-vote request, the term it would campaign in.
+    pub term: Term,
+    /// What it says.
+    pub body: MessageBody,
+}
+
+/// A number for each round of messages a leader sends, rising within its term.
+///
+/// A read is confirmed by answers to a round begun after it (section 8 and dissertation 6.4);
+/// the number is the core's own, so a repeated or late answer confirms nothing newer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Round(pub(crate) u64);
+
+impl Round {
+    /// The round with this number.
+    #[must_use]
+    pub const fn new(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// The bare number.
+    #[must_use]
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+}
+
+/// What a [`Message`] says.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum MessageBody {
+    /// Would you vote for me? Changes nothing at the receiver (dissertation 9.6).
+    PreVoteRequest {
+        /// The candidate's last entry.
+        last: LogId,
+    },
+    /// The answer; granted answers carry the term asked about, refusals the receiver's own.
+    PreVoteResponse {
+        /// Whether it would.
+        granted: bool,
+    },
+    /// Vote for me (section 5.2).
+    VoteRequest {
+        /// The candidate's last entry (section 5.4.1).
+        last: LogId,
+        /// The leader asked for this campaign, so stickiness to it does not apply
+        /// (dissertation 3.10).
+        by_transfer: bool,
+    },
+    /// The answer.
+    VoteResponse {
+        /// Whether the vote is the candidate's.
+        granted: bool,
+    },
+    /// Entries after `previous`; without entries a heartbeat (section 5.3).
+    Append {
+        /// The entry before the first one sent.
+        previous: LogId,
+        /// Entries to store.
+        entries: Entries,
+        /// The leader's commit index.
+        commit: LogIndex,
+        /// The leader's round in which this was sent.
+        round: Round,
+    },
+    /// The log matches the leader's up to `matched`, durably.
+    AppendAccepted {
+        /// The last entry known to match and to be durable.
+        matched: LogIndex,
+        /// The round that is answered.
+        round: Round,
+    },
+    /// The log does not contain `previous`.
+    AppendRejected {
+        /// The `previous` that was refused: answers to older probes are recognised by it.
+        previous: LogIndex,
+        /// The last entry that could match: the end of a log that is too short, else the entry
+        /// before the first one of the conflicting term, with its term.
+        hint: LogId,
+        /// The round that is answered.
+        round: Round,
+    },
+    /// Replace log and state machine (figure 13).
+    InstallSnapshot {
+        /// The whole of it.
+        snapshot: Snapshot,
+        /// The leader's round in which this was sent.
+        round: Round,
+    },
+    /// From which index on is a read linearizable? Sent by a follower to the leader.
+    ReadIndexRequest {
+        /// The follower's name for the read.
+        read: ReadId,
+    },
+    /// The answer, sent once the leader has confirmed that it leads.
+    ReadIndexResponse {
+        /// The follower's name for the read.
+        read: ReadId,
+        /// Serve the read once this index is applied; `None` where the receiver does not lead.
+        index: Option<LogIndex>,
+    },
+    /// Campaign at once (dissertation 3.10).
+    TimeoutNow,
+}

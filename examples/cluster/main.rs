@@ -1,0 +1,3 @@
+//! The dss cluster server.
+
+fn main() {}
