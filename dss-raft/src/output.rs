@@ -108,4 +108,8 @@ pub struct Leadership {
     pub term: Term,
     /// The leader of that term.
     pub leader: Option<NodeId>,
+    /// Whether this node leads because its predecessor asked it to. If not, every member that
+    /// counted towards a majority of the predecessor has not heard of it for an election timeout,
+    /// so whatever the predecessor promised for less than that, confirmed by a read, is over.
+    pub by_transfer: bool,
 }
