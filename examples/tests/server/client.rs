@@ -1,0 +1,91 @@
+//! A small HTTP client: one request, one answer, nothing retried.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::header::CONTENT_TYPE;
+use hyper::{Method, Request, StatusCode};
+use hyper_util::client::legacy::Client as HyperClient;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use serde_json::Value;
+
+/// How long any answer may take: longer than the server's own longest wait.
+const ANSWER_MAX: Duration = Duration::from_secs(20);
+
+/// Talks to any node; cheap to clone.
+#[derive(Clone)]
+pub struct Client {
+    inner: HyperClient<HttpConnector, Full<Bytes>>,
+}
+
+/// What came back.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: hyper::HeaderMap,
+    pub body: Bytes,
+}
+
+/// Nothing came back: the connection failed or broke, or the answer took too long.
+#[derive(Debug)]
+pub struct NoAnswer;
+
+impl Client {
+    pub fn new() -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        Self { inner: HyperClient::builder(TokioExecutor::new()).build(connector) }
+    }
+
+    pub async fn get(&self, url: &str) -> Result<Answer, NoAnswer> {
+        self.send(Method::GET, url, &[], Bytes::new()).await
+    }
+
+    pub async fn post(&self, url: &str, body: Value) -> Result<Answer, NoAnswer> {
+        let json = [(CONTENT_TYPE.as_str(), "application/json")];
+        self.send(Method::POST, url, &json, body.to_string().into()).await
+    }
+
+    pub async fn put_bytes(&self, url: &str, body: impl Into<Bytes>) -> Result<Answer, NoAnswer> {
+        self.send(Method::PUT, url, &[], body.into()).await
+    }
+
+    pub async fn send(
+        &self,
+        method: Method,
+        url: &str,
+        headers: &[(&str, &str)],
+        body: Bytes,
+    ) -> Result<Answer, NoAnswer> {
+        let mut request = Request::builder().method(method).uri(url);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Full::new(body)).expect("tests build valid requests");
+        let exchange = async {
+            let response = self.inner.request(request).await.map_err(|_| NoAnswer)?;
+            let (parts, body) = response.into_parts();
+            let body = body.collect().await.map_err(|_| NoAnswer)?.to_bytes();
+            Ok(Answer { status: parts.status, headers: parts.headers, body })
+        };
+        tokio::time::timeout(ANSWER_MAX, exchange).await.map_err(|_| NoAnswer)?
+    }
+}
+
+impl Answer {
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|error| panic!("not JSON ({error}): {self:?}"))
+    }
+
+    /// The `code` of a problem.
+    pub fn code(&self) -> String {
+        self.json()["code"].as_str().unwrap_or_default().to_owned()
+    }
+
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+}

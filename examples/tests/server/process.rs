@@ -1,0 +1,201 @@
+//! Starts, signals and kills node processes.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::time::{Instant, sleep};
+
+use crate::client::Client;
+
+/// How long a node may take from its start to its first `200` on `/readyz`.
+const READY_MAX: Duration = Duration::from_secs(30);
+/// How long a node may take to leave after a signal that asks it to.
+const EXIT_MAX: Duration = Duration::from_secs(15);
+
+/// The server program, built once for all tests.
+///
+/// `cargo test` may have built it or not, depending on what it was asked for; asking cargo again
+/// costs next to nothing when it did.
+pub fn program() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        let built = Command::new(env!("CARGO"))
+            .args(["build", "--quiet", "--package", "dss-examples", "--example", "cluster"])
+            .args(if cfg!(debug_assertions) { None } else { Some("--release") })
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .status()
+            .expect("cargo runs");
+        assert!(built.success(), "the example does not build");
+        let test = std::env::current_exe().expect("a test knows its own path");
+        let profile = test.parent().and_then(Path::parent).expect("tests live in PROFILE/deps");
+        profile.join("examples").join("cluster")
+    })
+}
+
+/// A port that was free a moment ago.
+pub fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .expect("the loopback interface has free ports")
+        .port()
+}
+
+/// Three nodes, each a process of its own, with a configuration and data of their own.
+pub struct Cluster {
+    folder: TempDir,
+    nodes: Vec<NodeProcess>,
+    arguments: Vec<String>,
+    pub client: Client,
+}
+
+struct NodeProcess {
+    id: String,
+    url: String,
+    child: Option<Child>,
+}
+
+impl Cluster {
+    /// Writes a configuration for three nodes on free ports and starts them.
+    pub async fn start(arguments: &[&str]) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut config = format!(
+            "cluster = \"test\"\ndata_dir = {:?}\n",
+            folder.path().join("data").display().to_string()
+        );
+        let mut nodes = Vec::new();
+        for id in ["n1", "n2", "n3"] {
+            let (client, peer) = (free_port(), free_port());
+            config.push_str(&format!(
+                "[[nodes]]\nid = \"{id}\"\nclient = \"127.0.0.1:{client}\"\npeer = \"127.0.0.1:{peer}\"\n"
+            ));
+            let url = format!("http://127.0.0.1:{client}");
+            nodes.push(NodeProcess { id: id.to_owned(), url, child: None });
+        }
+        std::fs::write(folder.path().join("cluster.toml"), config).expect("a writable folder");
+        let arguments = arguments.iter().map(ToString::to_string).collect();
+        let mut cluster = Self { folder, nodes, arguments, client: Client::new() };
+        for node in 0..3 {
+            cluster.spawn(node);
+        }
+        cluster.ready().await;
+        cluster
+    }
+
+    pub fn config_file(&self) -> PathBuf {
+        self.folder.path().join("cluster.toml")
+    }
+
+    pub fn url(&self, node: usize) -> &str {
+        &self.nodes[node].url
+    }
+
+    pub fn urls(&self) -> Vec<String> {
+        self.nodes.iter().map(|node| node.url.clone()).collect()
+    }
+
+    /// Which node has this id.
+    pub fn index_of(&self, id: &str) -> usize {
+        self.nodes.iter().position(|node| node.id == id).expect("a node of this cluster")
+    }
+
+    /// Starts a node that does not run. Its log goes to a file beside its data.
+    pub fn spawn(&mut self, node: usize) {
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.folder.path().join(format!("{}.log", self.nodes[node].id)))
+            .expect("a writable folder");
+        let child = Command::new(program())
+            .arg("node")
+            .arg("--config")
+            .arg(self.config_file())
+            .args(["--id", &self.nodes[node].id])
+            .args(&self.arguments)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a file handle can be doubled"))
+            .stderr(log)
+            .spawn()
+            .expect("the server starts");
+        self.nodes[node].child = Some(child);
+    }
+
+    /// Waits until every running node says that it is ready.
+    pub async fn ready(&self) {
+        let deadline = Instant::now() + READY_MAX;
+        for node in self.nodes.iter().filter(|node| node.child.is_some()) {
+            let url = format!("{}/readyz", node.url);
+            loop {
+                if self.client.get(&url).await.is_ok_and(|answer| answer.status == 200) {
+                    break;
+                }
+                if Instant::now() > deadline {
+                    panic!("{} is not ready\n{}", node.id, self.logs());
+                }
+                sleep(Duration::from_millis(20)).await;
+            }
+        }
+    }
+
+    /// SIGKILL: nothing is flushed, nobody is told.
+    pub fn kill(&mut self, node: usize) {
+        let mut child = self.nodes[node].child.take().expect("the node runs");
+        child.kill().expect("a child can be killed");
+        child.wait().expect("a killed child ends");
+    }
+
+    /// Asks the node to leave and waits until it has.
+    pub async fn terminate(&mut self, node: usize) -> ExitStatus {
+        let mut child = self.nodes[node].child.take().expect("the node runs");
+        signal(&child, "TERM");
+        let deadline = Instant::now() + EXIT_MAX;
+        loop {
+            if let Some(status) = child.try_wait().expect("a child can be waited for") {
+                return status;
+            }
+            if Instant::now() > deadline {
+                child.kill().expect("a child can be killed");
+                panic!("node {node} ignores SIGTERM\n{}", self.logs());
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// The ends of all logs, for a failed test's message.
+    pub fn logs(&self) -> String {
+        const LINES: usize = 40;
+        let mut all = String::new();
+        for node in &self.nodes {
+            let path = self.folder.path().join(format!("{}.log", node.id));
+            let log = std::fs::read_to_string(path).unwrap_or_default();
+            let lines: Vec<_> = log.lines().collect();
+            all.push_str(&format!("--- {}\n", node.id));
+            all.push_str(&lines[lines.len().saturating_sub(LINES)..].join("\n"));
+            all.push('\n');
+        }
+        all
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for node in &mut self.nodes {
+            if let Some(mut child) = node.child.take() {
+                // It may have ended by itself, which is not this function's to judge.
+                let _ = child.kill();
+                let _ = child.wait();
+            }
+        }
+    }
+}
+
+/// Sends a signal by the standard command, which every Unix has.
+pub fn signal(child: &Child, name: &str) {
+    let sent = Command::new("kill")
+        .args(["-s", name, &child.id().to_string()])
+        .status()
+        .expect("every Unix has kill");
+    assert!(sent.success(), "the process is gone already");
+}
