@@ -23,5 +23,4 @@ impl Raft {
     pub(crate) fn leads(&self) -> bool {
         matches!(self.role, Role::Leader(_))
     }
-
 }

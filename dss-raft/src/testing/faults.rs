@@ -70,6 +70,18 @@ impl<W: Workload> World<W> {
         }
     }
 
+    /// Has a new leader crash soon, perhaps.
+    pub(super) fn threaten(&mut self, at: usize) {
+        if self.recovery.is_some() || self.random.below(1000) >= self.options.crash_elected_permille
+        {
+            return;
+        }
+        // A few messages, and a few syncs: long enough to replicate something somewhere.
+        let longest = (self.options.delay_max + self.options.sync_max) * 3;
+        let span = self.random.span(Duration::ZERO, longest);
+        self.queue.push(self.now + span, Event::PowerOff { at, life: self.hosts[at].life });
+    }
+
     /// Often the leader, whose loss matters most.
     fn choose_victim(&mut self) -> usize {
         let count = self.hosts.len() as u64;
@@ -96,7 +108,7 @@ impl<W: Workload> World<W> {
         }
     }
 
-    /// Stops a node, with what its disk had not synced, and starts it again after a while.
+    /// Stops a node, without what its disk had not synced, and starts it again after a while.
     pub(super) fn crash(&mut self, at: usize) -> Result<(), Violation> {
         if self.hosts[at].running.is_none() {
             return Ok(());

@@ -13,6 +13,8 @@ pub struct Options {
     pub seed: u64,
     /// How many voters there are.
     pub nodes: usize,
+    /// How long a node waits for its leader, at least; heartbeats come ten times as often.
+    pub election_timeout: Duration,
     /// How long faults go on, in virtual time.
     pub duration: Duration,
     /// How many commands and reads the clients issue meanwhile.
@@ -35,6 +37,9 @@ pub struct Options {
     pub linger_max: Duration,
     /// The mean time between two crashes (of one node or all, or of a disk); zero for none.
     pub crash_every: Duration,
+    /// How many of a thousand new leaders crash within a few messages' time, with what they have
+    /// begun to replicate.
+    pub crash_elected_permille: u64,
     /// The mean time between two partitions (of groups, of one node, one way); zero for none.
     pub partition_every: Duration,
     /// The mean time between two spells of a slow disk; zero for none.
@@ -68,8 +73,9 @@ impl Options {
         Self {
             seed,
             nodes: size(pick(&[3, 3, 5])),
+            election_timeout: millis(pick(&[200, 1_000])),
             duration: millis(30_000),
-            operations: pick(&[200, 300, 400]),
+            operations: pick(&[300, 500, 1_000]),
             read_permille: pick(&[100, 300, 500]),
             burst_max: pick(&[1, 3, 20]),
             loss_permille: pick(&[0, 10, 50, 200]),
@@ -79,6 +85,7 @@ impl Options {
             apply_max: millis(pick(&[0, 0, 5, 50])),
             linger_max: millis(pick(&[0, 0, 2])),
             crash_every: millis(pick(&[0, 2_000, 4_000, 8_000])),
+            crash_elected_permille: pick(&[0, 0, 300, 600]),
             partition_every: millis(pick(&[0, 2_000, 4_000, 8_000])),
             slow_disk_every: millis(pick(&[0, 0, 5_000])),
             transfer_every: millis(pick(&[0, 0, 3_000])),

@@ -82,9 +82,11 @@ impl<W: Workload> World<W> {
             Output::TakeSnapshot { index } => running.tasks.push_back(Task::TakeSnapshot(index)),
             Output::Proposal { proposal, fate } => self.settle(at, proposal, fate)?,
             Output::Read { read, index } => self.answer(at, read, index)?,
-            Output::Leadership(Leadership { role, .. }) => {
-                self.report.elections += u64::from(role == RoleKind::Leader);
+            Output::Leadership(Leadership { role: RoleKind::Leader, .. }) => {
+                self.report.elections += 1;
+                self.threaten(at);
             }
+            Output::Leadership(_) => {}
         }
         Ok(())
     }

@@ -254,6 +254,8 @@ impl<W: Workload> World<W> {
 
     fn config(&self, node: NodeId, seed: u64) -> Config {
         let mut config = Config::new(node, seed);
+        config.election_timeout = self.options.election_timeout;
+        config.heartbeat_interval = self.options.election_timeout / 10;
         config.compact_after_entries = self.options.compact_after_entries;
         config.append_bytes_max = self.options.append_bytes_max;
         config.in_flight_messages_max = self.options.in_flight_messages_max;
