@@ -185,7 +185,7 @@ impl<W: Workload> World<W> {
             }
             self.start(at)?;
         }
-        self.queue.push(self.now, Event::Client);
+        self.queue.push(self.now, Event::Probe);
         Ok(())
     }
 }
