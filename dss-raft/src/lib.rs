@@ -1,12 +1,16 @@
 //! Raft consensus: a deterministic core, a durable log and a tokio driver.
 
 mod config;
+mod core;
 mod entry;
 mod message;
 mod output;
 mod ports;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod types;
 
+pub use crate::core::{Raft, Rejected, StartError, Status, TransferError};
 pub use config::{Config, ConfigError};
 pub use entry::{Configuration, Entries, Entry, HardState, Payload, Snapshot};
 pub use message::{Envelope, Message, MessageBody, Round};
