@@ -332,6 +332,17 @@ fn successors(intervals: &[Interval], done: u128, model: &Model) -> Vec<(u128, M
         .filter(|(place, _)| left(*place))
         .filter_map(|(_, interval)| interval.version)
         .min();
+    // What a line falls back to matters only while its writer may yet be lost.
+    let lost_later = |writer: Member| {
+        intervals.iter().enumerate().any(|(place, interval)| {
+            left(place) && matches!(interval.step, Step::Lose { member } if member == writer)
+        })
+    };
+    let settle = |model: Model| match model.writer {
+        Some(writer) if !lost_later(writer) => Model { value: model.value, ..Model::default() },
+        _ => model,
+    };
+    let model = &settle(model.clone());
     let mut next = Vec::new();
     for (place, interval) in intervals.iter().enumerate() {
         let in_turn = interval.version.is_none() || interval.version == oldest;
