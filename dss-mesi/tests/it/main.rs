@@ -2,3 +2,5 @@
 
 mod cluster;
 mod node;
+mod races;
+mod rig;
