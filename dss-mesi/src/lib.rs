@@ -9,6 +9,7 @@ mod error;
 mod flaw;
 mod home;
 mod line;
+pub mod membership;
 mod memory;
 mod message;
 mod placed;
@@ -29,6 +30,10 @@ pub use driver::{CacheNode, InMemoryNetwork};
 pub use error::CacheError;
 pub use home::{Home, HomeOutput, MemoryCall};
 pub use line::LineState;
+pub use membership::{
+    LeaseConfig, LeaseConfigError, LeaseGranter, LeaseHolder, Refused, Renewal, ViewCommand,
+    ViewDecodeError, ViewTable,
+};
 pub use memory::{InMemoryMemory, MemoryTable, TableError};
 pub use message::{Body, DecodeError, Dirty, Message, Payload, Want};
 pub use placement::RendezvousPlacement;
