@@ -150,8 +150,9 @@ pub enum Body {
 }
 
 impl Body {
-    /// Whether a home receives it; else a cache does.
-    pub(crate) const fn is_for_home(&self) -> bool {
+    /// Whether it is for a home; else it is for a cache. Each ignores what is for the other.
+    #[must_use]
+    pub const fn is_for_home(&self) -> bool {
         match self {
             Self::Get { .. }
             | Self::Ack { .. }
