@@ -72,8 +72,8 @@ impl Cache {
     }
 
     fn request(&mut self, now: Timestamp, key: Bytes, operation: Operation) {
-        self.statistics.misses += u64::from(operation.is_read());
-        self.register(now, operation.id, &key, self.config.operation_timeout);
+        let new = self.register(now, operation.id, &key, self.config.operation_timeout);
+        self.statistics.misses += u64::from(new && operation.is_read());
         let early = self.flawed(Flaw::GetDuringWriteBack);
         // A request while a write-back is out would read main memory before the data is there.
         if let Some(write_back) = self.write_backs.get_mut(&key).filter(|_| !early) {

@@ -12,6 +12,7 @@ mod write_back;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -323,20 +324,16 @@ impl Cache {
         self.outputs.push_back(Output::Send { to, message });
     }
 
-    /// Notes that the operation is not answered at once, and for how long it may stay so.
-    fn register(
-        &mut self,
-        now: Timestamp,
-        id: OperationId,
-        key: &Bytes,
-        span: std::time::Duration,
-    ) {
+    /// Notes that the operation is not answered at once, and for how long it may stay so; whether
+    /// that was not noted yet.
+    fn register(&mut self, now: Timestamp, id: OperationId, key: &Bytes, span: Duration) -> bool {
         if self.open.contains_key(&id) {
-            return;
+            return false;
         }
         let deadline = now + span;
         self.open.insert(id, OpenOperation { key: key.clone(), deadline });
         self.timers.arm(deadline, Timer::Operation(id));
+        true
     }
 
     /// Undoes [`register`](Cache::register); whether there was anything to undo.

@@ -17,9 +17,9 @@ impl Cache {
     pub(super) fn write(&mut self, now: Timestamp, key: &Bytes, operation: Operation) {
         match self.config.policy {
             WritePolicy::WriteBack { flush } => {
+                let clean = self.line(key).0 == LineState::Exclusive;
                 self.write_here(key, &operation);
-                let state = self.lines.peek(key).map(|line| line.state);
-                if state == Some(LineState::Modified) {
+                if clean && self.line(key).0 == LineState::Modified {
                     self.timers.arm(now + flush, Timer::Flush(key.clone()));
                 }
                 self.evict(now);
@@ -34,7 +34,9 @@ impl Cache {
                     None => Some(operation),
                 });
                 match queued.flatten() {
-                    None => self.register(now, id, key, self.config.operation_timeout),
+                    None => {
+                        self.register(now, id, key, self.config.operation_timeout);
+                    }
                     Some(operation) => self.write_through(now, key, vec![operation]),
                 }
             }
@@ -167,9 +169,10 @@ impl Cache {
             Some((line.state, *through))
         });
         let Some((state, through)) = stored.flatten() else { return };
-        if state == LineState::Modified {
+        if let (LineState::Modified, WritePolicy::WriteBack { flush }) = (state, self.config.policy)
+        {
             // It was written again while it was flushed.
-            self.flush_line(now, key);
+            self.timers.arm(now + flush, Timer::Flush(key.clone()));
         }
         self.answer_stored(through.answers);
         if !through.waiting.is_empty() {

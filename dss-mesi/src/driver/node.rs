@@ -128,6 +128,8 @@ impl CacheNode {
 
     /// The lease of this life of the node lasts until `until`: others wait for that long before
     /// they go on without it, and past it nothing is served here. It never becomes shorter.
+    ///
+    /// Some clocks stand still while a machine is suspended: do not renew across such a gap.
     pub fn set_lease(&self, until: Instant) {
         let until = self.inner.timestamp(until);
         self.inner.drive(|state, now| {
