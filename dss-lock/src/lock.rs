@@ -42,9 +42,9 @@ pub(crate) struct Place {
 /// The order of derivation is the order in the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) enum Class {
-    /// Held the lock shared when it came.
+    /// Its owner holds the lock shared. There is one at most: a second one would be a deadlock.
     Upgrade,
-    /// Did not.
+    /// Its owner does not hold the lock.
     Ordinary,
 }
 

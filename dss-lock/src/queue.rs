@@ -3,7 +3,7 @@
 
 use crate::claims::Claims;
 use crate::command::Mode;
-use crate::lock::{Hold, Place, SharedHold, Waiter};
+use crate::lock::{Class, Hold, Place, SharedHold, Waiter};
 use crate::names::{LockName, Owner};
 use crate::reply::{Event, Grant, Outcome};
 use crate::table::{LockTable, active_owner};
@@ -48,7 +48,24 @@ impl LockTable {
         state.holds.remove(name);
         state.contested -= usize::from(contested);
         self.count_less(owner);
+        self.demote(name, owner);
         Some(hold)
+    }
+
+    /// Puts the upgrade of an owner that has lost its shared hold where it came in the order of
+    /// arrival. Were it left in front, the next upgrade would queue behind it, and each would wait
+    /// for the other.
+    fn demote(&mut self, name: &LockName, owner: &Owner) {
+        let Some((awaited, place)) = &mut self.active_owner(owner).wait else { return };
+        if awaited != name || place.class != Class::Upgrade {
+            return;
+        }
+        let before = *place;
+        place.class = Class::Ordinary;
+        let after = *place;
+        let lock = self.locks.get_mut(name).expect("a lock that is waited for is there");
+        let waiter = lock.queue.remove(&before).expect("a waiter is where its owner says");
+        lock.queue.insert(after, waiter);
     }
 
     /// Puts a waiter into the queue of a lock that is held.

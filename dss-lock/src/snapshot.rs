@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::command::{DecodeError, Mode, decode, encode};
 use crate::limits::{IDLE_OWNERS_MAX, RECORDS_PER_OWNER_MAX, TTL_MAX, TTL_MIN};
-use crate::lock::{Hold, Lock, Place, Waiter};
+use crate::lock::{Class, Hold, Lock, Place, Waiter};
 use crate::names::{LockName, Owner, OwnerId, SessionId};
 use crate::numbers::{ClusterTime, FencingToken};
 use crate::session::{Record, Session};
@@ -19,6 +19,9 @@ use crate::table::LockTable;
 
 /// Stands first in every snapshot; another layout gets another number.
 const SNAPSHOT_VERSION: u8 = 1;
+
+/// No cluster comes so far: a counter above it can only be damage, and would overflow.
+const COUNTER_MAX: u64 = u64::MAX / 2;
 
 /// Bytes that are no snapshot of a lock table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -97,9 +100,8 @@ impl LockTable {
     /// Where none did.
     pub fn restore(snapshot: &[u8]) -> Result<Self, SnapshotError> {
         let stored: TableV1 = decode(SNAPSHOT_VERSION, snapshot)?;
-        /// No cluster grants so many locks; a counter near its end can only be damage.
-        const TOKEN_MAX: FencingToken = FencingToken::new(u64::MAX / 2);
-        require(stored.newest_token <= TOKEN_MAX, "a fencing token out of range")?;
+        require(stored.newest_token.get() <= COUNTER_MAX, "a fencing token out of range")?;
+        require(stored.index <= COUNTER_MAX, "an index out of range")?;
         let mut table = Self {
             index: stored.index,
             now: stored.now,
@@ -162,6 +164,8 @@ impl LockTable {
         for (place, waiter) in queue {
             require(place.index <= self.index, "a waiter from the future")?;
             require(waiter.claims.is_valid(), "a waiter without claims")?;
+            let holds = lock.holders.contains_key(&waiter.owner);
+            require(holds == (place.class == Class::Upgrade), "an upgrade of nothing")?;
             self.restore_owner(&waiter.owner, |state| {
                 state.wait.replace((name.clone(), place)).is_none()
             })?;

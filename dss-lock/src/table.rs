@@ -74,6 +74,12 @@ impl LockTable {
         (reply, events)
     }
 
+    /// The index of the last command.
+    #[must_use]
+    pub fn index(&self) -> u64 {
+        self.index
+    }
+
     /// The time of the last command.
     #[must_use]
     pub fn now(&self) -> ClusterTime {
