@@ -1,5 +1,6 @@
 //! Raft consensus: a deterministic core, a durable log and a tokio driver.
 
+mod codec;
 mod config;
 mod entry;
 mod message;
@@ -7,6 +8,7 @@ mod output;
 mod ports;
 mod types;
 
+pub use codec::DecodeError;
 pub use config::{Config, ConfigError};
 pub use entry::{Configuration, Entries, Entry, HardState, Payload, Snapshot};
 pub use message::{Envelope, Message, MessageBody, Round};
