@@ -169,9 +169,7 @@ fn decode_body(reader: &mut Reader) -> Result<MessageBody, DecodeError> {
             };
             MessageBody::InstallSnapshot { snapshot, round }
         }
-        READ_INDEX_REQUEST => {
-            MessageBody::ReadIndexRequest { read: ReadId::new(reader.number()?) }
-        }
+        READ_INDEX_REQUEST => MessageBody::ReadIndexRequest { read: ReadId::new(reader.number()?) },
         READ_INDEX_RESPONSE => MessageBody::ReadIndexResponse {
             read: ReadId::new(reader.number()?),
             index: if reader.flag()? { Some(reader.index()?) } else { None },

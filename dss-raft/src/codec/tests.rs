@@ -49,8 +49,11 @@ fn configuration() -> impl Strategy<Value = Configuration> {
 }
 
 fn snapshot() -> impl Strategy<Value = Snapshot> {
-    (log_id(), configuration(), data())
-        .prop_map(|(last, configuration, data)| Snapshot { last, configuration, data })
+    (log_id(), configuration(), data()).prop_map(|(last, configuration, data)| Snapshot {
+        last,
+        configuration,
+        data,
+    })
 }
 
 fn body() -> impl Strategy<Value = MessageBody> {

@@ -133,7 +133,8 @@ impl Cluster {
             loop {
                 let leads = |node: &&NodeId| self.groups[node].status().role == RoleKind::Leader;
                 // A former leader that does not know yet is in an older term.
-                let newest = nodes.iter().filter(leads).max_by_key(|n| self.groups[n].status().term);
+                let newest =
+                    nodes.iter().filter(leads).max_by_key(|n| self.groups[n].status().term);
                 if let Some(leader) = newest {
                     return *leader;
                 }

@@ -58,20 +58,6 @@ async fn a_node_that_was_away_for_too_long_is_sent_a_snapshot() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_with_an_empty_disk_is_sent_everything() {
-    let mut cluster = Cluster::start_compacting(3, 20).await;
-    let numbers: Vec<u64> = (1..=50).collect();
-    for number in &numbers {
-        cluster.add(*number).await;
-    }
-    let lost = id(cluster.leader().await.get() % 3 + 1);
-    cluster.crash(lost);
-    cluster.disks.remove(&lost);
-    cluster.start_node(lost).await;
-    cluster.converged(&numbers).await;
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_snapshot_that_the_machine_refuses_starts_nothing() {
     let mut cluster = Cluster::start_compacting(1, 5).await;
     for number in 0..20 {
@@ -94,7 +80,6 @@ async fn a_snapshot_that_the_machine_refuses_starts_nothing() {
     disk.persist(vec![(GROUP, persist)]).await.unwrap();
     let node = Node::start(disk, cluster.network.transport(id(1)));
     let config = cluster.config(id(1));
-    let started =
-        node.start_group(GROUP, config, cluster.members.clone(), Sum::default()).await;
+    let started = node.start_group(GROUP, config, cluster.members.clone(), Sum::default()).await;
     assert!(matches!(started, Err(StartGroupError::Machine(_))));
 }
