@@ -37,6 +37,10 @@ pub enum TransferError {
         /// Who will lead.
         to: NodeId,
     },
+    /// It was begun and did not happen in time. The core gives up silently; this is what
+    /// `Group::transfer_leadership` makes of that.
+    #[error("leadership was not taken over in time")]
+    TimedOut,
 }
 
 impl Raft {
