@@ -1,0 +1,9 @@
+//! The tests of dss-ring through its public interface.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod balance;
+mod golden;
+mod limits;
+mod properties;
+#[cfg(feature = "serde")]
+mod serialize;
