@@ -1,0 +1,12 @@
+//! The queue from outside.
+
+#![expect(clippy::unwrap_used, reason = "a helper of a test fails as the test does")]
+
+mod bench;
+mod cluster;
+mod decode;
+mod limits;
+mod model;
+mod replicated;
+mod scenarios;
+mod turbulence;
