@@ -1,37 +1,32 @@
 //! One node: everything that it is made of, wired together, started and stopped.
 
+mod groups;
 mod inbox;
 
-use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::serve::ListenerExt;
 use dss_lock::{LockMachine, LockService};
 use dss_mesi::{CacheConfig, CacheNode, Incarnation, Member};
 use dss_queue::{QueueMachine, ReplicatedBroker};
-use dss_raft::{
-    Config, Configuration, FileStorage, Group, GroupId, Identity, Node, NodeId, StartGroupError,
-    StateMachine, StorageError,
-};
+use dss_raft::{FileStorage, GroupId, Identity, Node, StartGroupError, StorageError};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
+use self::groups::Groups;
 use self::inbox::{CacheTransport, NodeInbox};
 use crate::app::{App, AppInner};
-use crate::cache_group::{self, CacheGroup, CacheMachine, Leases, Membership, RaftMemory};
+use crate::cache_group::{CacheGroup, CacheMachine, Leases, Membership, RaftMemory, cache_id};
 use crate::config::{Address, ClusterConfig, NodeConfig};
 use crate::http::Http;
 use crate::life::{self, LifeError};
 use crate::peer::Peers;
 use crate::placement::ViewPlacement;
-use crate::ready::{GroupProbe, Probes, ReadyProbe};
+use crate::ready::{Probes, ReadyProbe};
 
 /// The Raft group of the locks.
 const LOCKS: GroupId = GroupId::new(0);
@@ -49,6 +44,8 @@ const CLIENTS_LIMIT: Duration = Duration::from_secs(2);
 const CACHE_LIMIT: Duration = Duration::from_secs(2);
 /// How long handing over leadership and flushing the log may take.
 const RAFT_LIMIT: Duration = Duration::from_secs(3);
+/// How often readiness is looked at while it is waited for.
+const READY_POLL: Duration = Duration::from_millis(10);
 
 /// Why a node does not start. Nothing of it runs then.
 #[derive(Debug, thiserror::Error)]
@@ -227,12 +224,17 @@ impl RunningNode {
         }
     }
 
+    /// Takes no new connections, and says that it is not ready.
+    pub(crate) fn stop_accepting(&self) {
+        self.stopping.cancel();
+    }
+
     /// Stops cleanly: no new clients, the cache written back and out of the view, leadership
     /// handed over, the log flushed. Every step has a limit; what is not done by then is what a
     /// crash would have left undone.
     pub(crate) async fn shutdown(mut self) {
         let name = &self.app.name;
-        self.stopping.cancel();
+        self.stop_accepting();
         if tokio::time::timeout(CLIENTS_LIMIT, &mut self.clients).await.is_err() {
             tracing::warn!(%name, "some clients are cut off");
             self.clients.abort();

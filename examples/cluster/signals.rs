@@ -27,3 +27,13 @@ impl StopSignals {
         }
     }
 }
+
+/// Whoever asks again does not want to wait: from here on the next request ends the process.
+pub(crate) fn exit_at_the_next(mut stop: StopSignals) {
+    /// What a shell reports for a process that Ctrl-C ended.
+    const INTERRUPTED: i32 = 130;
+    tokio::spawn(async move {
+        stop.next().await;
+        std::process::exit(INTERRUPTED);
+    });
+}
