@@ -104,12 +104,10 @@ impl BoundNode {
             name: self.node.name.clone(),
         };
         let storage = FileStorage::open(&folder, identity).await?;
-        let life = begin_life(folder.clone()).await?;
-
         let peers = Peers::new(&self.config, self.node.id);
         let raft = Node::start(storage, Arc::new(peers.clone()));
         let mut groups = Groups::new(&self.config, self.node.id, raft.clone(), folder);
-        match self.assemble(&mut groups, peers, Incarnation::new(life)).await {
+        match self.assemble(&mut groups, peers).await {
             Ok(running) => Ok(running),
             Err(error) => {
                 raft.shutdown().await;
@@ -122,7 +120,6 @@ impl BoundNode {
         self,
         groups: &mut Groups,
         peers: Peers,
-        life: Incarnation,
     ) -> Result<RunningNode, StartError> {
         let Self { config, node, client, peer } = self;
         let (machine, lock_events) = LockMachine::new();
@@ -138,7 +135,9 @@ impl BoundNode {
         let queue_groups = shards.iter().map(|(_, group, _)| group.clone()).collect();
 
         let group = CacheGroup::new(cache_group.clone(), peers.clone(), node.id);
-        let life = (groups.folder().to_owned(), life);
+        // Every log was readable: only now does the node change what is stored.
+        let life = begin_life(groups.folder().to_owned()).await?;
+        let life = (groups.folder().to_owned(), Incarnation::new(life));
         let cache = CacheParts::start(&node, &config, &group, peers.clone(), views, life);
         let stopping = CancellationToken::new();
         let ready = ReadyProbe::new(Probes {
