@@ -1,0 +1,277 @@
+//! The ring itself.
+
+use alloc::borrow::Cow;
+use alloc::vec::Vec;
+use core::fmt;
+
+use crate::error::RingError;
+use crate::node::RingNode;
+use crate::points::{Owner, Point, Points};
+use crate::preference::PreferenceList;
+use crate::rule::{PointHasher, Position};
+use crate::weight::{PointsPerWeight, Weight};
+
+/// How many nodes a ring can have: 65,536. A point packs its owner into 16 bits.
+pub const NODES_MAX: usize = 1 << Owner::BITS;
+
+/// How many points a ring can have: 2²⁵, which is 400 MB. A limit against weights that were meant
+/// to be relative and came in bytes.
+pub const POINTS_MAX: usize = 1 << 25;
+
+/// A consistent hash ring, immutable: a change returns the next ring.
+///
+/// Two rings of the same nodes, weights and points per weight are equal and agree on every key,
+/// whichever way they came about. See the [crate documentation](crate) for what it is and costs,
+/// and [`rule`](crate::rule) for how a key finds its node.
+#[derive(Clone, PartialEq, Eq)]
+pub struct HashRing<N> {
+    /// Sorted by their bytes, each once.
+    members: Vec<Member<N>>,
+    points_per_weight: PointsPerWeight,
+    points: Points,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Member<N> {
+    pub(crate) node: N,
+    weight: Weight,
+}
+
+impl<N: RingNode> HashRing<N> {
+    /// The ring of these nodes, in any order, with the default number of points. A ring without
+    /// nodes is a ring on which nothing has an owner.
+    ///
+    /// # Errors
+    ///
+    /// Where a node is given twice, or there are too many nodes or points.
+    pub fn new(nodes: impl IntoIterator<Item = (N, Weight)>) -> Result<Self, RingError> {
+        Self::with_points(nodes, PointsPerWeight::DEFAULT)
+    }
+
+    /// The ring of these nodes with this many points for each unit of weight: more of them for
+    /// more even shares, fewer for a smaller ring.
+    ///
+    /// # Errors
+    ///
+    /// Where a node is given twice, or there are too many nodes or points.
+    pub fn with_points(
+        nodes: impl IntoIterator<Item = (N, Weight)>,
+        points_per_weight: PointsPerWeight,
+    ) -> Result<Self, RingError> {
+        let mut members = Vec::new();
+        for (node, weight) in nodes {
+            if members.len() == NODES_MAX {
+                return Err(RingError::TooManyNodes);
+            }
+            members.push(Member { node, weight });
+        }
+        members.sort_by(|a, b| a.node.ring_bytes().cmp(&b.node.ring_bytes()));
+        if members.windows(2).any(|pair| pair[0].node.ring_bytes() == pair[1].node.ring_bytes()) {
+            return Err(RingError::DuplicateNode);
+        }
+        let mut sorted = Vec::with_capacity(count_points(&members, points_per_weight)?);
+        for (owner, member) in (0..=Owner::MAX).zip(&members) {
+            sorted.extend(points_of(member, owner, points_per_weight));
+        }
+        sorted.sort_unstable();
+        Ok(Self { members, points_per_weight, points: Points::from_sorted(sorted) })
+    }
+
+    /// The node that this key belongs to; `None` on a ring without nodes.
+    #[must_use]
+    #[inline]
+    pub fn owner(&self, key: &[u8]) -> Option<&N> {
+        let found = self.points.find(Position::of_key(key))?;
+        Some(&self.members[usize::from(self.points.owner_at(found))].node)
+    }
+
+    /// The distinct nodes for this key, its [owner](Self::owner) first, then whoever takes over
+    /// when those before are gone: `take(k)` gives *k* replicas. The list ends with the last node
+    /// of the ring, so that a `k` above their number gives each once.
+    ///
+    /// The first sixteen are found without allocating.
+    #[must_use]
+    pub fn preference_list(&self, key: &[u8]) -> PreferenceList<'_, N> {
+        let start = self.points.find(Position::of_key(key)).unwrap_or(0);
+        PreferenceList::new(&self.members, self.points.as_slice(), start)
+    }
+
+    /// The ring with this node as well. Only keys that this node owns from then on move.
+    ///
+    /// # Errors
+    ///
+    /// [`DuplicateNode`](RingError::DuplicateNode) where the node is there already, whatever its
+    /// weight; or where the ring gets too large.
+    pub fn with_node(&self, node: N, weight: Weight) -> Result<Self, RingError> {
+        let Err(at) = self.find_member(&node) else {
+            return Err(RingError::DuplicateNode);
+        };
+        if self.members.len() == NODES_MAX {
+            return Err(RingError::TooManyNodes);
+        }
+        let mut members = Vec::with_capacity(self.members.len() + 1);
+        members.extend_from_slice(&self.members[..at]);
+        members.push(Member { node, weight });
+        members.extend_from_slice(&self.members[at..]);
+        let total = count_points(&members, self.points_per_weight)?;
+
+        let newcomer = Owner::try_from(at).expect("a ring has at most NODES_MAX nodes");
+        let mut added: Vec<Point> =
+            points_of(&members[at], newcomer, self.points_per_weight).collect();
+        added.sort_unstable();
+        // Owners behind the newcomer move up by one, which changes nothing about their order.
+        let kept = self.points.as_slice().iter().map(|point| {
+            let owner = point.owner();
+            Point::new(point.position(), if owner >= newcomer { owner + 1 } else { owner })
+        });
+        let sorted = merge(kept, &added, total);
+        let points = Points::from_sorted(sorted);
+        Ok(Self { members, points_per_weight: self.points_per_weight, points })
+    }
+
+    /// The ring without this node. Only the keys that it owned move.
+    ///
+    /// # Errors
+    ///
+    /// [`UnknownNode`](RingError::UnknownNode) where the node is not on the ring.
+    pub fn without_node(&self, node: &N) -> Result<Self, RingError> {
+        let at = self.find_member(node).map_err(|_| RingError::UnknownNode)?;
+        let mut members = self.members.clone();
+        members.remove(at);
+        let leaver = Owner::try_from(at).expect("a ring has at most NODES_MAX nodes");
+        let kept = self.points.as_slice().iter().filter(|point| point.owner() != leaver);
+        let sorted = kept
+            .map(|point| {
+                let owner = point.owner();
+                Point::new(point.position(), if owner > leaver { owner - 1 } else { owner })
+            })
+            .collect();
+        let points = Points::from_sorted(sorted);
+        Ok(Self { members, points_per_weight: self.points_per_weight, points })
+    }
+
+    /// The ring with another weight for a node that is there. A node that gains weight only takes
+    /// keys, one that loses weight only gives some away.
+    ///
+    /// # Errors
+    ///
+    /// [`UnknownNode`](RingError::UnknownNode) where the node is not on the ring; or where the
+    /// ring gets too large.
+    pub fn with_weight(&self, node: &N, weight: Weight) -> Result<Self, RingError> {
+        let at = self.find_member(node).map_err(|_| RingError::UnknownNode)?;
+        self.without_node(node)?.with_node(self.members[at].node.clone(), weight)
+    }
+
+    /// The weight of this node; `None` where it is not on the ring.
+    #[must_use]
+    pub fn weight(&self, node: &N) -> Option<Weight> {
+        self.find_member(node).ok().map(|at| self.members[at].weight)
+    }
+
+    /// Which part of the ring, 0 to 1, this node owns: the part of all keys that it can expect.
+    /// `None` where it is not on the ring. Reads every point.
+    #[must_use]
+    pub fn share(&self, node: &N) -> Option<f64> {
+        let at = self.find_member(node).ok()?;
+        let ring = 1_u64 << Position::BITS;
+        let points = self.points.as_slice();
+        let last = points.last()?.position().get();
+        let mut owned = 0;
+        // What lies before the first point belongs to it, with what lies behind the last one.
+        let mut range_before = points.first()?.position().get() + (ring - last);
+        for (index, point) in points.iter().enumerate() {
+            if usize::from(point.owner()) == at {
+                owned += range_before;
+            }
+            let next = points.get(index + 1).map_or(last, |next| next.position().get());
+            range_before = next - point.position().get();
+        }
+        Some(owned as f64 / ring as f64)
+    }
+
+    /// Where this node stands among the members, or where it would.
+    fn find_member(&self, node: &N) -> Result<usize, usize> {
+        let wanted: Cow<'_, [u8]> = node.ring_bytes();
+        self.members.binary_search_by(|member| member.node.ring_bytes().cmp(&wanted))
+    }
+}
+
+impl<N> HashRing<N> {
+    /// The nodes with their weights, in the order of their bytes.
+    pub fn nodes(&self) -> impl ExactSizeIterator<Item = (&N, Weight)> {
+        self.members.iter().map(|member| (&member.node, member.weight))
+    }
+
+    /// How many nodes there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    /// Whether there is no node.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    /// How many points a node has for each unit of its weight.
+    #[must_use]
+    pub fn points_per_weight(&self) -> PointsPerWeight {
+        self.points_per_weight
+    }
+
+    /// All points with their nodes, in the order of the ring. The node of a point owns what lies
+    /// between the point before, excluded, and this one, included.
+    pub fn points(&self) -> impl ExactSizeIterator<Item = (Position, &N)> {
+        let points = self.points.as_slice().iter();
+        points.map(|point| (point.position(), &self.members[usize::from(point.owner())].node))
+    }
+}
+
+impl<N: fmt::Debug> fmt::Debug for HashRing<N> {
+    /// The nodes with their weights; the points follow from them and are thousands.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("HashRing")
+            .field("points_per_weight", &self.points_per_weight.get())
+            .field("nodes", &fmt::from_fn(|nodes| nodes.debug_map().entries(self.nodes()).finish()))
+            .finish()
+    }
+}
+
+/// How many points these members have together.
+fn count_points<N>(
+    members: &[Member<N>],
+    points_per_weight: PointsPerWeight,
+) -> Result<usize, RingError> {
+    let weights = members.iter().map(|member| u64::from(member.weight.get())).sum::<u64>();
+    let points = weights.checked_mul(u64::from(points_per_weight.get()));
+    let points = points.and_then(|points| usize::try_from(points).ok());
+    points.filter(|points| *points <= POINTS_MAX).ok_or(RingError::TooManyPoints)
+}
+
+/// The points of one member, in the order of their indices.
+fn points_of<N: RingNode>(
+    member: &Member<N>,
+    owner: Owner,
+    points_per_weight: PointsPerWeight,
+) -> impl Iterator<Item = Point> {
+    let mut hasher = PointHasher::new(&member.node.ring_bytes());
+    // `count_points` has refused what would overflow.
+    let points = member.weight.get() * points_per_weight.get();
+    (0..points).map(move |index| Point::new(hasher.position(index), owner))
+}
+
+/// Two sorted sequences as one.
+fn merge(kept: impl Iterator<Item = Point>, added: &[Point], total: usize) -> Vec<Point> {
+    let mut sorted = Vec::with_capacity(total);
+    let mut added = added.iter().copied().peekable();
+    for point in kept {
+        while let Some(earlier) = added.next_if(|candidate| *candidate < point) {
+            sorted.push(earlier);
+        }
+        sorted.push(point);
+    }
+    sorted.extend(added);
+    sorted
+}
