@@ -78,7 +78,10 @@ fn too_large() -> Problem {
 
 /// Takes what still comes off the wire and drops it, within bounds. Past them the connection is
 /// cut: the client had its chance to read the answer.
-fn discard(mut body: Body) {
+pub(crate) fn discard(mut body: Body) {
+    if body.is_end_stream() {
+        return;
+    }
     let drained = async move {
         let mut left = DISCARD_BYTES_MAX;
         while let Some(Ok(frame)) = body.frame().await {
