@@ -21,8 +21,9 @@ pub struct Config {
 impl Config {
     /// The defaults for `node`.
     ///
-    /// `seed` decides what is random (only election timeouts are): give every node, and every
-    /// start of it, a different one outside of tests.
+    /// `seed` decides what is random: election timeouts, and how reads are named. It must differ
+    /// between nodes and between the starts of one (take it from the operating system): an answer
+    /// on its way to an earlier life of the node must not be taken for one to this.
     #[must_use]
     pub fn new(node: NodeId, seed: u64) -> Self {
         Self {

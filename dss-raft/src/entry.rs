@@ -41,15 +41,19 @@ impl Entry {
     }
 }
 
-/// A run of consecutive entries that shares its memory: cloning it copies no entry.
-#[derive(Clone, PartialEq, Eq, Hash, Default)]
+/// A run of consecutive entries that shares its memory: cloning it, or cutting a part out of it,
+/// copies no entry.
+#[derive(Clone, Default)]
 pub struct Entries {
     chunk: Option<Arc<[Entry]>>,
+    // The part of the chunk that this is. Invariant: start <= end <= the chunk's length.
+    start: usize,
+    end: usize,
 }
 
 impl Entries {
     /// No entries.
-    pub const EMPTY: Self = Self { chunk: None };
+    pub const EMPTY: Self = Self { chunk: None, start: 0, end: 0 };
 
     /// The last entry's index, where there is one.
     #[must_use]
@@ -63,18 +67,38 @@ impl Entries {
         self.first().map(|entry| entry.id.index)
     }
 
+    /// The entries at these positions (counted from 0, not log indexes), sharing the memory; what
+    /// lies outside is left out.
+    #[must_use]
+    pub fn slice(&self, positions: std::ops::Range<usize>) -> Self {
+        let length = self.len();
+        let (start, end) = (positions.start.min(length), positions.end.min(length));
+        if start >= end {
+            return Self::EMPTY;
+        }
+        Self { chunk: self.chunk.clone(), start: self.start + start, end: self.start + end }
+    }
+
     /// Whether indexes are consecutive and terms never fall: what every slice of a log is.
     #[must_use]
     pub fn is_consecutive(&self) -> bool {
         self.windows(2).all(|pair| {
-            pair[1].id.index == pair[0].id.index.next() && pair[1].id.term >= pair[0].id.term
+            let (one, other) = (pair[0].id, pair[1].id);
+            // Not `next`, which overflows at the end of all indexes.
+            one.index < other.index && other.index.since(one.index) == 1 && one.term <= other.term
         })
+    }
+
+    /// The entries of `staged`, which is left empty and keeps its memory.
+    pub(crate) fn drained_from(staged: &mut Vec<Entry>) -> Self {
+        let end = staged.len();
+        Self { chunk: (end > 0).then(|| staged.drain(..).collect()), start: 0, end }
     }
 }
 
 impl From<Vec<Entry>> for Entries {
-    fn from(entries: Vec<Entry>) -> Self {
-        Self { chunk: (!entries.is_empty()).then(|| entries.into()) }
+    fn from(mut entries: Vec<Entry>) -> Self {
+        Self::drained_from(&mut entries)
     }
 }
 
@@ -82,7 +106,22 @@ impl Deref for Entries {
     type Target = [Entry];
 
     fn deref(&self) -> &[Entry] {
-        self.chunk.as_deref().unwrap_or(&[])
+        self.chunk.as_deref().map_or(&[], |chunk| &chunk[self.start..self.end])
+    }
+}
+
+// Two runs are equal if their entries are, wherever they lie.
+impl PartialEq for Entries {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for Entries {}
+
+impl std::hash::Hash for Entries {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        (**self).hash(state);
     }
 }
 
@@ -105,6 +144,12 @@ impl Configuration {
     /// A group of these voters and no learners.
     pub fn of_voters(voters: impl IntoIterator<Item = NodeId>) -> Self {
         Self { voters: voters.into_iter().collect(), learners: BTreeSet::new() }
+    }
+
+    /// Whether `node` has a vote.
+    #[must_use]
+    pub fn is_voter(&self, node: NodeId) -> bool {
+        self.voters.contains(&node)
     }
 
     /// How many voters make a majority.

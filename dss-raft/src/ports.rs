@@ -90,6 +90,14 @@ pub enum StorageError {
         /// The lock file.
         path: std::path::PathBuf,
     },
+    /// A write does not follow what is stored: a bug of whoever asked for it.
+    #[error("a write does not follow what group {group} has stored: {problem}")]
+    OutOfOrder {
+        /// Whose write.
+        group: GroupId,
+        /// What does not fit.
+        problem: &'static str,
+    },
     /// An earlier write failed; nothing is written any more.
     #[error("an earlier write failed")]
     Poisoned,

@@ -139,6 +139,14 @@ impl ClusterConfig {
         self.nodes.iter().find(|node| node.name == name)
     }
 
+    /// The node that `--id` names.
+    pub(crate) fn require_node(&self, id: &str) -> Result<&NodeConfig, ConfigError> {
+        self.node(id).ok_or_else(|| {
+            let problem = format!("no node of {} has the id {id:?}", self.origin);
+            ConfigError::on_the_command_line("--id", &problem)
+        })
+    }
+
     /// What Raft calls the node of this name.
     pub(crate) fn node_id(&self, name: &str) -> Option<NodeId> {
         self.node(name).map(|node| node.id)

@@ -1,0 +1,88 @@
+//! The candidate's side of an election (section 5.2, dissertation 9.6 and 3.10).
+
+use super::Raft;
+use super::role::{Candidate, PreCandidate, Role};
+use crate::entry::Configuration;
+use crate::message::{Message, MessageBody};
+use crate::output::Output;
+use crate::types::{NodeId, PersistSeq, Term};
+
+impl Raft {
+    /// Asks the other voters whether they would elect this node. It stays in its term: a node that
+    /// cannot win disturbs nobody.
+    pub(super) fn canvass(&mut self) {
+        let deadline = self.draw_retry();
+        self.role = Role::PreCandidate(PreCandidate { granted: Vec::new(), deadline });
+        let request = MessageBody::PreVoteRequest { last: self.log.last() };
+        self.request_votes(self.hard_state.term.next(), &request, None);
+        self.count_pre_votes();
+    }
+
+    /// Enters the next term, votes for itself and asks the others to.
+    pub(super) fn campaign(&mut self, by_transfer: bool) {
+        self.set_hard_state(self.hard_state.term.next(), Some(self.config.node));
+        self.write_pending();
+        let own_vote = self.writes.after_hard_state().unwrap_or_default();
+        let deadline = self.draw_retry();
+        self.role =
+            Role::Candidate(Candidate { granted: Vec::new(), own_vote, by_transfer, deadline });
+        // The request waits for the disk: it names this node's last entry. Were that, and the
+        // term, lost in a crash, votes could come in for a log that is no longer there.
+        let request = MessageBody::VoteRequest { last: self.log.last(), by_transfer };
+        self.request_votes(self.hard_state.term, &request, Some(own_vote));
+    }
+
+    fn request_votes(&mut self, term: Term, request: &MessageBody, after: Option<PersistSeq>) {
+        let node = self.config.node;
+        for to in self.configuration.voters.iter().copied().filter(|voter| *voter != node) {
+            let message = Message { term, body: request.clone() };
+            self.outputs.push_back(Output::Send { to, message, after });
+        }
+    }
+
+    /// A voter would elect this node in `term`.
+    pub(super) fn handle_pre_vote_granted(&mut self, from: NodeId, term: Term) {
+        if term != self.hard_state.term.next() {
+            return;
+        }
+        if let Role::PreCandidate(canvass) = &mut self.role {
+            grant(&mut canvass.granted, from, &self.configuration);
+            self.count_pre_votes();
+        }
+    }
+
+    fn count_pre_votes(&mut self) {
+        if let Role::PreCandidate(canvass) = &self.role
+            && canvass.granted.len() + 1 >= self.configuration.majority()
+        {
+            self.campaign(false);
+        }
+    }
+
+    pub(super) fn handle_vote_response(&mut self, from: NodeId, granted: bool) {
+        if let Role::Candidate(campaign) = &mut self.role
+            && granted
+        {
+            grant(&mut campaign.granted, from, &self.configuration);
+            self.count_votes();
+        }
+    }
+
+    /// Leads once a majority has voted for it; its own vote counts as soon as it is durable.
+    pub(super) fn count_votes(&mut self) {
+        if let Role::Candidate(campaign) = &self.role
+            && self.writes.is_durable(campaign.own_vote)
+            && campaign.granted.len() + 1 >= self.configuration.majority()
+        {
+            let by_transfer = campaign.by_transfer;
+            self.become_leader(by_transfer);
+        }
+    }
+}
+
+/// Notes a vote, once, if it is a voter's.
+fn grant(granted: &mut Vec<NodeId>, from: NodeId, configuration: &Configuration) {
+    if configuration.is_voter(from) && !granted.contains(&from) {
+        granted.push(from);
+    }
+}

@@ -1,0 +1,71 @@
+//! What is committed, and what follows from it (sections 5.3 and 5.4.2).
+
+use super::Raft;
+use super::quorum::reached_by_majority;
+use super::role::Role;
+use crate::entry::Entry;
+use crate::output::{Output, ProposalFate};
+use crate::types::{LogIndex, Timestamp};
+
+impl Raft {
+    /// Commits what a majority has durably, where this node leads.
+    pub(super) fn advance_commit_index(&mut self) {
+        let Role::Leader(leader) = &mut self.role else { return };
+        // A leader counts itself like anyone else: once its own copy is durable.
+        let own = self.configuration.is_voter(self.config.node);
+        let own = own.then_some(self.writes.durable_index());
+        let matched = leader.peers.iter().filter(|peer| peer.voter).map(|peer| peer.matched);
+        let majority = self.configuration.majority();
+        let Some(reached) = reached_by_majority(&matched.chain(own), majority) else { return };
+        // An entry of an older term may be on a majority and still be replaced (figure 8); it is
+        // committed along with the first one of this term.
+        if reached <= self.commit_index
+            || (reached < leader.term_start && !self.commits_older_terms())
+        {
+            return;
+        }
+        let Role::Leader(leader) = &mut self.role else { return };
+        self.commit_index = reached;
+        /// The part of a heartbeat interval after which followers are told of a commit, unless
+        /// an append tells them before: reads there wait for it, and a message is cheap by then.
+        const NOTICE_PART: u32 = 8;
+        let notice_at = self.now + self.config.heartbeat_interval / NOTICE_PART;
+        if !leader.peers.is_empty() {
+            leader.notice_at.get_or_insert(notice_at);
+        }
+    }
+
+    /// Tells the fate of committed proposals, then gives out what is to be applied.
+    pub(super) fn hand_over_committed(&mut self) {
+        if self.handed_index >= self.commit_index {
+            return;
+        }
+        if let Role::Leader(leader) = &mut self.role {
+            while let Some((index, proposal)) = leader.proposals.front().copied()
+                && index <= self.commit_index
+            {
+                leader.proposals.pop_front();
+                let fate = ProposalFate::Committed(index);
+                self.outputs.push_back(Output::Proposal { proposal, fate });
+            }
+        }
+        while self.handed_index < self.commit_index {
+            let run = self.log.shared_run(self.handed_index.next(), self.commit_index);
+            let Some(last) = run.last_index() else { break };
+            let weight = run.iter().map(Entry::weight).sum();
+            if let Role::Leader(leader) = &mut self.role {
+                leader.uncommitted_weight = leader.uncommitted_weight.saturating_sub(weight);
+            }
+            self.compaction.weight += weight;
+            self.handed_index = last;
+            self.outputs.push_back(Output::Apply(run));
+        }
+        self.consider_snapshot();
+    }
+
+    /// Takes note that the state machine has applied everything up to `index`.
+    pub fn handle_applied(&mut self, now: Timestamp, index: LogIndex) {
+        self.advance_clock(now);
+        self.applied_index = self.applied_index.max(index.min(self.handed_index));
+    }
+}

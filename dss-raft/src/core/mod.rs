@@ -1,0 +1,151 @@
+//! The state machine of Raft: what comes in changes it, what it wants done comes out.
+//!
+//! Inputs only change state and take note of what is to be done; [`Raft::poll_output`] turns the
+//! notes into outputs. Whatever arrives between two polls is thereby batched: proposals become one
+//! write and one message per follower, reads one round.
+
+mod campaign;
+mod commit;
+mod dispatch;
+mod durability;
+mod election;
+mod follower;
+mod leadership;
+mod log;
+mod progress;
+mod proposal;
+mod quorum;
+mod random;
+mod reads;
+mod replication;
+mod role;
+mod snapshot;
+mod start;
+mod status;
+mod timer;
+mod transfer;
+
+use std::collections::VecDeque;
+
+pub use proposal::Rejected;
+pub use start::StartError;
+pub use status::Status;
+pub use transfer::TransferError;
+
+pub(crate) use random::Random;
+
+use crate::config::Config;
+use crate::entry::{Configuration, HardState, Snapshot};
+use crate::output::{Leadership, Output};
+use crate::types::{LogIndex, Timestamp};
+
+use durability::Writes;
+use log::Log;
+use reads::Reads;
+use role::Role;
+use snapshot::Compaction;
+
+/// One member of one group.
+///
+/// A value without clock, I/O, threads or ambient randomness: the same calls lead to the same
+/// outputs, on every run and platform. Its methods are of four kinds:
+///
+/// - inputs, `handle_…(now, …)`: what has happened. Any of them may come at any time; early, late
+///   and repeated ones are harmless, and none panics, whatever a message says.
+/// - commands: [`propose`](Raft::propose), [`read`](Raft::read),
+///   [`transfer_leadership`](Raft::transfer_leadership).
+/// - outputs: [`poll_output`](Raft::poll_output), to be called until it returns `None` after
+///   inputs and commands (several may be gathered first, and are then batched), and
+///   [`poll_timeout`](Raft::poll_timeout), when to call
+///   [`handle_timeout`](Raft::handle_timeout).
+/// - getters: [`status`](Raft::status).
+///
+/// `now` must not run backwards; where it does, time stands still.
+#[derive(Debug, Clone)]
+pub struct Raft {
+    config: Config,
+    configuration: Configuration,
+    now: Timestamp,
+    random: Random,
+
+    /// Term and vote, as of the last input; `hard_state_changed` where no write holds them yet.
+    hard_state: HardState,
+    hard_state_changed: bool,
+    log: Log,
+    writes: Writes,
+    /// The newest snapshot; the log's base is not behind it.
+    snapshot: Option<Snapshot>,
+    compaction: Compaction,
+    storage_failed: bool,
+
+    role: Role,
+    /// When a leader was last heard of, in whatever term (leading oneself counts): within an
+    /// election timeout of it no other candidate is supported.
+    contact: Timestamp,
+
+    /// Invariant: `applied_index <= handed_index <= commit_index <= log.last().index`.
+    commit_index: LogIndex,
+    /// The last entry that was given out to be applied.
+    handed_index: LogIndex,
+    applied_index: LogIndex,
+
+    proposals_made: u64,
+    reads: Reads,
+    reported: Leadership,
+    outputs: VecDeque<Output>,
+
+    #[cfg(feature = "testing")]
+    planted_bug: Option<crate::testing::PlantedBug>,
+}
+
+impl Raft {
+    /// The next thing to do, if there is one.
+    #[must_use]
+    pub fn poll_output(&mut self) -> Option<Output> {
+        if self.outputs.is_empty() && !self.storage_failed {
+            self.flush();
+        }
+        self.outputs.pop_front()
+    }
+
+    /// Turns what was noted into outputs.
+    fn flush(&mut self) {
+        self.write_pending();
+        self.replicate();
+        self.hand_over_committed();
+        self.confirm_reads();
+        self.ask_leader_for_reads();
+        self.report_leadership();
+    }
+
+    fn advance_clock(&mut self, now: Timestamp) {
+        self.now = self.now.max(now);
+    }
+}
+
+/// Where tests switch a bug on. Without the feature these are constants.
+impl Raft {
+    /// A violation of section 5.4.2, figure 8.
+    fn commits_older_terms(&self) -> bool {
+        #[cfg(feature = "testing")]
+        return self.planted_bug == Some(crate::testing::PlantedBug::CommitOlderTermByCounting);
+        #[cfg(not(feature = "testing"))]
+        false
+    }
+
+    /// A violation of section 5.4.1.
+    fn ignores_candidates_log(&self) -> bool {
+        #[cfg(feature = "testing")]
+        return self.planted_bug == Some(crate::testing::PlantedBug::VoteWithoutComparingLogs);
+        #[cfg(not(feature = "testing"))]
+        false
+    }
+
+    /// A violation of figure 2, "persistent state on all servers".
+    fn acknowledges_early(&self) -> bool {
+        #[cfg(feature = "testing")]
+        return self.planted_bug == Some(crate::testing::PlantedBug::AcknowledgeBeforeDurable);
+        #[cfg(not(feature = "testing"))]
+        false
+    }
+}

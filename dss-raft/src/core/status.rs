@@ -1,0 +1,86 @@
+//! What a node says of itself.
+
+use super::Raft;
+use super::role::Role;
+use crate::entry::Configuration;
+use crate::output::{Leadership, Output, RoleKind};
+use crate::types::{LogIndex, NodeId, Term};
+
+/// A node's view of its group, at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// The node.
+    pub node: NodeId,
+    /// What it does.
+    pub role: RoleKind,
+    /// The term it is in.
+    pub term: Term,
+    /// The leader of that term, where it knows one.
+    pub leader: Option<NodeId>,
+    /// The last entry that it knows to be committed.
+    pub commit_index: LogIndex,
+    /// The last entry that its state machine has applied.
+    pub applied_index: LogIndex,
+    /// The last entry of its log.
+    pub last_index: LogIndex,
+    /// The members.
+    pub configuration: Configuration,
+}
+
+impl Raft {
+    /// The node's view of its group.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        Status {
+            node: self.config.node,
+            role: self.role_kind(),
+            term: self.hard_state.term,
+            leader: self.leader(),
+            commit_index: self.commit_index,
+            applied_index: self.applied_index,
+            last_index: self.log.last().index,
+            configuration: self.configuration.clone(),
+        }
+    }
+
+    pub(crate) fn role_kind(&self) -> RoleKind {
+        match &self.role {
+            Role::Follower(_) if !self.is_voter() => RoleKind::Learner,
+            Role::Follower(_) => RoleKind::Follower,
+            Role::PreCandidate(_) => RoleKind::PreCandidate,
+            Role::Candidate(_) => RoleKind::Candidate,
+            Role::Leader(_) => RoleKind::Leader,
+        }
+    }
+
+    /// The leader of the present term, where it is known.
+    pub(crate) fn leader(&self) -> Option<NodeId> {
+        match &self.role {
+            Role::Follower(follower) => follower.leader,
+            Role::PreCandidate(_) | Role::Candidate(_) => None,
+            Role::Leader(_) => Some(self.config.node),
+        }
+    }
+
+    pub(super) fn is_voter(&self) -> bool {
+        self.configuration.is_voter(self.config.node)
+    }
+
+    pub(super) fn leadership(&self) -> Leadership {
+        Leadership {
+            role: self.role_kind(),
+            term: self.hard_state.term,
+            leader: self.leader(),
+            by_transfer: matches!(&self.role, Role::Leader(leader) if leader.by_transfer),
+        }
+    }
+
+    /// Says what has changed since it was last said.
+    pub(super) fn report_leadership(&mut self) {
+        let leadership = self.leadership();
+        if leadership != self.reported {
+            self.reported = leadership;
+            self.outputs.push_back(Output::Leadership(leadership));
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! What happens when nothing happens.
+
+use super::Raft;
+use super::quorum::reached_by_majority;
+use super::role::{Leader, Role};
+use crate::types::Timestamp;
+
+impl Raft {
+    /// When to call [`handle_timeout`](Raft::handle_timeout), if nothing comes in before; `None`
+    /// where nothing is scheduled. A point that has passed means at once.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Timestamp> {
+        if self.storage_failed {
+            return None;
+        }
+        let role = match &self.role {
+            Role::Follower(follower) => self.is_voter().then_some(follower.deadline),
+            Role::PreCandidate(canvass) => Some(canvass.deadline),
+            Role::Candidate(campaign) => Some(campaign.deadline),
+            Role::Leader(leader) => Some(leader.deadline()),
+        };
+        let reads = self.reads.deadline(self.leader().is_some());
+        [role, reads].into_iter().flatten().min()
+    }
+
+    /// Takes note that time has passed. Harmless when called early.
+    pub fn handle_timeout(&mut self, now: Timestamp) {
+        self.advance_clock(now);
+        if self.storage_failed {
+            return;
+        }
+        match &self.role {
+            Role::Follower(follower) if follower.deadline <= self.now && self.is_voter() => {
+                self.canvass();
+            }
+            Role::PreCandidate(canvass) if canvass.deadline <= self.now => self.canvass(),
+            Role::Candidate(campaign) if campaign.deadline <= self.now => self.canvass(),
+            Role::Leader(_) => self.handle_leader_timeout(),
+            _ => {}
+        }
+        self.expire_reads();
+    }
+
+    fn handle_leader_timeout(&mut self) {
+        let now = self.now;
+        let Role::Leader(leader) = &mut self.role else { return };
+        if leader.notice_at.is_some_and(|at| at <= now) {
+            leader.notice_at = None;
+            leader.has_news = true;
+            for peer in &mut leader.peers {
+                peer.heartbeat_due |= peer.commit_told < self.commit_index;
+            }
+        }
+        if leader.heartbeat_at > now {
+            return;
+        }
+        leader.heartbeat_at = now + self.config.heartbeat_interval;
+        leader.broadcast();
+        self.pursue_transfer();
+        if !self.has_support() || self.disk_stalls() {
+            self.become_follower(self.hard_state.term, None);
+        }
+    }
+
+    /// Whether a majority was heard of within an election timeout (dissertation 6.2). A leader
+    /// without steps down, so that its clients look for another one.
+    fn has_support(&self) -> bool {
+        let Role::Leader(leader) = &self.role else { return false };
+        let own = self.is_voter().then_some(self.now);
+        let heard = leader.peers.iter().filter(|peer| peer.voter).map(|peer| peer.heard);
+        reached_by_majority(&heard.chain(own), self.configuration.majority())
+            .is_some_and(|heard| self.now.since(heard) < self.config.election_timeout)
+    }
+
+    /// Whether this node's disk has had a write for so long that another node should lead: one
+    /// that cannot write cannot take part, and its heartbeats would hide that from the others.
+    fn disk_stalls(&self) -> bool {
+        /// In election timeouts. Long enough that a disk must be stuck, not busy: another leader
+        /// costs the group an election.
+        const STALL: u32 = 5;
+        let others = self.configuration.others(self.config.node).next().is_some();
+        let since = self.writes.waiting_since();
+        others && since.is_some_and(|at| self.now.since(at) >= self.config.election_timeout * STALL)
+    }
+}
+
+impl Leader {
+    fn deadline(&self) -> Timestamp {
+        self.notice_at.map_or(self.heartbeat_at, |at| at.min(self.heartbeat_at))
+    }
+}

@@ -1,0 +1,110 @@
+//! Leadership handed over on purpose (dissertation 3.10).
+
+use super::Raft;
+use super::role::Role;
+use crate::message::MessageBody;
+use crate::types::{NodeId, Timestamp};
+
+/// A transfer under way. It ends with this leader's term, or at its deadline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Transfer {
+    pub(super) to: NodeId,
+    pub(super) deadline: Timestamp,
+}
+
+/// Why leadership is not handed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TransferError {
+    /// Only the leader can.
+    #[error("this node does not lead")]
+    NotLeader {
+        /// Who does, where this node knows.
+        leader: Option<NodeId>,
+    },
+    /// Only voters can lead.
+    #[error("{node} is not a voter of this group")]
+    NotAVoter {
+        /// Who was named.
+        node: NodeId,
+    },
+    /// No other voter answers.
+    #[error("no other voter answers")]
+    NoCandidate,
+    /// Leadership is being handed over already.
+    #[error("leadership is already being handed over to {to}")]
+    Transferring {
+        /// Who will lead.
+        to: NodeId,
+    },
+    /// It was begun and did not happen in time. The core gives up silently; this is what
+    /// `Group::transfer_leadership` makes of that.
+    #[error("leadership was not taken over in time")]
+    TimedOut,
+}
+
+impl Raft {
+    /// Hands leadership over to `to`, or to the most up-to-date of the voters that answer, and
+    /// returns to whom.
+    ///
+    /// Proposals are rejected meanwhile. The receiver campaigns as soon as its log is complete; if
+    /// it does not lead after an election timeout, this node leads on. To hand over to the leader
+    /// itself is no change.
+    ///
+    /// # Errors
+    ///
+    /// Where there is nothing to hand over, or nobody to hand it to.
+    pub fn transfer_leadership(
+        &mut self,
+        now: Timestamp,
+        to: Option<NodeId>,
+    ) -> Result<NodeId, TransferError> {
+        self.advance_clock(now);
+        let now = self.now;
+        let patience = self.config.election_timeout;
+        let Role::Leader(leader) = &mut self.role else {
+            return Err(TransferError::NotLeader { leader: self.leader() });
+        };
+        if let Some(transfer) = &leader.transfer {
+            return Err(TransferError::Transferring { to: transfer.to });
+        }
+        if to == Some(self.config.node) {
+            return Ok(self.config.node);
+        }
+        let to = match to {
+            Some(node) if self.configuration.is_voter(node) => node,
+            Some(node) => return Err(TransferError::NotAVoter { node }),
+            None => {
+                (leader.peers.iter())
+                    .filter(|peer| peer.voter && now.since(peer.heard) < patience)
+                    .max_by_key(|peer| (peer.matched, peer.heard))
+                    .ok_or(TransferError::NoCandidate)?
+                    .node
+            }
+        };
+        leader.transfer = Some(Transfer { to, deadline: now + patience });
+        self.pursue_transfer();
+        Ok(to)
+    }
+
+    /// Tells the receiver to campaign, once it has everything; or gives the transfer up.
+    pub(super) fn pursue_transfer(&mut self) {
+        let Role::Leader(leader) = &mut self.role else { return };
+        let Some(transfer) = leader.transfer else { return };
+        if transfer.deadline <= self.now {
+            leader.transfer = None;
+            return;
+        }
+        let last = self.log.last().index;
+        if leader.peer(transfer.to).is_some_and(|peer| peer.matched == last) {
+            self.send(transfer.to, MessageBody::TimeoutNow, None);
+        }
+    }
+
+    /// The leader asks this node to campaign.
+    pub(super) fn handle_timeout_now(&mut self, from: NodeId) {
+        if self.leader() == Some(from) && self.is_voter() {
+            self.campaign(true);
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! A group as its users see it.
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+
+use super::applier::{ProposalWaiter, Query};
+use super::core_task::{Event, Request};
+use super::error::{ProposeError, ReadError, Stopped};
+use crate::core::{Status, TransferError};
+use crate::output::{Leadership, RoleKind};
+use crate::ports::StateMachine;
+use crate::types::{LogIndex, NodeId};
+
+/// How many proposals, and how many KiB of them, are under way at most: as much as a leader may
+/// have uncommitted.
+const PROPOSALS_MAX: usize = 64 << 10;
+/// How many reads are under way at most.
+const READS_MAX: usize = 64 << 10;
+
+/// One group on this node: what a service proposes to and reads from.
+///
+/// Cheap to clone. Every future may be dropped at any time: a proposal that was not yet taken in
+/// is then not made, one that was goes its way without anybody waiting for it.
+pub struct Group<M: StateMachine> {
+    shared: Arc<Shared<M>>,
+}
+
+/// The reply to a proposal, and where in the log it was applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Applied<R> {
+    /// The command's place in the log.
+    pub index: LogIndex,
+    /// What the state machine of this node answered.
+    pub reply: R,
+}
+
+/// What the handle and the core task have in common.
+pub(super) struct Shared<M: StateMachine> {
+    pub(super) requests: mpsc::Sender<Request<M>>,
+    pub(super) events: mpsc::UnboundedSender<Event>,
+    pub(super) published: Arc<Published>,
+    pub(super) leadership: watch::Receiver<Leadership>,
+    pub(super) proposals: Arc<Semaphore>,
+    pub(super) reads: Arc<Semaphore>,
+}
+
+/// What the core task lets others see.
+pub(super) struct Published {
+    pub(super) status: Mutex<Status>,
+    /// Why the group takes nothing any more, once it does not.
+    pub(super) stopped: OnceLock<Stopped>,
+}
+
+impl Published {
+    fn stopped(&self) -> Stopped {
+        // A task that ended without saying why was ended with its node.
+        *self.stopped.get().unwrap_or(&Stopped::ShutDown)
+    }
+}
+
+impl<M: StateMachine> Shared<M> {
+    pub(super) fn new(
+        requests: mpsc::Sender<Request<M>>,
+        events: mpsc::UnboundedSender<Event>,
+        published: Arc<Published>,
+        leadership: watch::Receiver<Leadership>,
+    ) -> Self {
+        Self {
+            requests,
+            events,
+            published,
+            leadership,
+            proposals: Arc::new(Semaphore::new(PROPOSALS_MAX)),
+            reads: Arc::new(Semaphore::new(READS_MAX)),
+        }
+    }
+}
+
+impl<M: StateMachine> Group<M> {
+    pub(super) fn new(shared: Shared<M>) -> Self {
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Replicates the command and applies it; works on the leader only.
+    ///
+    /// # Errors
+    ///
+    /// See [`ProposeError`]: it says whether the command may still be applied.
+    pub async fn propose(&self, command: Bytes) -> Result<Applied<M::Reply>, ProposeError> {
+        let budget = self.proposal_budget(command.len())?;
+        let (outcome, ended) = oneshot::channel();
+        let waiter = ProposalWaiter::new(outcome, budget);
+        let request = Request::Propose { command, waiter };
+        if self.shared.requests.send(request).await.is_err() {
+            return Err(self.shared.published.stopped().into());
+        }
+        // Without an answer it went down with the node, at whatever point.
+        ended.await.unwrap_or(Err(ProposeError::OutcomeUnknown))
+    }
+
+    fn proposal_budget(&self, bytes: usize) -> Result<OwnedSemaphorePermit, ProposeError> {
+        let units = u32::try_from(1 + bytes / 1024).map_err(|_| ProposeError::Overloaded)?;
+        let proposals = Arc::clone(&self.shared.proposals);
+        proposals.try_acquire_many_owned(units).map_err(|_| ProposeError::Overloaded)
+    }
+
+    /// Runs `query` on this node's state machine once that has applied everything that was
+    /// committed anywhere when the read began: linearizable, on any node.
+    ///
+    /// `query` runs between two commands, so it should be short. If it panics, so does this.
+    ///
+    /// # Errors
+    ///
+    /// Where no leader could confirm the read; see [`ReadError`].
+    pub async fn read<R: Send + 'static>(
+        &self,
+        query: impl FnOnce(&M) -> R + Send + 'static,
+    ) -> Result<R, ReadError> {
+        self.run(query, Request::Read).await
+    }
+
+    /// Runs `query` on this node's state machine as it is: it may lag behind what is committed.
+    ///
+    /// If `query` panics, so does this.
+    ///
+    /// # Errors
+    ///
+    /// Where the group has stopped, or too many reads are under way.
+    pub async fn read_local<R: Send + 'static>(
+        &self,
+        query: impl FnOnce(&M) -> R + Send + 'static,
+    ) -> Result<R, ReadError> {
+        self.run(query, Request::ReadLocal).await
+    }
+
+    async fn run<R: Send + 'static>(
+        &self,
+        query: impl FnOnce(&M) -> R + Send + 'static,
+        request: impl FnOnce(Query<M>) -> Request<M>,
+    ) -> Result<R, ReadError> {
+        let reads = Arc::clone(&self.shared.reads);
+        let budget = reads.try_acquire_owned().map_err(|_| ReadError::Overloaded)?;
+        let (answer, answered) = oneshot::channel();
+        let query = move |machine: Result<&M, ReadError>| {
+            if !answer.is_closed() {
+                let result =
+                    machine.map(|machine| catch_unwind(AssertUnwindSafe(|| query(machine))));
+                // Whoever asked may have given up meanwhile.
+                let _ = answer.send(result);
+            }
+        };
+        if self.shared.requests.send(request(Query::new(query, budget))).await.is_err() {
+            return Err(self.shared.published.stopped().into());
+        }
+        match answered.await {
+            Ok(Ok(Ok(result))) => Ok(result),
+            Ok(Ok(Err(panic))) => resume_unwind(panic),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(self.shared.published.stopped().into()),
+        }
+    }
+
+    /// How the group stands on this node: a sample, taken a moment ago.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        // Nothing panics under this lock.
+        self.shared.published.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Who leads, and every change of it from now on. Closed when the group stops.
+    #[must_use]
+    pub fn leadership(&self) -> watch::Receiver<Leadership> {
+        self.shared.leadership.clone()
+    }
+
+    /// Hands leadership to `to`, or to the voter whose log is furthest; done when this node leads
+    /// no more. Proposals are refused meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// Where this node does not lead, `to` cannot, or it did not happen within about an election
+    /// timeout.
+    pub async fn transfer_leadership(&self, to: Option<NodeId>) -> Result<(), TransferError> {
+        transfer(&self.shared.events, self.leadership(), to).await
+    }
+}
+
+/// Asks the core task for the transfer and waits for its end.
+pub(super) async fn transfer(
+    events: &mpsc::UnboundedSender<Event>,
+    mut leadership: watch::Receiver<Leadership>,
+    to: Option<NodeId>,
+) -> Result<(), TransferError> {
+    let (answer, answered) = oneshot::channel();
+    let not_leader = |_| TransferError::NotLeader { leader: None };
+    events
+        .send(Event::Transfer { to, answer })
+        .map_err(|_| TransferError::NotLeader { leader: None })?;
+    let (_, limit) = answered.await.map_err(not_leader)??;
+    let gone = leadership.wait_for(|leadership| leadership.role != RoleKind::Leader);
+    match tokio::time::timeout(limit, gone).await {
+        // Closed means that the group has stopped, and with it leads no more.
+        Ok(_) => Ok(()),
+        Err(_) => Err(TransferError::TimedOut),
+    }
+}
+
+impl<M: StateMachine> Clone for Group<M> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl<M: StateMachine> std::fmt::Debug for Group<M> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Group").field("status", &self.status()).finish_non_exhaustive()
+    }
+}

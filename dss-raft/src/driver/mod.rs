@@ -1,0 +1,28 @@
+//! The driver: runs groups of [`Raft`](crate::Raft) on tokio.
+//!
+//! ```text
+//!   clients ──► Group ──requests──►┐                      ┌──► transport
+//!   peers ────► Node ──messages──► │ core task, one each  │──writes──► log writer, one per node
+//!   log writer, applier ──events──►┘ group: owns a `Raft` └──jobs────► applier, one per group:
+//!                                                                      owns the state machine
+//! ```
+//!
+//! The core task drains its queues before it looks at the core's outputs, so that whatever came in
+//! meanwhile becomes one write and one message per follower; the log writer drains what all groups
+//! ask for into one sync. Neither ever waits for a state machine: heartbeats go on while one is
+//! slow.
+
+mod applier;
+mod core_task;
+mod error;
+mod group;
+mod inbox;
+mod log_writer;
+mod memory_network;
+mod node;
+mod outbox;
+
+pub use error::{ProposeError, ReadError, StartGroupError};
+pub use group::{Applied, Group};
+pub use memory_network::MemoryNetwork;
+pub use node::Node;

@@ -1,0 +1,12 @@
+//! The driver end to end: whole nodes in one process, on virtual time where nothing is slow.
+
+#![expect(clippy::disallowed_methods, reason = "a slow state machine really sleeps")]
+
+mod cluster;
+mod failover;
+mod groups;
+mod machine_faults;
+mod replication;
+mod shutdown;
+mod snapshots;
+mod storage_faults;

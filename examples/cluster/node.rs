@@ -1,0 +1,257 @@
+//! One node: everything that it is made of, wired together, started and stopped.
+
+mod groups;
+mod inbox;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::serve::ListenerExt;
+use dss_lock::{LockMachine, LockService};
+use dss_mesi::{CacheConfig, CacheNode, Incarnation, Member};
+use dss_queue::{QueueMachine, ReplicatedBroker};
+use dss_raft::{FileStorage, GroupId, Identity, Node, StartGroupError, StorageError};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use self::groups::Groups;
+use self::inbox::{CacheTransport, NodeInbox};
+use crate::app::{App, AppInner};
+use crate::cache_group::{CacheGroup, CacheMachine, Leases, Membership, RaftMemory, cache_id};
+use crate::config::{Address, ClusterConfig, NodeConfig};
+use crate::http::Http;
+use crate::life::{self, LifeError};
+use crate::peer::Peers;
+use crate::placement::ViewPlacement;
+use crate::ready::{Probes, ReadyProbe};
+
+/// The Raft group of the locks.
+const LOCKS: GroupId = GroupId::new(0);
+/// The Raft group of the cache: its view and its main memory.
+const CACHE: GroupId = GroupId::new(1);
+/// The first Raft group of the queues; the other shards follow.
+const FIRST_SHARD: u32 = 16;
+/// How many shards the topics are spread over. Part of what is stored: a topic's shard is a
+/// function of its name and of this.
+const SHARDS: u32 = 3;
+
+/// How long clients have to finish what they began when the node stops.
+const CLIENTS_LIMIT: Duration = Duration::from_secs(2);
+/// How long the cache may take to write back and leave.
+const CACHE_LIMIT: Duration = Duration::from_secs(2);
+/// How long handing over leadership and flushing the log may take.
+const RAFT_LIMIT: Duration = Duration::from_secs(3);
+/// How often readiness is looked at while it is waited for.
+const READY_POLL: Duration = Duration::from_millis(10);
+
+/// Why a node does not start. Nothing of it runs then.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StartError {
+    #[error("{origin}: {field}: cannot listen on {address}")]
+    Listen { origin: String, field: String, address: Address, source: io::Error },
+    #[error("the data folder cannot be used")]
+    Storage(#[from] StorageError),
+    #[error("the data folder cannot be used")]
+    Life(#[from] LifeError),
+    #[error("the log of {group} in {folder} cannot be used")]
+    Group { group: String, folder: PathBuf, source: StartGroupError },
+    #[error("{origin}: keeping queues and cache in Redis is not supported by this build")]
+    Redis { origin: String },
+}
+
+/// A node that has its ports and nothing else yet: its data folder is untouched.
+pub(crate) struct BoundNode {
+    config: Arc<ClusterConfig>,
+    node: NodeConfig,
+    client: TcpListener,
+    peer: TcpListener,
+}
+
+impl BoundNode {
+    /// Takes the node's ports.
+    pub(crate) async fn bind(
+        config: &Arc<ClusterConfig>,
+        node: &NodeConfig,
+    ) -> Result<Self, StartError> {
+        if !config.redis().is_empty() {
+            return Err(StartError::Redis { origin: config.origin().to_owned() });
+        }
+        let listen = async |which: &str, address: &Address| {
+            TcpListener::bind(address.as_str()).await.map_err(|source| StartError::Listen {
+                origin: config.origin().to_owned(),
+                field: node.field(which),
+                address: address.clone(),
+                source,
+            })
+        };
+        Ok(Self {
+            client: listen("client", &node.client).await?,
+            peer: listen("peer", &node.peer).await?,
+            config: config.clone(),
+            node: node.clone(),
+        })
+    }
+
+    /// Opens the node's data folder and starts everything.
+    pub(crate) async fn start(self) -> Result<RunningNode, StartError> {
+        let folder = self.config.data_dir().join(&self.node.name);
+        let identity = Identity {
+            cluster: self.config.cluster().to_owned(),
+            node: self.node.id,
+            name: self.node.name.clone(),
+        };
+        let storage = FileStorage::open(&folder, identity).await?;
+        let life = begin_life(folder.clone()).await?;
+
+        let peers = Peers::new(&self.config, self.node.id);
+        let raft = Node::start(storage, Arc::new(peers.clone()));
+        let mut groups = Groups::new(&self.config, self.node.id, raft.clone(), folder);
+        match self.assemble(&mut groups, peers, Incarnation::new(life)).await {
+            Ok(running) => Ok(running),
+            Err(error) => {
+                raft.shutdown().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn assemble(
+        self,
+        groups: &mut Groups,
+        peers: Peers,
+        incarnation: Incarnation,
+    ) -> Result<RunningNode, StartError> {
+        let Self { config, node, client, peer } = self;
+        let (machine, lock_events) = LockMachine::new();
+        let lock_group = groups.start("locks", LOCKS, machine).await?;
+        let (machine, views) = CacheMachine::new();
+        let cache_group = groups.start("cache", CACHE, machine).await?;
+        let mut shards = Vec::new();
+        for number in 0..SHARDS {
+            let (name, group) = (format!("shard-{number}"), GroupId::new(FIRST_SHARD + number));
+            let (machine, events) = QueueMachine::new();
+            shards.push((name.clone(), groups.start(&name, group, machine).await?, events));
+        }
+        let queue_groups = shards.iter().map(|(_, group, _)| group.clone()).collect();
+
+        let member = Member { node: cache_id(node.id), incarnation };
+        let placement = Arc::new(ViewPlacement::new(config.clone()));
+        let cache_client = CacheGroup::new(cache_group.clone(), peers.clone(), node.id);
+        let cache = CacheNode::start(
+            CacheConfig::default(),
+            member,
+            Arc::new(RaftMemory::new(cache_client.clone())),
+            Arc::new(CacheTransport::new(peers.clone())),
+            placement.clone(),
+        );
+        let leases = Leases::start(cache_client.clone(), config.timing());
+        let membership =
+            Membership::start(cache_client, member, views, cache.clone(), leases.clone());
+
+        let stopping = CancellationToken::new();
+        let ready = ReadyProbe::new(Probes {
+            groups: groups.take_probes(),
+            member,
+            view: membership.view(),
+            lease: membership.lease(),
+            stopping: stopping.clone(),
+        });
+        let app = App::from(AppInner {
+            id: node.id,
+            name: node.name,
+            config,
+            locks: LockService::start(lock_group.clone(), lock_events),
+            queues: Arc::new(ReplicatedBroker::start(shards)),
+            cache: cache.clone(),
+            lock_group,
+            cache_group,
+            queue_groups,
+            peers: peers.clone(),
+            ready,
+            view: membership.view(),
+            placement,
+        });
+        let http = Http::new(app.clone());
+        let router = http.router();
+        let raft = groups.raft.clone();
+        let inbox = NodeInbox { raft: raft.clone(), cache, leases, http: Arc::new(http) };
+        peers.start(peer, Arc::new(inbox));
+        let clients = tokio::spawn(serve_clients(client, router, stopping.clone()));
+        Ok(RunningNode { app, raft, membership, clients, stopping })
+    }
+}
+
+async fn begin_life(folder: PathBuf) -> Result<u64, LifeError> {
+    tokio::task::spawn_blocking(move || life::begin(&folder))
+        .await
+        .expect("beginning a life does not panic, and is not cancelled")
+}
+
+async fn serve_clients(listener: TcpListener, router: axum::Router, stopping: CancellationToken) {
+    let listener = listener.tap_io(|tcp| {
+        if let Err(error) = tcp.set_nodelay(true) {
+            tracing::debug!("a client's connection cannot be set to send at once: {error}");
+        }
+    });
+    let served = axum::serve(listener, router).with_graceful_shutdown(stopping.cancelled_owned());
+    if let Err(error) = served.await {
+        tracing::error!("no client is served any more: {error}");
+    }
+}
+
+/// A node that runs.
+pub(crate) struct RunningNode {
+    app: App,
+    raft: Node,
+    membership: Membership,
+    clients: JoinHandle<()>,
+    stopping: CancellationToken,
+}
+
+impl RunningNode {
+    /// What its handlers see.
+    pub(crate) fn app(&self) -> &App {
+        &self.app
+    }
+
+    /// Waits until the node can serve.
+    pub(crate) async fn ready(&self) {
+        while self.app.ready.check().is_err() {
+            tokio::time::sleep(READY_POLL).await;
+        }
+    }
+
+    /// Takes no new connections, and says that it is not ready.
+    pub(crate) fn stop_accepting(&self) {
+        self.stopping.cancel();
+    }
+
+    /// Stops cleanly: no new clients, the cache written back and out of the view, leadership
+    /// handed over, the log flushed. Every step has a limit; what is not done by then is what a
+    /// crash would have left undone.
+    pub(crate) async fn shutdown(mut self) {
+        let name = &self.app.name;
+        self.stop_accepting();
+        if tokio::time::timeout(CLIENTS_LIMIT, &mut self.clients).await.is_err() {
+            tracing::warn!(%name, "some clients are cut off");
+            self.clients.abort();
+        }
+        let leave = async {
+            self.app.cache.shutdown().await;
+            self.membership.leave().await;
+        };
+        if tokio::time::timeout(CACHE_LIMIT, leave).await.is_err() {
+            tracing::warn!(%name, "the cache could not take its leave");
+        }
+        if tokio::time::timeout(RAFT_LIMIT, self.raft.shutdown()).await.is_err() {
+            tracing::warn!(%name, "leadership could not be handed over");
+        }
+        self.app.peers.shutdown().await;
+    }
+}
+
+#[cfg(test)]
+mod tests;
