@@ -1,0 +1,95 @@
+//! Who is to hear of a wait or a grant.
+
+use serde::{Deserialize, Serialize};
+
+use crate::limits::CLAIMS_MAX;
+use crate::numbers::AttemptId;
+
+/// The acquires that one wait or one grant answers, and that have not been taken back.
+///
+/// Several, since repeats join a wait and since a lock that is asked for again answers the same
+/// grant. A wait or grant that loses its last claim ends: nobody knows of it. It can only be
+/// one of the last [`CLAIMS_MAX`] that is taken back: once there were more, an older one has
+/// surely been answered, and the grant stays until it is released.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct Claims {
+    attempts: Vec<AttemptId>,
+    settled: bool,
+}
+
+impl Claims {
+    pub(crate) fn of(attempt: AttemptId) -> Self {
+        Self { attempts: vec![attempt], settled: false }
+    }
+
+    pub(crate) fn add(&mut self, attempt: AttemptId) {
+        if self.attempts.contains(&attempt) {
+            return;
+        }
+        if self.attempts.len() >= CLAIMS_MAX {
+            self.attempts.remove(0);
+            self.settled = true;
+        }
+        self.attempts.push(attempt);
+    }
+
+    /// Takes `attempt` back; `true` where it was the last claim.
+    pub(crate) fn withdraw(&mut self, attempt: AttemptId) -> bool {
+        let Some(place) = self.attempts.iter().position(|claim| *claim == attempt) else {
+            return false;
+        };
+        self.attempts.remove(place);
+        self.attempts.is_empty() && !self.settled
+    }
+
+    pub(crate) fn contains(&self, attempt: AttemptId) -> bool {
+        self.attempts.contains(&attempt)
+    }
+
+    pub(crate) fn attempts(&self) -> &[AttemptId] {
+        &self.attempts
+    }
+
+    /// Whether it could have come about by the calls above.
+    pub(crate) fn is_valid(&self) -> bool {
+        self.attempts.len() <= CLAIMS_MAX && (self.settled || !self.attempts.is_empty())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attempt(sequence: u64) -> AttemptId {
+        AttemptId { term: 1, sequence }
+    }
+
+    #[test]
+    fn the_last_claim_withdrawn_ends_it() {
+        let mut claims = Claims::of(attempt(1));
+        claims.add(attempt(2));
+        assert!(!claims.withdraw(attempt(1)));
+        assert!(!claims.withdraw(attempt(1)));
+        assert!(claims.withdraw(attempt(2)));
+    }
+
+    #[test]
+    fn a_claim_repeated_counts_once() {
+        let mut claims = Claims::of(attempt(1));
+        claims.add(attempt(1));
+        assert!(claims.withdraw(attempt(1)));
+    }
+
+    #[test]
+    fn more_claims_than_can_be_kept_settle_it() {
+        let mut claims = Claims::of(attempt(0));
+        for sequence in 1..=CLAIMS_MAX as u64 {
+            claims.add(attempt(sequence));
+        }
+        assert_eq!(claims.attempts().len(), CLAIMS_MAX);
+        for sequence in 0..=CLAIMS_MAX as u64 {
+            assert!(!claims.withdraw(attempt(sequence)));
+        }
+        assert!(claims.is_valid());
+    }
+}

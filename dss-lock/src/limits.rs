@@ -1,0 +1,45 @@
+//! What bounds the table's memory.
+//!
+//! Constants and not configuration, since replicas that disagreed on one would diverge.
+
+use std::time::Duration;
+
+/// The time to live of a session that is opened by an acquire without one.
+pub const TTL_DEFAULT: Duration = Duration::from_secs(30);
+
+/// The shortest time to live; a shorter one is raised to it.
+pub const TTL_MIN: Duration = Duration::from_millis(1);
+
+/// The longest time to live; a longer one is cut to it. A day is as long as a lock should outlive
+/// its holder, and what other lock services allow.
+pub const TTL_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How many sessions there may be at once. At about 1 KiB each a gigabyte.
+pub const SESSIONS_MAX: usize = 1_000_000;
+
+/// How many locks the owners of one session may hold and wait for together.
+pub const LOCKS_PER_SESSION_MAX: usize = 10_000;
+
+/// How many requests may wait for one lock: ten times what a busy lock of a large fleet sees.
+pub const WAITERS_PER_LOCK_MAX: usize = 100_000;
+
+/// How many sessions a refusal names as holders: enough to see who is in the way.
+pub const HOLDERS_REPORTED_MAX: usize = 16;
+
+/// How many locks one page lists at most.
+pub const PAGE_LOCKS_MAX: usize = 1_000;
+
+/// How many edges a picture of who waits for whom has at most: more than anybody looks at.
+pub const WAIT_EDGES_MAX: usize = 10_000;
+
+/// How many answers are kept per owner. An owner is one sequential task, so one would do if
+/// requests never overtook each other; the rest is for repeats that come late.
+pub(crate) const RECORDS_PER_OWNER_MAX: usize = 16;
+
+/// For how many owners of a session answers are kept after they have come to hold and wait for
+/// nothing. The owner that has been idle longest is forgotten first.
+pub(crate) const IDLE_OWNERS_MAX: usize = 256;
+
+/// How many acquires that were answered by one wait or one grant can still be taken back one by
+/// one: repeats of one request that are under way at the same time.
+pub(crate) const CLAIMS_MAX: usize = 8;

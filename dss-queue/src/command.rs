@@ -1,0 +1,228 @@
+//! What the queue is asked, answers and reports.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{MessageId, Receipt, ShardId};
+use crate::message::{DeadReason, Delivery, NewMessage};
+use crate::name::{ConsumerName, GroupName, TopicName};
+use crate::refusal::Refusal;
+use crate::settings::TopicSettings;
+use crate::time::UnixMillis;
+
+/// A change of the queue. Commands are all that changes it, and what a log holds of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Command {
+    /// Fire what is due: every command does, this one nothing else.
+    Tick,
+    /// Create a topic, or change its settings. Answered by [`Reply::Done`].
+    Configure {
+        /// The topic.
+        topic: TopicName,
+        /// Its settings from here on.
+        settings: TopicSettings,
+    },
+    /// Store messages, all or none; creates the topic with the default settings. Answered by
+    /// [`Reply::Published`].
+    Publish {
+        /// The shard that new ids name.
+        shard: ShardId,
+        /// The topic.
+        topic: TopicName,
+        /// What to store, in this order.
+        messages: Vec<NewMessage>,
+    },
+    /// Lease messages to a consumer; creates the group. Answered by [`Reply::Received`].
+    Receive {
+        /// The topic.
+        topic: TopicName,
+        /// The group.
+        group: GroupName,
+        /// Who receives.
+        consumer: ConsumerName,
+        /// How many messages at most.
+        max: u32,
+        /// For how long; `None` for as long as the topic says.
+        visibility: Option<Duration>,
+    },
+    /// Done with these messages for good. Answered by [`Reply::Settled`].
+    Ack {
+        /// The topic.
+        topic: TopicName,
+        /// The group.
+        group: GroupName,
+        /// Which deliveries.
+        receipts: Vec<Receipt>,
+    },
+    /// Not done: deliver them again after `delay`, or give them up where no attempt is left.
+    /// Answered by [`Reply::Settled`].
+    Nack {
+        /// The topic.
+        topic: TopicName,
+        /// The group.
+        group: GroupName,
+        /// Which deliveries.
+        receipts: Vec<Receipt>,
+        /// How long they stay unseen.
+        delay: Duration,
+    },
+    /// Never seen: deliver them again at once, and do not count this attempt. For whoever leased
+    /// on behalf of a consumer that has gone. Answered by [`Reply::Settled`].
+    HandBack {
+        /// The topic.
+        topic: TopicName,
+        /// The group.
+        group: GroupName,
+        /// Which deliveries.
+        receipts: Vec<Receipt>,
+    },
+    /// Still at it: the leases end `visibility` from now. Answered by [`Reply::Settled`].
+    Extend {
+        /// The topic.
+        topic: TopicName,
+        /// The group.
+        group: GroupName,
+        /// Which deliveries.
+        receipts: Vec<Receipt>,
+        /// For how long from now.
+        visibility: Duration,
+    },
+    /// Give up to [`REDRIVE_MAX`](crate::limits::REDRIVE_MAX) dead letters, oldest first, all
+    /// their attempts again. Answered by [`Reply::Redriven`].
+    Redrive {
+        /// The topic.
+        topic: TopicName,
+        /// The group.
+        group: GroupName,
+    },
+    /// Forget all messages of a topic and its groups' dead letters; settings, groups and dedupe
+    /// ids stay. Answered by [`Reply::Done`].
+    Purge {
+        /// The topic.
+        topic: TopicName,
+    },
+    /// Forget a topic. Answered by [`Reply::Done`].
+    Delete {
+        /// The topic.
+        topic: TopicName,
+    },
+}
+
+/// What a command answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    /// It is done.
+    Done,
+    /// The ids of the messages, in their order; of one whose dedupe id is known, the id that was
+    /// answered first.
+    Published(Vec<MessageId>),
+    /// What was leased.
+    Received {
+        /// The messages.
+        deliveries: Vec<Delivery>,
+        /// Whether another receive may find more right away.
+        more: bool,
+    },
+    /// How many receipts were good.
+    Settled(Settled),
+    /// What was moved.
+    Redriven {
+        /// How many dead letters.
+        redriven: u64,
+        /// Whether there are more.
+        more: bool,
+    },
+    /// Nothing was done.
+    Refused(Refusal),
+}
+
+/// What became of receipts.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Settled {
+    /// How many were settled.
+    pub done: usize,
+    /// Those whose lease is over, or that belong to another group: nothing was done for them.
+    pub stale: Vec<Receipt>,
+}
+
+/// What happened, for whoever waits or watches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// Messages of a topic became ready for every group of it.
+    Published {
+        /// The topic.
+        topic: TopicName,
+        /// How many.
+        count: u64,
+    },
+    /// Messages became ready for one group: returned, or the next of their key.
+    Available {
+        /// The topic.
+        topic: TopicName,
+        /// The group.
+        group: GroupName,
+        /// How many.
+        count: u64,
+    },
+    /// A message went to the dead letters.
+    Died {
+        /// The topic.
+        topic: TopicName,
+        /// The group that gave it up.
+        group: GroupName,
+        /// The message.
+        message: MessageId,
+        /// Why.
+        reason: DeadReason,
+    },
+    /// A message was dropped before every group had settled it: it was too old, or one too many.
+    Dropped {
+        /// The topic.
+        topic: TopicName,
+        /// The message.
+        message: MessageId,
+    },
+    /// A topic is gone.
+    Deleted {
+        /// The topic.
+        topic: TopicName,
+    },
+}
+
+/// A topic at a glance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicSummary {
+    /// Its settings.
+    pub settings: TopicSettings,
+    /// How many messages it keeps.
+    pub length: u64,
+    /// Its groups.
+    pub groups: BTreeMap<GroupName, GroupInfo>,
+}
+
+/// A group at a glance. A message that the group has not settled is counted in exactly one of
+/// `ready`, `in_flight` and `delayed`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct GroupInfo {
+    /// Messages that wait to be delivered, also those behind an earlier message of their key.
+    pub ready: u64,
+    /// Messages that are leased.
+    pub in_flight: u64,
+    /// Messages whose delay is not over.
+    pub delayed: u64,
+    /// Dead letters.
+    pub dead: u64,
+}
+
+/// A delivery that is not settled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeaseInfo {
+    /// The message and the attempt.
+    pub receipt: Receipt,
+    /// Who has it.
+    pub consumer: ConsumerName,
+    /// Until when.
+    pub until: UnixMillis,
+}

@@ -1,0 +1,79 @@
+//! How much of everything there may be.
+//!
+//! Constants rather than configuration: every node must decide every command alike, so a limit that
+//! differed between two of them would let their states part.
+
+use std::time::Duration;
+
+/// Bytes of a name of a topic, a group or a consumer, of a key and of a dedupe id. 512 is what a
+/// path segment of the HTTP API may have.
+pub const NAME_BYTES_MAX: usize = 512;
+
+/// Bytes of one payload: 1 MiB, as SQS and JetStream have it. What is larger belongs into a store
+/// whose address is queued.
+pub const PAYLOAD_BYTES_MAX: usize = 1 << 20;
+
+/// Headers of one message.
+pub const HEADERS_MAX: usize = 64;
+
+/// Bytes of all header names and values of one message together.
+pub const HEADER_BYTES_MAX: usize = 16 << 10;
+
+/// Messages of one publish.
+pub const PUBLISH_MESSAGES_MAX: usize = 1_000;
+
+/// Bytes of one publish, and of one receive, which stops before it exceeds them but always takes
+/// one message: several full payloads, and still a log entry that replicates within a heartbeat.
+pub const BATCH_BYTES_MAX: usize = 4 << 20;
+
+/// Messages that one receive may ask for.
+pub const RECEIVE_MESSAGES_MAX: usize = 1_000;
+
+/// Receipts of one ack, nack or extend.
+pub const RECEIPTS_MAX: usize = 1_000;
+
+/// How long a receive may wait.
+pub const WAIT_MAX: Duration = Duration::from_secs(60 * 60);
+
+/// The longest visibility timeout: 12 hours, as SQS has it. Longer work extends its lease.
+pub const VISIBILITY_MAX: Duration = Duration::from_secs(12 * 60 * 60);
+
+/// The longest delay of a message, of a nack, and the longest retention: ten years.
+pub const SPAN_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+
+/// Messages in flight in one group. Each is an entry in memory; consumers that hold more do not
+/// work them off but hoard them (SQS stops at 120,000).
+pub const IN_FLIGHT_MAX: u64 = 100_000;
+
+/// Groups of one topic: each costs every publish a step.
+pub const GROUPS_MAX: usize = 1_000;
+
+/// Topics of one shard.
+pub const TOPICS_MAX: usize = 100_000;
+
+/// Bytes that one shard keeps: messages with [`MESSAGE_OVERHEAD_BYTES`] each, dead letters and
+/// dedupe ids. They live in memory and in every snapshot.
+pub const STORED_BYTES_MAX: u64 = 1 << 30;
+
+/// What a message costs beside its text: id, times, and its places in the indexes.
+pub const MESSAGE_OVERHEAD_BYTES: u64 = 200;
+
+/// How long a dedupe id is remembered after the publish that brought it.
+pub const DEDUPE_WINDOW: Duration = Duration::from_secs(5 * 60);
+
+/// How late the memory of a dedupe id that has ended may be given back: what ends within the same
+/// ten seconds costs one tick. The window itself is exact.
+pub const DEDUPE_SLACK: Duration = Duration::from_secs(10);
+
+/// Timers fired before one command: about a millisecond's worth. What is left is due at once.
+pub const TIMERS_PER_COMMAND_MAX: usize = 1_000;
+
+/// Messages passed by one receive without delivering them, since an earlier one of their key is
+/// not settled or their delay is not over.
+pub const PASSED_PER_RECEIVE_MAX: usize = 10_000;
+
+/// Dead letters moved by one [`Command::Redrive`](crate::Command::Redrive).
+pub const REDRIVE_MAX: usize = 1_000;
+
+/// Dead letters of one listing, oldest first.
+pub const DEAD_LETTERS_LISTED_MAX: usize = 1_000;

@@ -1,0 +1,172 @@
+//! Messages: as they are published, kept, delivered and given up.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::id::{MessageId, Receipt};
+use crate::limits::{
+    HEADER_BYTES_MAX, HEADERS_MAX, MESSAGE_OVERHEAD_BYTES, NAME_BYTES_MAX, PAYLOAD_BYTES_MAX,
+};
+use crate::name::Key;
+use crate::refusal::Refusal;
+use crate::settings::check_delay;
+use crate::time::UnixMillis;
+
+/// A message to publish.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct NewMessage {
+    /// What it says, up to [`PAYLOAD_BYTES_MAX`].
+    pub payload: Bytes,
+    /// Messages with the same key are delivered to a group in the order of their publish, one at a
+    /// time; those without one in any order. 1 to [`NAME_BYTES_MAX`] bytes.
+    pub key: Option<String>,
+    /// How long it stays unseen. With a key, it holds up later messages of its key.
+    pub delay: Duration,
+    /// A publish with the same id within [`DEDUPE_WINDOW`](crate::limits::DEDUPE_WINDOW) stores
+    /// nothing and answers this message's id. 1 to [`NAME_BYTES_MAX`] bytes.
+    pub dedupe_id: Option<String>,
+    /// Whatever else consumers should know; up to [`HEADERS_MAX`] with [`HEADER_BYTES_MAX`] bytes
+    /// in all.
+    pub headers: BTreeMap<String, String>,
+}
+
+impl NewMessage {
+    /// A message with this payload and nothing else.
+    #[must_use]
+    pub fn new(payload: impl Into<Bytes>) -> Self {
+        Self { payload: payload.into(), ..Self::default() }
+    }
+
+    pub(crate) fn check(&self) -> Result<(), Refusal> {
+        if self.payload.len() > PAYLOAD_BYTES_MAX {
+            return Err(Refusal::TooLarge { what: "a payload", bytes_max: PAYLOAD_BYTES_MAX });
+        }
+        if self.headers.len() > HEADERS_MAX {
+            return Err(Refusal::invalid("headers", "must not be more than 64"));
+        }
+        if header_bytes(&self.headers) > HEADER_BYTES_MAX {
+            return Err(Refusal::TooLarge { what: "headers", bytes_max: HEADER_BYTES_MAX });
+        }
+        check_text("key", self.key.as_deref())?;
+        check_text("dedupe_id", self.dedupe_id.as_deref())?;
+        check_delay(self.delay)
+    }
+
+    /// What it adds to a batch.
+    pub(crate) fn bytes(&self) -> usize {
+        self.payload.len() + header_bytes(&self.headers)
+    }
+
+    /// What storing it adds to what a shard keeps.
+    pub(crate) fn weight(&self) -> u64 {
+        let key = self.key.as_ref().map_or(0, String::len);
+        let dedupe = self.dedupe_id.as_deref().map_or(0, dedupe_weight);
+        weight(self.payload.len() + key + header_bytes(&self.headers)) + dedupe
+    }
+}
+
+fn check_text(field: &'static str, text: Option<&str>) -> Result<(), Refusal> {
+    match text {
+        Some(text) if text.is_empty() || text.len() > NAME_BYTES_MAX => {
+            Err(Refusal::invalid(field, "must have 1 to 512 bytes"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn header_bytes(headers: &BTreeMap<String, String>) -> usize {
+    headers.iter().map(|(name, value)| name.len() + value.len()).sum()
+}
+
+fn weight(text_bytes: usize) -> u64 {
+    u64::try_from(text_bytes).unwrap_or(u64::MAX).saturating_add(MESSAGE_OVERHEAD_BYTES)
+}
+
+/// What remembering a dedupe id adds to what a shard keeps: it is in a map and in a list.
+pub(crate) fn dedupe_weight(id: &str) -> u64 {
+    weight(2 * id.len())
+}
+
+/// A message as it is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Message {
+    pub(crate) id: MessageId,
+    pub(crate) payload: Bytes,
+    pub(crate) key: Option<Key>,
+    pub(crate) headers: BTreeMap<String, String>,
+    pub(crate) produced_at: UnixMillis,
+}
+
+impl Message {
+    pub(crate) fn weight(&self) -> u64 {
+        let key = self.key.as_ref().map_or(0, |key| key.as_str().len());
+        weight(self.payload.len() + key + header_bytes(&self.headers))
+    }
+
+    pub(crate) fn delivery(&self, attempt: u32, nonce: u64) -> Delivery {
+        Delivery {
+            id: self.id,
+            payload: self.payload.clone(),
+            key: self.key.clone().map(String::from),
+            headers: self.headers.clone(),
+            attempt,
+            receipt: Receipt { message: self.id, attempt, nonce },
+            produced_at: self.produced_at,
+        }
+    }
+}
+
+/// A message in the hands of a consumer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delivery {
+    /// Its id.
+    pub id: MessageId,
+    /// What it says.
+    pub payload: Bytes,
+    /// Its key.
+    pub key: Option<String>,
+    /// Its headers.
+    pub headers: BTreeMap<String, String>,
+    /// The how many-th delivery to this group it is: 1 the first time.
+    pub attempt: u32,
+    /// What settles it.
+    pub receipt: Receipt,
+    /// When it was published.
+    pub produced_at: UnixMillis,
+}
+
+/// Why a message was given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum DeadReason {
+    /// The visibility of its last delivery ended without a word.
+    Expired,
+    /// Its last delivery was refused by nack.
+    Rejected,
+}
+
+/// A message that used up its attempts in a group.
+///
+/// It is kept until it is redriven or its topic is purged or deleted, whatever the topic's
+/// retention.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// Its id.
+    pub id: MessageId,
+    /// What it says.
+    pub payload: Bytes,
+    /// Its key.
+    pub key: Option<String>,
+    /// Its headers.
+    pub headers: BTreeMap<String, String>,
+    /// How often it was delivered to this group.
+    pub attempts: u32,
+    /// When it was published.
+    pub produced_at: UnixMillis,
+    /// When it was given up.
+    pub died_at: UnixMillis,
+    /// Why.
+    pub reason: DeadReason,
+}

@@ -1,0 +1,49 @@
+//! Why a command is refused.
+
+/// Why the queue did not do what a command asks. Nothing of the command was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// There is no such topic, or it has no such group.
+    #[error("there is no such topic or group")]
+    NotFound,
+    /// A value is out of its range.
+    #[error("{field} {problem}")]
+    Invalid {
+        /// Which.
+        field: &'static str,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// A payload, the headers of a message or a batch has too many bytes.
+    #[error("{what} must not have more than {bytes_max} bytes")]
+    TooLarge {
+        /// Which.
+        what: &'static str,
+        /// How many there may be.
+        bytes_max: usize,
+    },
+    /// The shard keeps [`STORED_BYTES_MAX`](crate::limits::STORED_BYTES_MAX): consumers must
+    /// catch up first.
+    #[error("the shard is full")]
+    Full,
+    /// The shard has [`TOPICS_MAX`](crate::limits::TOPICS_MAX) topics.
+    #[error("there are too many topics")]
+    TooManyTopics,
+    /// The topic has [`GROUPS_MAX`](crate::limits::GROUPS_MAX) groups.
+    #[error("the topic has too many groups")]
+    TooManyGroups,
+    /// The group has [`IN_FLIGHT_MAX`](crate::limits::IN_FLIGHT_MAX) messages in flight:
+    /// consumers must settle some first.
+    #[error("the group has too many messages in flight")]
+    TooManyInFlight,
+    /// The bytes of the command are none.
+    #[error("the command cannot be read")]
+    Malformed,
+}
+
+impl Refusal {
+    pub(crate) const fn invalid(field: &'static str, problem: &'static str) -> Self {
+        Self::Invalid { field, problem }
+    }
+}

@@ -1,0 +1,6 @@
+//! The queue from outside.
+
+mod bench;
+mod decode;
+mod model;
+mod scenarios;

@@ -1,0 +1,543 @@
+//! The queue against a naive model of one topic: a list of messages, and for every group the state
+//! of every one of them.
+//!
+//! The model does not choose what a receive delivers, but judges it: a message may come if it is
+//! ready and nothing older of its key is unsettled, and a receive may come back short only if
+//! nothing more could come. All counters, the length, stale receipts and dead letters are exact.
+
+use std::collections::BTreeMap;
+
+use dss_queue::{
+    Availability, Command, DeadReason, Delivery, GroupInfo, MessageId, NewMessage, Queue, Receipt,
+    Reply, ShardId, TopicSettings, UnixMillis,
+};
+use proptest::prelude::*;
+use proptest::sample::Index;
+
+use crate::bench::{consumer, group, millis, topic};
+
+const GROUPS: [&str; 3] = ["g0", "g1", "g2"];
+const WINDOW: u64 = 300_000;
+
+#[derive(Debug, Clone)]
+enum Step {
+    Pass(u64),
+    Publish(Vec<New>),
+    Receive { group: usize, max: u32, visibility: u64 },
+    Ack(Settle),
+    Nack(Settle, u64),
+    Extend(Settle, u64),
+    HandBack(Settle),
+    Redrive(usize),
+    Configure { max_attempts: u32, retention: Option<u64>, max_length: Option<u64> },
+    Purge,
+    Delete,
+    Restart,
+}
+
+#[derive(Debug, Clone)]
+struct New {
+    key: Option<u8>,
+    delay: u64,
+    dedupe: Option<u8>,
+}
+
+/// Receipts chosen among all that were ever given, shown to a group that may be another.
+#[derive(Debug, Clone)]
+struct Settle {
+    group: usize,
+    picks: Vec<Index>,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let new = (prop::option::of(0u8..3), prop_oneof![4 => Just(0u64), 1 => 1u64..50])
+        .prop_flat_map(|(key, delay)| {
+            prop::option::weighted(0.2, 0u8..3).prop_map(move |dedupe| New { key, delay, dedupe })
+        });
+    let settle = || {
+        (0..GROUPS.len(), prop::collection::vec(any::<Index>(), 1..5))
+            .prop_map(|(group, picks)| Settle { group, picks })
+    };
+    let step = prop_oneof![
+        6 => prop_oneof![5 => 0u64..30, 1 => Just(WINDOW), 1 => Just(WINDOW + 10_000)]
+            .prop_map(Step::Pass),
+        8 => prop::collection::vec(new, 1..5).prop_map(Step::Publish),
+        10 => (0..GROUPS.len(), 1u32..5, 1u64..40)
+            .prop_map(|(group, max, visibility)| Step::Receive { group, max, visibility }),
+        8 => settle().prop_map(Step::Ack),
+        6 => (settle(), prop_oneof![Just(0u64), 1u64..40]).prop_map(|(s, d)| Step::Nack(s, d)),
+        3 => (settle(), 1u64..40).prop_map(|(settle, visibility)| Step::Extend(settle, visibility)),
+        3 => settle().prop_map(Step::HandBack),
+        3 => (0..GROUPS.len()).prop_map(Step::Redrive),
+        1 => (1u32..4, prop::option::weighted(0.3, 50u64..100), prop::option::weighted(0.3, 1u64..9))
+            .prop_map(|(max_attempts, retention, max_length)| {
+                Step::Configure { max_attempts, retention, max_length }
+            }),
+        4 => Just(Step::Restart),
+    ];
+    let rare = prop_oneof![60 => step, 1 => Just(Step::Purge), 1 => Just(Step::Delete)];
+    prop::collection::vec(rare, 1..120)
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum State {
+    Ready,
+    Leased {
+        receipt: Receipt,
+        until: u64,
+    },
+    Delayed {
+        until: u64,
+    },
+    Dead {
+        attempts: u32,
+        at: u64,
+        reason: DeadReason,
+    },
+    /// Acknowledged, dropped, or older than the group.
+    Gone,
+}
+
+#[derive(Debug, Clone)]
+struct Seen {
+    state: State,
+    attempts: u32,
+    /// It counts as settled in the log: acknowledged, or dead at least once.
+    settled: bool,
+    /// It came back from the dead letters, and dropping it from the log does not touch it.
+    redriven: bool,
+}
+
+#[derive(Debug, Clone)]
+struct Kept {
+    id: MessageId,
+    key: Option<u8>,
+    produced: u64,
+    hidden_until: Option<u64>,
+    /// In the log.
+    kept: bool,
+}
+
+#[derive(Debug, Default)]
+struct Model {
+    now: u64,
+    exists: bool,
+    max_attempts: u32,
+    retention: Option<u64>,
+    max_length: Option<u64>,
+    messages: Vec<Kept>,
+    groups: BTreeMap<usize, Vec<Seen>>,
+    dedupe: BTreeMap<u8, (u64, MessageId)>,
+    died: u64,
+}
+
+impl Seen {
+    fn of(message: &Kept) -> Self {
+        let state = if message.kept { State::Ready } else { State::Gone };
+        Self { state, attempts: 0, settled: false, redriven: false }
+    }
+
+    fn is_unsettled(&self) -> bool {
+        matches!(self.state, State::Ready | State::Leased { .. } | State::Delayed { .. })
+    }
+
+    fn die(&mut self, at: u64, reason: DeadReason) {
+        self.state = State::Dead { attempts: self.attempts, at, reason };
+        self.attempts = 0;
+        self.settled = true;
+        self.redriven = false;
+    }
+
+    /// A delivery has failed.
+    fn fail(&mut self, kept: bool, max_attempts: u32, now: u64, delay: u64, reason: DeadReason) {
+        if !kept && !self.redriven {
+            self.state = State::Gone;
+        } else if self.attempts >= max_attempts {
+            self.die(now, reason);
+        } else if delay == 0 {
+            self.state = State::Ready;
+        } else {
+            self.state = State::Delayed { until: now + delay };
+        }
+    }
+}
+
+impl Model {
+    fn create(&mut self) {
+        if !self.exists {
+            let (now, died) = (self.now, self.died);
+            *self = Self { now, died, exists: true, max_attempts: 5, ..Self::default() };
+        }
+    }
+
+    /// What the clock brings about; timers first, then what is too old or too many.
+    fn fire(&mut self) {
+        let now = self.now;
+        for message in &mut self.messages {
+            message.hidden_until = message.hidden_until.filter(|until| *until > now);
+        }
+        for seen in self.groups.values_mut() {
+            for (message, seen) in self.messages.iter().zip(seen) {
+                match seen.state {
+                    State::Leased { until, .. } if until <= now => {
+                        seen.fail(message.kept, self.max_attempts, now, 0, DeadReason::Expired);
+                    }
+                    State::Delayed { until } if until <= now => seen.state = State::Ready,
+                    _ => {}
+                }
+            }
+        }
+        self.forget();
+        while let Some(oldest) = self.messages.iter().position(|message| message.kept) {
+            let produced = self.messages[oldest].produced;
+            let old = self.retention.is_some_and(|retention| produced + retention <= now);
+            if !old && self.max_length.is_none_or(|max| self.length() <= max) {
+                return;
+            }
+            self.drop(oldest);
+        }
+    }
+
+    fn length(&self) -> u64 {
+        self.messages.iter().filter(|message| message.kept).count() as u64
+    }
+
+    /// What every group has settled is kept no longer.
+    fn forget(&mut self) {
+        for (at, message) in self.messages.iter_mut().enumerate() {
+            let everybody = self.groups.values().all(|seen| seen[at].settled);
+            message.kept &= self.groups.is_empty() || !everybody;
+        }
+    }
+
+    fn drop(&mut self, at: usize) {
+        self.messages[at].kept = false;
+        for seen in self.groups.values_mut() {
+            let seen = &mut seen[at];
+            if !seen.redriven && matches!(seen.state, State::Ready | State::Delayed { .. }) {
+                seen.state = State::Gone;
+            }
+        }
+    }
+
+    fn group(&mut self, number: usize) -> &mut Vec<Seen> {
+        let messages = &self.messages;
+        self.groups.entry(number).or_insert_with(|| messages.iter().map(Seen::of).collect())
+    }
+
+    /// Whether the group may be given this message, with the state as it is.
+    fn may_come(&self, seen: &[Seen], at: usize) -> bool {
+        let Kept { key, hidden_until, .. } = self.messages[at];
+        let same = |other: usize| other != at && key.is_some() && self.messages[other].key == key;
+        let in_flight = |other: usize| matches!(seen[other].state, State::Leased { .. });
+        // A redriven message has lost its place; it neither waits for older ones nor holds them up,
+        // but it never flies together with another of its key.
+        let older = |other: usize| {
+            other < at && seen[other].is_unsettled() && !seen[other].redriven && !seen[at].redriven
+        };
+        seen[at].state == State::Ready
+            && hidden_until.is_none()
+            && !(0..seen.len()).any(|other| same(other) && (in_flight(other) || older(other)))
+    }
+
+    fn info(&self, seen: &[Seen]) -> GroupInfo {
+        let mut info = GroupInfo::default();
+        for (message, seen) in self.messages.iter().zip(seen) {
+            match seen.state {
+                State::Ready if message.hidden_until.is_some() => info.delayed += 1,
+                State::Ready => info.ready += 1,
+                State::Leased { .. } => info.in_flight += 1,
+                State::Delayed { .. } => info.delayed += 1,
+                State::Dead { .. } => info.dead += 1,
+                State::Gone => {}
+            }
+        }
+        info
+    }
+}
+
+/// The queue, the model, and all receipts that were ever given.
+struct Run {
+    queue: Queue,
+    model: Model,
+    receipts: Vec<Receipt>,
+}
+
+impl Run {
+    fn apply(&mut self, command: Command) -> Reply {
+        if self.model.exists {
+            self.model.fire();
+        }
+        self.queue.apply(UnixMillis::new(self.model.now), command).0
+    }
+
+    fn perform(&mut self, step: Step) {
+        match step {
+            Step::Pass(span) => {
+                self.model.now += span;
+                assert_eq!(self.apply(Command::Tick), Reply::Done);
+            }
+            Step::Publish(news) => self.publish(&news),
+            Step::Receive { group, max, visibility } => self.receive(group, max, visibility),
+            Step::Ack(settle) => self.settle(
+                settle,
+                |topic, group, receipts| Command::Ack { topic, group, receipts },
+                |seen, _, _, _| {
+                    seen.state = State::Gone;
+                    seen.settled = true;
+                },
+            ),
+            Step::Nack(settle, delay) => self.settle(
+                settle,
+                |topic, group, receipts| Command::Nack {
+                    topic,
+                    group,
+                    receipts,
+                    delay: millis(delay),
+                },
+                |seen, kept, max_attempts, now| {
+                    seen.fail(kept, max_attempts, now, delay, DeadReason::Rejected);
+                },
+            ),
+            Step::Extend(settle, visibility) => self.settle(
+                settle,
+                |topic, group, receipts| Command::Extend {
+                    topic,
+                    group,
+                    receipts,
+                    visibility: millis(visibility),
+                },
+                |seen, _, _, now| {
+                    if let State::Leased { until, .. } = &mut seen.state {
+                        *until = now + visibility;
+                    }
+                },
+            ),
+            Step::HandBack(settle) => self.settle(
+                settle,
+                |topic, group, receipts| Command::HandBack { topic, group, receipts },
+                |seen, kept, _, _| {
+                    seen.attempts -= 1;
+                    seen.state = if kept || seen.redriven { State::Ready } else { State::Gone };
+                },
+            ),
+            Step::Redrive(group) => self.redrive(group),
+            Step::Configure { max_attempts, retention, max_length } => {
+                let settings = TopicSettings {
+                    max_attempts,
+                    retention: retention.map(millis),
+                    max_length,
+                    ..TopicSettings::default()
+                };
+                let command = Command::Configure { topic: topic("orders"), settings };
+                assert_eq!(self.apply(command), Reply::Done);
+                self.model.create();
+                self.model.max_attempts = max_attempts;
+                self.model.retention = retention;
+                self.model.max_length = max_length;
+                self.model.fire();
+            }
+            Step::Purge => {
+                self.apply(Command::Purge { topic: topic("orders") });
+                self.model.messages.clear();
+                self.model.groups.values_mut().for_each(Vec::clear);
+            }
+            Step::Delete => {
+                self.apply(Command::Delete { topic: topic("orders") });
+                self.model.exists = false;
+                self.model.create();
+                self.model.exists = false;
+            }
+            Step::Restart => {
+                let restored = Queue::restore(&self.queue.snapshot()).expect("its own snapshot");
+                assert_eq!(restored, self.queue);
+                self.queue = restored;
+            }
+        }
+        self.model.forget();
+        self.compare();
+    }
+
+    fn publish(&mut self, news: &[New]) {
+        let message = |new: &New| NewMessage {
+            key: new.key.map(|key| key.to_string()),
+            delay: millis(new.delay),
+            dedupe_id: new.dedupe.map(|id| id.to_string()),
+            ..NewMessage::new("text")
+        };
+        let messages = news.iter().map(message).collect();
+        let command = Command::Publish { shard: ShardId::new(1), topic: topic("orders"), messages };
+        let Reply::Published(ids) = self.apply(command) else { panic!("it is a good publish") };
+        assert_eq!(ids.len(), news.len());
+        self.model.create();
+        let model = &mut self.model;
+        for (new, id) in news.iter().zip(ids) {
+            let known = new.dedupe.and_then(|dedupe| model.dedupe.get(&dedupe));
+            if let Some((ends, known)) = known
+                && *ends > model.now
+            {
+                assert_eq!(id, *known);
+                continue;
+            }
+            if let Some(dedupe) = new.dedupe {
+                model.dedupe.insert(dedupe, (model.now + WINDOW, id));
+            }
+            assert!(model.messages.last().is_none_or(|last| last.id < id), "ids rise");
+            let hidden_until = (new.delay > 0).then_some(model.now + new.delay);
+            let (key, produced) = (new.key, model.now);
+            let kept = Kept { id, key, produced, hidden_until, kept: true };
+            model.groups.values_mut().for_each(|seen| seen.push(Seen::of(&kept)));
+            model.messages.push(kept);
+        }
+        model.fire();
+    }
+
+    fn receive(&mut self, number: usize, max: u32, visibility: u64) {
+        let reply = self.apply(Command::Receive {
+            topic: topic("orders"),
+            group: group(GROUPS[number]),
+            consumer: consumer(),
+            max,
+            visibility: Some(millis(visibility)),
+        });
+        if !self.model.exists {
+            assert_eq!(reply, Reply::Refused(dss_queue::Refusal::NotFound));
+            return;
+        }
+        let Reply::Received { deliveries, more } = reply else { panic!("it is a good receive") };
+        assert!(deliveries.len() <= max as usize);
+        self.model.group(number);
+        for delivery in &deliveries {
+            self.deliver(number, delivery, self.model.now + visibility);
+        }
+        let seen = &self.model.groups[&number];
+        let left = (0..seen.len()).find(|at| self.model.may_come(seen, *at));
+        if let Some(left) = left {
+            assert_eq!(deliveries.len(), max as usize, "{left} could have come too");
+            assert!(more);
+        }
+    }
+
+    fn deliver(&mut self, number: usize, delivery: &Delivery, until: u64) {
+        let at = self.model.messages.iter().position(|message| message.id == delivery.id);
+        let at = at.expect("only what was published is delivered");
+        let seen = &self.model.groups[&number];
+        assert!(self.model.may_come(seen, at), "{delivery:?} as {:?}", seen[at]);
+        assert_eq!(delivery.attempt, seen[at].attempts + 1);
+        assert_eq!(delivery.produced_at.get(), self.model.messages[at].produced);
+        assert!(!self.receipts.contains(&delivery.receipt), "receipts are never given twice");
+        self.receipts.push(delivery.receipt);
+        let seen = &mut self.model.group(number)[at];
+        seen.attempts += 1;
+        seen.state = State::Leased { receipt: delivery.receipt, until };
+    }
+
+    fn settle(
+        &mut self,
+        settle: Settle,
+        command: impl FnOnce(dss_queue::TopicName, dss_queue::GroupName, Vec<Receipt>) -> Command,
+        mut change: impl FnMut(&mut Seen, bool, u32, u64),
+    ) {
+        if self.receipts.is_empty() {
+            return;
+        }
+        let Settle { group: number, picks } = settle;
+        // Mostly recent ones, so that many are good.
+        let recent = &self.receipts[self.receipts.len().saturating_sub(6)..];
+        let receipts: Vec<_> = picks.iter().map(|pick| *pick.get(recent)).collect();
+        let reply = self.apply(command(topic("orders"), group(GROUPS[number]), receipts.clone()));
+        let Some(seen) = self.model.groups.get_mut(&number).filter(|_| self.model.exists) else {
+            assert_eq!(reply, Reply::Refused(dss_queue::Refusal::NotFound));
+            return;
+        };
+        let (mut done, mut stale) = (0, Vec::new());
+        for receipt in receipts {
+            let holds = |seen: &Seen| matches!(seen.state, State::Leased { receipt: held, .. } if held == receipt);
+            match seen.iter().position(holds) {
+                None => stale.push(receipt),
+                Some(at) => {
+                    let kept = self.model.messages[at].kept;
+                    change(&mut seen[at], kept, self.model.max_attempts, self.model.now);
+                    done += 1;
+                }
+            }
+        }
+        assert_eq!(reply, Reply::Settled(dss_queue::Settled { done, stale }));
+    }
+
+    fn redrive(&mut self, number: usize) {
+        let reply =
+            self.apply(Command::Redrive { topic: topic("orders"), group: group(GROUPS[number]) });
+        let Some(seen) = self.model.groups.get_mut(&number).filter(|_| self.model.exists) else {
+            assert_eq!(reply, Reply::Refused(dss_queue::Refusal::NotFound));
+            return;
+        };
+        let mut redriven = 0;
+        for seen in seen.iter_mut().filter(|seen| matches!(seen.state, State::Dead { .. })) {
+            seen.state = State::Ready;
+            seen.redriven = true;
+            redriven += 1;
+        }
+        assert_eq!(reply, Reply::Redriven { redriven, more: false });
+    }
+
+    fn compare(&self) {
+        let summary = self.queue.topic(&topic("orders"));
+        assert_eq!(summary.is_some(), self.model.exists);
+        let Some(summary) = summary else { return };
+        assert_eq!(summary.length, self.model.length());
+        assert_eq!(summary.groups.len(), self.model.groups.len());
+        for (number, seen) in &self.model.groups {
+            let name = group(GROUPS[*number]);
+            assert_eq!(summary.groups[&name], self.model.info(seen), "{name}");
+            let expected: BTreeMap<_, _> = (self.model.messages.iter().zip(seen))
+                .filter_map(|(message, seen)| match seen.state {
+                    State::Dead { attempts, at, reason } => {
+                        Some((message.id, (attempts, at, reason)))
+                    }
+                    _ => None,
+                })
+                .collect();
+            let dead = self.queue.dead_letters(&topic("orders"), &name).expect("it exists");
+            let found: BTreeMap<_, _> = (dead.iter())
+                .map(|dead| (dead.id, (dead.attempts, dead.died_at.get(), dead.reason)))
+                .collect();
+            assert_eq!(found, expected);
+            let available = self.queue.availability(&topic("orders"), &name);
+            let could = (0..seen.len()).any(|at| self.model.may_come(seen, at));
+            assert!(!could || available == Availability::Something, "{name} would wait");
+        }
+        self.compare_deadline();
+    }
+
+    /// The next deadline is never later than what ends next, and never passed.
+    fn compare_deadline(&self) {
+        let model = &self.model;
+        let leases = model.groups.values().flatten().filter_map(|seen| match seen.state {
+            State::Leased { until, .. } | State::Delayed { until } => Some(until),
+            _ => None,
+        });
+        let kept = || model.messages.iter().filter(|message| message.kept);
+        let hidden = kept().filter_map(|message| message.hidden_until);
+        let retained = kept().filter_map(|message| Some(message.produced + model.retention?));
+        let next = leases.chain(hidden).chain(retained).min();
+        let deadline = self.queue.next_deadline().map(UnixMillis::get);
+        assert!(deadline.is_none_or(|at| at > model.now), "{deadline:?} has passed");
+        if let Some(next) = next {
+            assert!(deadline.is_some_and(|at| at <= next), "{next} would be missed");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1_500, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_queue_does_what_the_model_allows(steps in steps()) {
+        let mut run = Run { queue: Queue::new(), model: Model::default(), receipts: Vec::new() };
+        run.model.now = 1_000;
+        for step in steps {
+            run.perform(step);
+        }
+    }
+}
