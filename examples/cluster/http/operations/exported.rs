@@ -85,9 +85,7 @@ fn write_cache(app: &App, exposition: &mut Exposition) {
     }
     let mut family =
         exposition.family("dss_cache_lines", Kind::Gauge, "Lines held, by their state.");
-    for (state, lines) in
-        [("M", cache.modified), ("E", cache.exclusive), ("S", cache.shared)]
-    {
+    for (state, lines) in [("M", cache.modified), ("E", cache.exclusive), ("S", cache.shared)] {
         family.sample(&[("state", state)], lines);
     }
     for (name, help, value) in [
