@@ -37,11 +37,21 @@ pub struct MessageId {
 }
 
 impl MessageId {
-    pub(crate) const fn new(shard: ShardId, sequence: u64) -> Self {
+    /// The message that `shard` stored with this number.
+    #[must_use]
+    pub const fn new(shard: ShardId, sequence: u64) -> Self {
         Self { shard, sequence }
     }
 
-    pub(crate) const fn sequence(self) -> u64 {
+    /// Who stored it.
+    #[must_use]
+    pub const fn shard(self) -> ShardId {
+        self.shard
+    }
+
+    /// Its number there.
+    #[must_use]
+    pub const fn sequence(self) -> u64 {
         self.sequence
     }
 }
@@ -53,12 +63,18 @@ impl MessageId {
 /// or of a deleted topic matches no lease. Its text is `<id>-<attempt>-<nonce>`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Receipt {
-    pub(crate) message: MessageId,
-    pub(crate) attempt: u32,
-    pub(crate) nonce: u64,
+    message: MessageId,
+    attempt: u32,
+    nonce: u64,
 }
 
 impl Receipt {
+    /// The receipt of this attempt at a message, with a number that tells it from all others.
+    #[must_use]
+    pub const fn new(message: MessageId, attempt: u32, nonce: u64) -> Self {
+        Self { message, attempt, nonce }
+    }
+
     /// The message that was delivered.
     #[must_use]
     pub const fn message(&self) -> MessageId {
@@ -69,6 +85,12 @@ impl Receipt {
     #[must_use]
     pub const fn attempt(&self) -> u32 {
         self.attempt
+    }
+
+    /// What tells it from all other receipts.
+    #[must_use]
+    pub const fn nonce(&self) -> u64 {
+        self.nonce
     }
 }
 

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{MessageId, Receipt};
 use crate::limits::{
-    HEADER_BYTES_MAX, HEADERS_MAX, MESSAGE_OVERHEAD_BYTES, NAME_BYTES_MAX, PAYLOAD_BYTES_MAX,
+    BATCH_BYTES_MAX, HEADER_BYTES_MAX, HEADERS_MAX, MESSAGE_OVERHEAD_BYTES, NAME_BYTES_MAX,
+    PAYLOAD_BYTES_MAX, PUBLISH_MESSAGES_MAX,
 };
 use crate::name::Key;
 use crate::refusal::Refusal;
@@ -40,7 +41,12 @@ impl NewMessage {
         Self { payload: payload.into(), ..Self::default() }
     }
 
-    pub(crate) fn check(&self) -> Result<(), Refusal> {
+    /// Whether it is within the limits. Every broker refuses what is not.
+    ///
+    /// # Errors
+    ///
+    /// What is out of range.
+    pub fn check(&self) -> Result<(), Refusal> {
         if self.payload.len() > PAYLOAD_BYTES_MAX {
             return Err(Refusal::TooLarge { what: "a payload", bytes_max: PAYLOAD_BYTES_MAX });
         }
@@ -55,8 +61,24 @@ impl NewMessage {
         check_delay(self.delay)
     }
 
+    /// Whether these can be published together.
+    ///
+    /// # Errors
+    ///
+    /// Where there are none, or too many, or too many bytes of them, or one is out of range.
+    pub fn check_batch(messages: &[Self]) -> Result<(), Refusal> {
+        if messages.is_empty() || messages.len() > PUBLISH_MESSAGES_MAX {
+            return Err(Refusal::invalid("messages", "must be 1 to 1000"));
+        }
+        messages.iter().try_for_each(Self::check)?;
+        if messages.iter().map(Self::bytes).sum::<usize>() > BATCH_BYTES_MAX {
+            return Err(Refusal::TooLarge { what: "a batch", bytes_max: BATCH_BYTES_MAX });
+        }
+        Ok(())
+    }
+
     /// What it adds to a batch.
-    pub(crate) fn bytes(&self) -> usize {
+    fn bytes(&self) -> usize {
         self.payload.len() + header_bytes(&self.headers)
     }
 
@@ -113,7 +135,7 @@ impl Message {
             key: self.key.clone().map(String::from),
             headers: self.headers.clone(),
             attempt,
-            receipt: Receipt { message: self.id, attempt, nonce },
+            receipt: Receipt::new(self.id, attempt, nonce),
             produced_at: self.produced_at,
         }
     }

@@ -9,8 +9,8 @@ use crate::command::{Command, Event, LeaseInfo, Reply, Settled, TopicSummary};
 use crate::group::{Group, Order, Surroundings};
 use crate::id::{Receipt, ShardId};
 use crate::limits::{
-    BATCH_BYTES_MAX, DEAD_LETTERS_LISTED_MAX, PUBLISH_MESSAGES_MAX, RECEIPTS_MAX,
-    RECEIVE_MESSAGES_MAX, STORED_BYTES_MAX, TIMERS_PER_COMMAND_MAX, TOPICS_MAX,
+    DEAD_LETTERS_LISTED_MAX, RECEIPTS_MAX, RECEIVE_MESSAGES_MAX, STORED_BYTES_MAX,
+    TIMERS_PER_COMMAND_MAX, TOPICS_MAX,
 };
 use crate::message::{DeadLetter, NewMessage};
 use crate::name::{ConsumerName, GroupName, TopicName};
@@ -221,7 +221,7 @@ impl Queue {
         messages: Vec<NewMessage>,
         events: &mut Vec<Event>,
     ) -> Result<Reply, Refusal> {
-        check_batch(&messages)?;
+        NewMessage::check_batch(&messages)?;
         let weight: u64 = messages.iter().map(NewMessage::weight).sum();
         if self.bytes.saturating_add(weight) > STORED_BYTES_MAX {
             return Err(Refusal::Full);
@@ -340,17 +340,6 @@ impl Queue {
             Ok(topic.with_group(number, step, act))
         })?
     }
-}
-
-pub(crate) fn check_batch(messages: &[NewMessage]) -> Result<(), Refusal> {
-    if messages.is_empty() || messages.len() > PUBLISH_MESSAGES_MAX {
-        return Err(Refusal::invalid("messages", "must be 1 to 1000"));
-    }
-    messages.iter().try_for_each(NewMessage::check)?;
-    if messages.iter().map(NewMessage::bytes).sum::<usize>() > BATCH_BYTES_MAX {
-        return Err(Refusal::TooLarge { what: "a batch", bytes_max: BATCH_BYTES_MAX });
-    }
-    Ok(())
 }
 
 pub(crate) fn check_receive(max: usize, visibility: Option<Duration>) -> Result<(), Refusal> {

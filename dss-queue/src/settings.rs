@@ -38,7 +38,12 @@ impl Default for TopicSettings {
 }
 
 impl TopicSettings {
-    pub(crate) fn check(&self) -> Result<(), Refusal> {
+    /// Whether every value is in its range. Every broker refuses what is not.
+    ///
+    /// # Errors
+    ///
+    /// What is out of range.
+    pub fn check(&self) -> Result<(), Refusal> {
         check_visibility(self.visibility)?;
         if self.max_attempts == 0 {
             return Err(Refusal::invalid("max_attempts", "must be at least 1"));

@@ -10,7 +10,7 @@ use dss_raft::{Group, NodeId};
 use dss_ring::HashRing;
 use tokio::sync::watch;
 
-use crate::cache_group::CacheMachine;
+use crate::cache_group::{CacheMachine, CurrentCache};
 use crate::config::ClusterConfig;
 use crate::peer::Peers;
 use crate::placement::ViewPlacement;
@@ -32,8 +32,8 @@ pub(crate) struct AppInner {
     pub(crate) locks: LockService,
     /// Queues; only the leader of a topic's shard answers.
     pub(crate) queues: Arc<dyn Broker>,
-    /// The coherent cache of this node.
-    pub(crate) cache: CacheNode,
+    /// The coherent cache of this node's current life.
+    pub(crate) caches: Arc<CurrentCache>,
     /// The Raft group behind the locks.
     pub(crate) lock_group: Group<LockMachine>,
     /// The Raft group behind the cache: its view, and main memory where that is embedded.
@@ -51,6 +51,11 @@ pub(crate) struct AppInner {
 }
 
 impl App {
+    /// The cache to use for one operation.
+    pub(crate) fn cache(&self) -> CacheNode {
+        self.caches.get()
+    }
+
     /// The ring over node names by which the cache is placed at this moment.
     pub(crate) fn ring(&self) -> Arc<HashRing<String>> {
         let view = self.view.borrow().clone();

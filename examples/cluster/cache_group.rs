@@ -1,6 +1,8 @@
 //! The Raft group behind the cache: who takes part (the view and its leases), and main memory.
 
 mod client;
+mod clock;
+mod current;
 mod leases;
 mod machine;
 mod membership;
@@ -8,9 +10,10 @@ mod memory;
 mod request;
 
 pub(crate) use self::client::CacheGroup;
+pub(crate) use self::current::CurrentCache;
 pub(crate) use self::leases::Leases;
 pub(crate) use self::machine::CacheMachine;
-pub(crate) use self::membership::Membership;
+pub(crate) use self::membership::{Lives, Membership, Standing};
 pub(crate) use self::memory::RaftMemory;
 
 /// What the cache calls the node that Raft calls `node`: the same number.

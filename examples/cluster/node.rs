@@ -104,12 +104,10 @@ impl BoundNode {
             name: self.node.name.clone(),
         };
         let storage = FileStorage::open(&folder, identity).await?;
-        let life = begin_life(folder.clone()).await?;
-
         let peers = Peers::new(&self.config, self.node.id);
         let raft = Node::start(storage, Arc::new(peers.clone()));
         let mut groups = Groups::new(&self.config, self.node.id, raft.clone(), folder);
-        match self.assemble(&mut groups, peers, Incarnation::new(life)).await {
+        match self.assemble(&mut groups, peers).await {
             Ok(running) => Ok(running),
             Err(error) => {
                 raft.shutdown().await;
@@ -122,7 +120,6 @@ impl BoundNode {
         self,
         groups: &mut Groups,
         peers: Peers,
-        incarnation: Incarnation,
     ) -> Result<RunningNode, StartError> {
         let Self { config, node, client, peer } = self;
         let (machine, lock_events) = LockMachine::new();
@@ -137,26 +134,16 @@ impl BoundNode {
         }
         let queue_groups = shards.iter().map(|(_, group, _)| group.clone()).collect();
 
-        let member = Member { node: cache_id(node.id), incarnation };
-        let placement = Arc::new(ViewPlacement::new(config.clone()));
-        let cache_client = CacheGroup::new(cache_group.clone(), peers.clone(), node.id);
-        let cache = CacheNode::start(
-            CacheConfig::default(),
-            member,
-            Arc::new(RaftMemory::new(cache_client.clone())),
-            Arc::new(CacheTransport::new(peers.clone())),
-            placement.clone(),
-        );
-        let leases = Leases::start(cache_client.clone(), config.timing());
-        let membership =
-            Membership::start(cache_client, member, views, cache.clone(), leases.clone());
-
+        let group = CacheGroup::new(cache_group.clone(), peers.clone(), node.id);
+        // Every log was readable: only now does the node change what is stored.
+        let life = begin_life(groups.folder().to_owned()).await?;
+        let life = (groups.folder().to_owned(), Incarnation::new(life));
+        let cache = CacheParts::start(&node, &config, &group, peers.clone(), views, life);
         let stopping = CancellationToken::new();
         let ready = ReadyProbe::new(Probes {
             groups: groups.take_probes(),
-            member,
-            view: membership.view(),
-            lease: membership.lease(),
+            view: cache.view.clone(),
+            standing: cache.membership.standing(),
             stopping: stopping.clone(),
         });
         let app = App::from(AppInner {
@@ -165,19 +152,20 @@ impl BoundNode {
             config,
             locks: LockService::start(lock_group.clone(), lock_events),
             queues: Arc::new(ReplicatedBroker::start(shards)),
-            cache: cache.clone(),
+            caches: cache.caches.clone(),
             lock_group,
             cache_group,
             queue_groups,
             peers: peers.clone(),
             ready,
-            view: membership.view(),
-            placement,
+            view: cache.view,
+            placement: cache.placement,
         });
         let http = Http::new(app.clone());
         let router = http.router();
         let raft = groups.raft.clone();
-        let inbox = NodeInbox { raft: raft.clone(), cache, leases, http: Arc::new(http) };
+        let CacheParts { caches, leases, membership, .. } = cache;
+        let inbox = NodeInbox { raft: raft.clone(), caches, leases, http: Arc::new(http) };
         peers.start(peer, Arc::new(inbox));
         let clients = tokio::spawn(serve_clients(client, router, stopping.clone()));
         Ok(RunningNode { app, raft, membership, clients, stopping })
@@ -239,11 +227,7 @@ impl RunningNode {
             tracing::warn!(%name, "some clients are cut off");
             self.clients.abort();
         }
-        let leave = async {
-            self.app.cache.shutdown().await;
-            self.membership.leave().await;
-        };
-        if tokio::time::timeout(CACHE_LIMIT, leave).await.is_err() {
+        if tokio::time::timeout(CACHE_LIMIT, self.membership.leave()).await.is_err() {
             tracing::warn!(%name, "the cache could not take its leave");
         }
         if tokio::time::timeout(RAFT_LIMIT, self.raft.shutdown()).await.is_err() {

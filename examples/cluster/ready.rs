@@ -4,11 +4,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use dss_mesi::{Member, View};
+use dss_mesi::View;
 use dss_raft::Leadership;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+use crate::cache_group::Standing;
 
 /// Why a node cannot serve yet, or any more.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,10 +53,8 @@ pub(crate) struct GroupProbe {
 /// What readiness is made of.
 pub(crate) struct Probes {
     pub(crate) groups: Vec<GroupProbe>,
-    pub(crate) member: Member,
     pub(crate) view: watch::Receiver<View>,
-    /// Until when the node's lease runs, if it ever had one.
-    pub(crate) lease: watch::Receiver<Option<Instant>>,
+    pub(crate) standing: watch::Receiver<Standing>,
     pub(crate) stopping: CancellationToken,
 }
 
@@ -69,7 +69,7 @@ impl ReadyProbe {
 
     /// Whether the node can serve, and why not.
     pub(crate) fn check(&self) -> Result<(), NotReady> {
-        let Probes { groups, member, view, lease, stopping } = &*self.0;
+        let Probes { groups, view, standing, stopping } = &*self.0;
         if stopping.is_cancelled() {
             return Err(NotReady::Stopping);
         }
@@ -81,10 +81,11 @@ impl ReadyProbe {
                 return Err(NotReady::CatchingUp { group: name.clone() });
             }
         }
-        if !view.borrow().contains(*member) {
+        let Standing { member, until } = *standing.borrow();
+        if !view.borrow().contains(member) {
             return Err(NotReady::NotInTheView);
         }
-        match *lease.borrow() {
+        match until {
             Some(until) if Instant::now() < until => Ok(()),
             _ => Err(NotReady::NoLease),
         }
@@ -95,7 +96,7 @@ impl ReadyProbe {
 mod tests {
     use std::time::Duration;
 
-    use dss_mesi::{Epoch, Incarnation, NodeId};
+    use dss_mesi::{Epoch, Incarnation, Member, NodeId};
     use dss_raft::{RoleKind, Term};
 
     use super::*;
@@ -110,10 +111,10 @@ mod tests {
         };
         let (led, leadership_seen) = watch::channel(leadership(None));
         let (viewed, view) = watch::channel(View::default());
-        let (leased, lease) = watch::channel(None);
         let caught_up = Arc::new(AtomicBool::new(false));
         let stopping = CancellationToken::new();
         let member = Member { node: NodeId::new(1), incarnation: Incarnation::new(2) };
+        let (leased, standing) = watch::channel(Standing { member, until: None });
         let group = || "locks".to_owned();
         let probe = ReadyProbe::new(Probes {
             groups: vec![GroupProbe {
@@ -121,9 +122,8 @@ mod tests {
                 leadership: leadership_seen,
                 caught_up: caught_up.clone(),
             }],
-            member,
             view,
-            lease,
+            standing,
             stopping: stopping.clone(),
         });
 
@@ -137,9 +137,10 @@ mod tests {
         assert_eq!(probe.check(), Err(NotReady::NotInTheView), "a former life is not this one");
         viewed.send_replace(View { epoch: Epoch::new(2), members: vec![member] });
         assert_eq!(probe.check(), Err(NotReady::NoLease));
-        leased.send_replace(Some(Instant::now()));
+        leased.send_replace(Standing { member, until: Some(Instant::now()) });
         assert_eq!(probe.check(), Err(NotReady::NoLease));
-        leased.send_replace(Some(Instant::now() + Duration::from_secs(3600)));
+        let until = Some(Instant::now() + Duration::from_secs(3600));
+        leased.send_replace(Standing { member, until });
         assert_eq!(probe.check(), Ok(()));
         stopping.cancel();
         assert_eq!(probe.check(), Err(NotReady::Stopping));

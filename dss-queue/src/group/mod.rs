@@ -147,11 +147,7 @@ impl Group {
     pub(crate) fn leases(&self) -> impl Iterator<Item = LeaseInfo> {
         self.exceptions.values().filter_map(|exception| match &exception.state {
             State::Leased(lease) => Some(LeaseInfo {
-                receipt: Receipt {
-                    message: lease.message,
-                    attempt: exception.attempts,
-                    nonce: lease.nonce,
-                },
+                receipt: Receipt::new(lease.message, exception.attempts, lease.nonce),
                 consumer: lease.consumer.clone(),
                 until: lease.until,
             }),

@@ -96,12 +96,12 @@ impl Group {
 
     /// The message of a receipt whose lease is on.
     fn leased(&self, receipt: &Receipt) -> Option<u64> {
-        let sequence = receipt.message.sequence();
+        let sequence = receipt.message().sequence();
         let exception = self.exceptions.get(&sequence)?;
         let State::Leased(lease) = &exception.state else { return None };
-        let matches = lease.nonce == receipt.nonce
-            && lease.message == receipt.message
-            && exception.attempts == receipt.attempt;
+        let matches = lease.nonce == receipt.nonce()
+            && lease.message == receipt.message()
+            && exception.attempts == receipt.attempt();
         matches.then_some(sequence)
     }
 

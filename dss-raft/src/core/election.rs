@@ -23,7 +23,7 @@ impl Raft {
         let granted = free
             && self.leader().is_none()
             && (by_transfer || !self.hears_a_leader())
-            && (self.is_up_to_date(last) || self.ignores_candidates_log());
+            && self.is_up_to_date(last);
         if !granted {
             return self.send(from, MessageBody::VoteResponse { granted }, None);
         }
@@ -37,6 +37,6 @@ impl Raft {
 
     /// Whether a log that ends in `last` is at least as up to date as this node's (section 5.4.1).
     fn is_up_to_date(&self, last: LogId) -> bool {
-        last >= self.log.last()
+        last >= self.log.last() || self.ignores_candidates_log()
     }
 }

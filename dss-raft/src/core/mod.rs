@@ -10,6 +10,8 @@ mod dispatch;
 mod durability;
 mod election;
 mod follower;
+#[cfg(feature = "testing")]
+mod inspect;
 mod leadership;
 mod log;
 mod progress;

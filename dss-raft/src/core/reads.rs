@@ -143,7 +143,7 @@ impl Raft {
             && let Asker::This(gathered) = &mut last.asker
             && gathered.end() == batch.first
         {
-            gathered.count += 1;
+            gathered.count += batch.count;
             return;
         }
         let index = (self.commit_index >= leader.term_start).then_some(self.commit_index);

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dss_raft::{Group, NodeId, ProposeError, ReadError};
-use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::machine::{CacheCommand, CacheMachine, CacheReply};
@@ -32,6 +31,11 @@ pub(crate) struct NoMajority;
 impl CacheGroup {
     pub(crate) fn new(group: Group<CacheMachine>, peers: Peers, me: NodeId) -> Self {
         Self { group, peers, me }
+    }
+
+    /// This node.
+    pub(super) fn me(&self) -> NodeId {
+        self.me
     }
 
     /// This node's part of the group.

@@ -2,52 +2,37 @@
 //! lease is over.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use bytes::Bytes;
-use dss_mesi::{LeaseConfig, LeaseGranter, Member, Timestamp, ViewCommand};
-use dss_raft::{Leadership, RoleKind};
+use dss_mesi::{LeaseConfig, LeaseGranter, Member, Refused, View, ViewCommand};
+use dss_raft::RoleKind;
 use futures_util::future::BoxFuture;
-use tokio::time::Instant;
+use tokio::sync::watch;
 
-use super::client::{CacheGroup, NoMajority};
+use super::client::CacheGroup;
+use super::clock::Clock;
 use super::machine::CacheCommand;
 use super::request::{self, Answer, Request};
-use crate::config::Timing;
 use crate::peer::Malformed;
 
-/// How often the leader looks for leases that are over, as a part of the lease.
-const TICKS_PER_LEASE: u32 = 20;
-
-/// Grants leases while this node leads the group.
+/// Grants leases while this node leads the group; answers what other nodes ask its leader.
 pub(crate) struct Leases {
     group: CacheGroup,
-    config: LeaseConfig,
-    /// The origin of every timestamp here.
-    origin: Instant,
-    /// There while this node leads.
-    granter: Mutex<Option<LeaseGranter>>,
+    clock: Clock,
+    granter: Mutex<LeaseGranter>,
 }
 
 impl Leases {
-    /// Leases for a group with this timing; they are granted from here on, while this node leads.
-    pub(crate) fn start(group: CacheGroup, timing: Timing) -> Arc<Self> {
-        // Shorter than the election timeout, drift included: a leader that was elected without a
-        // transfer then knows that what its predecessor granted is over.
-        let lease = timing.election_timeout * 3 / 4;
-        let leases = Arc::new(Self {
-            group,
-            config: LeaseConfig::new(lease),
-            origin: Instant::now(),
-            granter: Mutex::new(None),
-        });
-        tokio::spawn(leases.clone().follow_leadership());
+    /// From here on leases are granted whenever this node leads. `view` is the one in force here.
+    pub(crate) fn start(
+        group: CacheGroup,
+        config: LeaseConfig,
+        view: watch::Receiver<View>,
+    ) -> Arc<Self> {
+        let granter = Mutex::new(LeaseGranter::new(config));
+        let leases = Arc::new(Self { group, clock: Clock::start(), granter });
+        tokio::spawn(leases.clone().run(view));
         leases
-    }
-
-    /// How long a lease is.
-    pub(crate) fn lease(&self) -> Duration {
-        self.config.lease()
     }
 
     /// Answers another node's request.
@@ -66,66 +51,75 @@ impl Leases {
 
     /// Extends the lease of `member`, where this node leads.
     pub(super) async fn renew_here(&self, member: Member) -> Answer {
-        let lease = match &mut *self.granter() {
-            Some(granter) => granter.handle_renewal(self.now(), member),
-            None => return Answer::NotLeader,
+        let renewal = self.granter().handle_renewal(self.clock.now(), member);
+        let renewal = match renewal {
+            Ok(renewal) => renewal,
+            Err(refused) => return refused.into(),
         };
-        let Ok(lease) = lease else { return Answer::NotAMember };
-        // The promise is kept by whoever leads next only if this node still led when it was made.
-        match self.group.group().read(move |machine| machine.view().contains(member)).await {
-            Ok(true) => Answer::Lease(lease),
-            Ok(false) => Answer::NotAMember,
-            Err(_) => Answer::Unavailable,
+        // Confirms that this node still led when the renewal had arrived.
+        let read = self.group.group().read(|machine| machine.view().clone()).await;
+        let Ok(view) = read else { return Answer::Unavailable };
+        match self.granter().grant(self.clock.now(), renewal, &view) {
+            Ok(lease) => Answer::Lease(lease),
+            Err(refused) => refused.into(),
         }
     }
 
-    async fn follow_leadership(self: Arc<Self>) {
+    /// Follows leadership, views and time until the group stops.
+    async fn run(self: Arc<Self>, mut view: watch::Receiver<View>) {
         let mut leadership = self.group.group().leadership();
         loop {
             let current = *leadership.borrow_and_update();
-            let change = async {
+            let newest = view.borrow_and_update().clone();
+            let (expired, deadline) = {
+                let (now, mut granter) = (self.clock.now(), self.granter());
                 if current.role == RoleKind::Leader {
-                    // Without a majority there is nothing to lead: wait for the next change.
-                    let _ = self.lead(current).await;
+                    let term = current.term.get();
+                    granter.handle_leadership(now, term, &newest, current.by_transfer);
+                    granter.handle_view(now, &newest);
+                } else {
+                    granter.handle_leadership_lost();
                 }
-                std::future::pending::<()>().await;
+                (granter.expired(now), granter.poll_timeout())
+            };
+            for member in expired {
+                tokio::spawn(self.clone().remove(member));
+            }
+            let due = async {
+                match deadline {
+                    Some(at) => tokio::time::sleep_until(self.clock.instant(at)).await,
+                    None => std::future::pending().await,
+                }
             };
             let changed = tokio::select! {
                 changed = leadership.changed() => changed,
-                () = change => Ok(()),
+                changed = view.changed() => changed,
+                () = due => Ok(()),
             };
-            *self.granter() = None;
             if changed.is_err() {
                 return;
             }
         }
     }
 
-    /// Grants leases, and removes whoever does not renew, until it is cancelled.
-    async fn lead(&self, leadership: Leadership) -> Result<(), NoMajority> {
-        let view = self.group.read(|machine| machine.view().clone()).await?;
-        let mut granter = LeaseGranter::new(self.config);
-        granter.handle_leadership(self.now(), &view, leadership.by_transfer);
-        *self.granter() = Some(granter);
-        let mut ticks = tokio::time::interval(self.config.lease() / TICKS_PER_LEASE);
-        loop {
-            ticks.tick().await;
-            let expired = match &mut *self.granter() {
-                Some(granter) => granter.expired(self.now()),
-                None => Vec::new(),
-            };
-            for member in expired {
-                tracing::info!(node = %member.node, "its lease is over: removed from the view");
-                self.group.propose(&CacheCommand::View(ViewCommand::Remove { member })).await?;
-            }
-        }
+    /// Has the group remove a member. Where that fails, the granter names the member again.
+    async fn remove(self: Arc<Self>, member: Member) {
+        tracing::warn!(node = %member.node, "removed from the cache's view: its lease is over");
+        let command = CacheCommand::View(ViewCommand::Remove { member });
+        let _ = self.group.propose_here(command.encode()).await;
     }
 
-    fn now(&self) -> Timestamp {
-        Timestamp::since_origin(self.origin.elapsed())
-    }
-
-    fn granter(&self) -> MutexGuard<'_, Option<LeaseGranter>> {
+    fn granter(&self) -> MutexGuard<'_, LeaseGranter> {
         self.granter.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl From<Refused> for Answer {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::NotLeader => Self::NotLeader,
+            Refused::NotMember | Refused::Expired | Refused::Superseded => Self::LifeIsOver,
+            _ => Self::Unavailable,
+        }
     }
 }

@@ -1,49 +1,87 @@
-//! A member's side of the view: it joins, keeps its lease, and leaves.
+//! A member's side of the view: it joins, keeps its lease, leaves, and comes back where it was
+//! removed.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dss_mesi::{CacheNode, Member, View, ViewCommand};
+use dss_mesi::{
+    CacheNode, Incarnation, LeaseConfig, LeaseHolder, Member, Timestamp, View, ViewCommand,
+};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::client::CacheGroup;
+use super::clock::Clock;
+use super::current::CurrentCache;
 use super::leases::Leases;
-use super::machine::CacheCommand;
+use super::machine::{CacheCommand, CacheReply};
 use super::request::{Answer, Request};
+use crate::life;
 
 /// The pause before a leader that could not be asked is looked for again.
 const PAUSE: Duration = Duration::from_millis(20);
-/// Renewals begin when this part of the lease is over, so that two may fail.
-const RENEW_AFTER: u32 = 3;
+/// How many renewals may be unanswered at a time.
+const RENEWALS_MAX: usize = 4;
+/// How long a cache whose life is over may take to stop.
+const STOP_LIMIT: Duration = Duration::from_secs(1);
+
+/// This node's standing in the view.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Standing {
+    /// Its current life.
+    pub(crate) member: Member,
+    /// Until when its lease runs, if it ever had one.
+    pub(crate) until: Option<Instant>,
+}
+
+/// How lives of this node begin.
+pub(crate) struct Lives {
+    /// Where the number of the last one is kept.
+    pub(crate) folder: PathBuf,
+    /// Starts the cache of one.
+    pub(crate) start: Box<dyn Fn(Member) -> CacheNode + Send + Sync>,
+}
 
 /// This node's membership in the view.
 pub(crate) struct Membership {
     keeper: Arc<Keeper>,
-    view: watch::Receiver<View>,
-    lease: watch::Receiver<Option<Instant>>,
+    standing: watch::Receiver<Standing>,
     stopping: CancellationToken,
     tasks: TaskTracker,
 }
 
+struct Keeper {
+    group: CacheGroup,
+    leases: Arc<Leases>,
+    config: LeaseConfig,
+    clock: Clock,
+    lives: Lives,
+    caches: Arc<CurrentCache>,
+    view: watch::Receiver<View>,
+    standing: watch::Sender<Standing>,
+}
+
 impl Membership {
-    /// Joins the view as `member` and stays in it, again and again where it is removed. Views and
-    /// leases are handed to `cache` as they come.
+    /// Joins the view as `member`, whose cache is the current one, and stays in it. Views and
+    /// leases are handed to the current cache as they come.
     pub(crate) fn start(
         group: CacheGroup,
-        member: Member,
-        views: mpsc::UnboundedReceiver<View>,
-        cache: CacheNode,
         leases: Arc<Leases>,
+        config: LeaseConfig,
+        member: Member,
+        lives: Lives,
+        caches: Arc<CurrentCache>,
+        view: watch::Receiver<View>,
     ) -> Self {
-        let (stopping, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let (view_sender, view) = watch::channel(View::default());
-        let (lease_sender, lease) = watch::channel(None);
-        tokio::spawn(hand_on_views(views, cache.clone(), view_sender));
-        let keeper =
-            Arc::new(Keeper { group, member, cache, leases, view: view.clone(), lease_sender });
+        let (sender, standing) = watch::channel(Standing { member, until: None });
+        let clock = Clock::start();
+        let keeper = Keeper { group, leases, config, clock, lives, caches, view, standing: sender };
+        let (keeper, stopping) = (Arc::new(keeper), CancellationToken::new());
+        let tasks = TaskTracker::new();
         let (keeping, stopped) = (keeper.clone(), stopping.clone());
         tasks.spawn(async move {
             tokio::select! {
@@ -51,89 +89,140 @@ impl Membership {
                 () = stopped.cancelled() => {}
             }
         });
-        Self { keeper, view, lease, stopping, tasks }
+        Self { keeper, standing, stopping, tasks }
     }
 
-    /// The view in force, as this node knows it.
-    pub(crate) fn view(&self) -> watch::Receiver<View> {
-        self.view.clone()
+    /// How this node stands in the view.
+    pub(crate) fn standing(&self) -> watch::Receiver<Standing> {
+        self.standing.clone()
     }
 
-    /// Until when this node's lease runs.
-    pub(crate) fn lease(&self) -> watch::Receiver<Option<Instant>> {
-        self.lease.clone()
-    }
-
-    /// Takes this node out of the view, so that nobody has to wait for its lease to run out. The
-    /// cache must have been shut down before.
+    /// Writes back what the cache holds, and takes this node out of the view, so that nobody has
+    /// to wait for its lease to run out.
     pub(crate) async fn leave(&self) {
+        self.keeper.caches.get().shutdown().await;
+        // No lease is asked for after the cache has stopped acting.
         self.stopping.cancel();
         self.tasks.close();
         self.tasks.wait().await;
-        let command = CacheCommand::View(ViewCommand::Remove { member: self.keeper.member });
+        let member = self.keeper.standing.borrow().member;
+        let command = CacheCommand::View(ViewCommand::Remove { member });
         if self.keeper.group.propose(&command).await.is_err() {
             tracing::warn!("the view still contains this node: nobody could be told");
         }
     }
 }
 
-async fn hand_on_views(
+/// Makes the views that come into force known: to the cache that is current then, and to `latest`.
+pub(crate) async fn follow_views(
     mut views: mpsc::UnboundedReceiver<View>,
-    cache: CacheNode,
+    caches: Arc<CurrentCache>,
     latest: watch::Sender<View>,
 ) {
     while let Some(view) = views.recv().await {
-        tracing::debug!(epoch = %view.epoch, members = view.members.len(), "a view is in force");
-        cache.set_view(view.clone());
-        latest.send_replace(view);
+        tracing::info!(epoch = %view.epoch, members = view.members.len(), "a new view");
+        // In this order: a cache that becomes current meanwhile takes the latest by itself.
+        latest.send_replace(view.clone());
+        caches.get().set_view(view);
     }
-}
-
-struct Keeper {
-    group: CacheGroup,
-    member: Member,
-    cache: CacheNode,
-    leases: Arc<Leases>,
-    view: watch::Receiver<View>,
-    lease_sender: watch::Sender<Option<Instant>>,
 }
 
 impl Keeper {
-    /// Renews the lease for ever, and joins wherever the view does not contain this node.
+    /// Lives one life after the other.
     async fn keep(&self) {
         loop {
-            let sent = Instant::now();
-            let pause = match self.renew().await {
-                Some(Answer::Lease(lease)) => {
-                    // Counted from before the request: the leader counts from later.
-                    let until = sent + lease;
-                    self.cache.set_lease(until);
-                    self.lease_sender.send_replace(Some(until));
-                    (sent + lease / RENEW_AFTER).saturating_duration_since(Instant::now())
-                }
-                Some(Answer::NotAMember) => {
-                    self.join().await;
-                    Duration::ZERO
-                }
-                _ => PAUSE,
-            };
-            tokio::time::sleep(pause).await;
+            let member = self.standing.borrow().member;
+            self.live(member).await;
+            tracing::warn!("this node was removed from the cache's view and comes back empty");
+            if tokio::time::timeout(STOP_LIMIT, self.caches.get().shutdown()).await.is_err() {
+                tracing::warn!("the former cache does not stop");
+            }
+            self.begin_life(member).await;
         }
     }
 
-    async fn renew(&self) -> Option<Answer> {
-        let leader = self.group.leader()?;
-        if leader == self.group.me() {
-            return Some(self.leases.renew_here(self.member).await);
+    /// Begins the life after that of `former`, which has ended.
+    async fn begin_life(&self, former: Member) {
+        loop {
+            let folder = self.lives.folder.clone();
+            let life = tokio::task::spawn_blocking(move || life::begin(&folder)).await;
+            match life.expect("beginning a life does not panic, and is not cancelled") {
+                Ok(life) => {
+                    let member = Member { incarnation: Incarnation::new(life), ..former };
+                    let cache = (self.lives.start)(member);
+                    self.caches.replace(cache.clone());
+                    cache.set_view(self.view.borrow().clone());
+                    self.standing.send_replace(Standing { member, until: None });
+                    return;
+                }
+                Err(error) => tracing::error!("no new life can be begun: {error}"),
+            }
+            tokio::time::sleep(STOP_LIMIT).await;
         }
-        let asked = self.group.ask(leader, &Request::Renew(self.member));
-        tokio::time::timeout(self.leases.lease(), asked).await.ok().flatten()
     }
 
-    async fn join(&self) {
-        let command = CacheCommand::View(ViewCommand::Join { member: self.member });
-        if let Err(error) = self.group.propose(&command).await {
-            tracing::warn!("cannot join the cache's view: {error}");
+    /// Joins as `member` and renews its lease until that life is over.
+    async fn live(&self, member: Member) {
+        if !self.join(member).await {
+            return;
         }
+        let cache = self.caches.get();
+        let mut holder = LeaseHolder::new(self.config.clone(), self.clock.now());
+        let mut leadership = self.group.group().leadership();
+        let mut renewals = JoinSet::new();
+        while let Some(next) = holder.poll_timeout() {
+            tokio::select! {
+                Some(Ok((sent, answer))) = renewals.join_next() => match answer {
+                    Some(Answer::Lease(lease)) => {
+                        let until = holder.handle_granted(sent, lease);
+                        self.act_until(member, &cache, until);
+                    }
+                    Some(Answer::LifeIsOver) => holder.surrender(),
+                    _ => {
+                        tokio::time::sleep(PAUSE).await;
+                        holder.handle_leader_changed(self.clock.now());
+                    }
+                },
+                () = tokio::time::sleep_until(self.clock.instant(next)) => {
+                    let now = self.clock.now();
+                    holder.handle_sent(now);
+                    if renewals.len() < RENEWALS_MAX {
+                        let (group, leases) = (self.group.clone(), self.leases.clone());
+                        renewals.spawn(async move { (now, renew(&group, &leases, member).await) });
+                    }
+                }
+                Ok(()) = leadership.changed() => holder.handle_leader_changed(self.clock.now()),
+            }
+        }
+    }
+
+    /// Whether the view contains `member` after it has asked to join: not where that life is over.
+    async fn join(&self, member: Member) -> bool {
+        let command = CacheCommand::View(ViewCommand::Join { member });
+        loop {
+            match self.group.propose(&command).await {
+                Ok(CacheReply::View(view)) => return view.contains(member),
+                Ok(_) => tracing::error!("the leader of the cache is of another version"),
+                Err(error) => tracing::warn!("cannot join the cache's view yet: {error}"),
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    fn act_until(&self, member: Member, cache: &CacheNode, until: Option<Timestamp>) {
+        if let Some(until) = until.map(|until| self.clock.instant(until)) {
+            cache.set_lease(until);
+            self.standing.send_replace(Standing { member, until: Some(until) });
+        }
+    }
+}
+
+/// Asks the leader for a longer lease; nothing where it cannot be asked.
+async fn renew(group: &CacheGroup, leases: &Leases, member: Member) -> Option<Answer> {
+    let leader = group.leader()?;
+    if leader == group.me() {
+        Some(leases.renew_here(member).await)
+    } else {
+        group.ask(leader, &Request::Renew(member)).await
     }
 }

@@ -24,8 +24,8 @@ pub(super) enum Answer {
     Reply(CacheReply),
     /// The lease runs for this long from the moment at which the request was sent.
     Lease(Duration),
-    /// The view does not contain the member: it has to join.
-    NotAMember,
+    /// The member is not in the view any more, or is about to be removed: it must stop acting.
+    LifeIsOver,
     /// Ask another node.
     NotLeader,
     /// Ask again; whether anything was done is unknown.

@@ -1,7 +1,7 @@
 //! The Raft groups of a node.
 
 use std::hash::{BuildHasher, RandomState};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -55,6 +55,11 @@ impl Groups {
         });
         tokio::spawn(catch_up(group.clone(), caught_up));
         Ok(group)
+    }
+
+    /// The node's data folder.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// The probes of the groups that were started.

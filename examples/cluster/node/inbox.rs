@@ -3,18 +3,17 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use dss_mesi::CacheNode;
 use dss_raft::{Envelope, Node, NodeId};
 use futures_util::future::BoxFuture;
 
-use crate::cache_group::{Leases, cache_id};
+use crate::cache_group::{CurrentCache, Leases, cache_id};
 use crate::forward::{self, Forwarded};
 use crate::peer::{Inbox, Malformed, Peers, RequestKind};
 
 /// The parts of a node that other nodes talk to.
 pub(super) struct NodeInbox {
     pub(super) raft: Node,
-    pub(super) cache: CacheNode,
+    pub(super) caches: Arc<CurrentCache>,
     pub(super) leases: Arc<Leases>,
     pub(super) http: Arc<dyn Forwarded>,
 }
@@ -28,7 +27,7 @@ impl Inbox for NodeInbox {
 
     fn cache(&self, from: NodeId, payload: Bytes) -> Result<(), Malformed> {
         let message = dss_mesi::Message::decode(&payload).map_err(|_| Malformed("a message"))?;
-        self.cache.deliver(cache_id(from), message);
+        self.caches.get().deliver(cache_id(from), message);
         Ok(())
     }
 

@@ -1,0 +1,26 @@
+//! What the simulation may look at besides the outputs.
+
+use super::Raft;
+use super::log::Log;
+use super::role::Role;
+use crate::testing::PlantedBug;
+use crate::types::Term;
+
+impl Raft {
+    /// Switches a bug on.
+    pub(crate) fn plant(&mut self, bug: Option<PlantedBug>) {
+        self.planted_bug = bug;
+    }
+
+    pub(crate) fn log(&self) -> &Log {
+        &self.log
+    }
+
+    pub(crate) fn term(&self) -> Term {
+        self.hard_state.term
+    }
+
+    pub(crate) fn leads(&self) -> bool {
+        matches!(self.role, Role::Leader(_))
+    }
+}

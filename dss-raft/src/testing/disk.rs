@@ -1,0 +1,105 @@
+//! A simulated disk: what is durable, and what is on its way.
+
+use std::collections::VecDeque;
+
+use crate::core::Random;
+use crate::entry::{Entry, HardState, Snapshot};
+use crate::output::Persist;
+use crate::ports::Restored;
+use crate::types::{LogIndex, PersistSeq};
+
+/// The disk of one node. It outlives the node's crashes; what was being written then may not.
+#[derive(Debug, Default)]
+pub(super) struct Disk {
+    hard_state: HardState,
+    snapshot: Option<Snapshot>,
+    entries: VecDeque<Entry>,
+    writing: VecDeque<Persist>,
+    /// How many of them the sync that is under way will have written.
+    pub(super) syncing: usize,
+}
+
+/// A write does not follow what is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct OutOfOrder(pub(super) LogIndex);
+
+impl Disk {
+    pub(super) fn write(&mut self, persist: Persist) {
+        self.writing.push_back(persist);
+    }
+
+    /// Whether writes wait for a sync that no one has begun.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.syncing == 0 && !self.writing.is_empty()
+    }
+
+    /// Begins to make everything durable that was written so far.
+    pub(super) fn begin_sync(&mut self) {
+        self.syncing = self.writing.len();
+    }
+
+    /// Ends the sync, and names the last write that it made durable.
+    pub(super) fn end_sync(&mut self) -> Result<Option<PersistSeq>, OutOfOrder> {
+        let count = std::mem::take(&mut self.syncing);
+        self.make_durable(count)
+    }
+
+    /// Loses what was not synced, but for the first few writes.
+    pub(super) fn crash(&mut self, random: &mut Random) -> Result<(), OutOfOrder> {
+        let survivors = random.below(self.writing.len() as u64 + 1);
+        self.make_durable(usize::try_from(survivors).unwrap_or(0))?;
+        self.writing.clear();
+        self.syncing = 0;
+        Ok(())
+    }
+
+    pub(super) fn restore(&self) -> Restored {
+        Restored {
+            hard_state: self.hard_state,
+            snapshot: self.snapshot.clone(),
+            entries: self.entries.iter().cloned().collect(),
+        }
+    }
+
+    fn make_durable(&mut self, count: usize) -> Result<Option<PersistSeq>, OutOfOrder> {
+        let mut last = None;
+        for _ in 0..count {
+            let Some(persist) = self.writing.pop_front() else { break };
+            last = Some(persist.seq);
+            self.store(persist)?;
+        }
+        Ok(last)
+    }
+
+    fn store(&mut self, persist: Persist) -> Result<(), OutOfOrder> {
+        if let Some(hard_state) = persist.hard_state {
+            self.hard_state = hard_state;
+        }
+        if let Some(index) = persist.truncate_from {
+            let kept = self.entries.partition_point(|entry| entry.id.index < index);
+            if kept == self.entries.len() {
+                return Err(OutOfOrder(index));
+            }
+            self.entries.truncate(kept);
+        }
+        if let Some(snapshot) = persist.snapshot {
+            self.snapshot = Some(snapshot);
+        }
+        let covered = self.snapshot.as_ref().map_or(LogIndex::ZERO, |s| s.last.index);
+        if let Some(first) = persist.entries.first_index() {
+            let last = self.entries.back().map_or(covered, |entry| entry.id.index);
+            if first != last.next() {
+                return Err(OutOfOrder(first));
+            }
+            self.entries.extend(persist.entries.iter().cloned());
+        }
+        if let Some(index) = persist.compact_to {
+            if index > covered {
+                return Err(OutOfOrder(index));
+            }
+            let gone = self.entries.partition_point(|entry| entry.id.index <= index);
+            self.entries.drain(..gone);
+        }
+        Ok(())
+    }
+}

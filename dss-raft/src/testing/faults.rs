@@ -1,0 +1,174 @@
+//! What goes wrong.
+
+use std::time::Duration;
+
+use super::violation::Violation;
+use super::workload::Workload;
+use super::world::{Event, Recovery, World};
+
+/// A kind of fault. Each comes again and again, at random times around a mean.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Fault {
+    Crash,
+    Partition,
+    Heal,
+    SlowDisk,
+    Transfer,
+}
+
+impl<W: Workload> World<W> {
+    pub(super) fn schedule_faults(&mut self) {
+        for fault in [Fault::Crash, Fault::Partition, Fault::SlowDisk, Fault::Transfer] {
+            self.schedule(fault);
+        }
+    }
+
+    fn schedule(&mut self, fault: Fault) {
+        let every = match fault {
+            Fault::Crash => self.options.crash_every,
+            Fault::Partition => self.options.partition_every,
+            Fault::SlowDisk => self.options.slow_disk_every,
+            Fault::Transfer => self.options.transfer_every,
+            Fault::Heal => return,
+        };
+        if !every.is_zero() {
+            let wait = self.random.span(Duration::ZERO, every * 2);
+            self.queue.push(self.now + wait, Event::Fault(fault));
+        }
+    }
+
+    pub(super) fn inflict(&mut self, fault: Fault) -> Result<(), Violation> {
+        if self.recovery.is_some() {
+            return Ok(());
+        }
+        self.schedule(fault);
+        let at = self.choose_victim();
+        match fault {
+            Fault::Crash => self.crash_some(at),
+            Fault::Partition => {
+                self.partition(at);
+                Ok(())
+            }
+            Fault::Heal => {
+                self.network.heal();
+                Ok(())
+            }
+            Fault::SlowDisk => {
+                let span = self.random.span(Duration::ZERO, self.options.slow_disk_every);
+                self.hosts[at].slow_until = self.now + span;
+                Ok(())
+            }
+            Fault::Transfer => {
+                let Some(leader) = self.leader_from(at) else { return Ok(()) };
+                let anyone = self.random.below(2) == 0;
+                let to = self.hosts[at].node;
+                self.input(leader, |raft, now| {
+                    // Being refused is a fine outcome too.
+                    let _ = raft.transfer_leadership(now, (!anyone).then_some(to));
+                })
+            }
+        }
+    }
+
+    /// Has a new leader crash soon, perhaps.
+    pub(super) fn threaten(&mut self, at: usize) {
+        if self.recovery.is_some() || self.random.below(1000) >= self.options.crash_elected_permille
+        {
+            return;
+        }
+        // A few messages, and a few syncs: long enough to replicate something somewhere.
+        let longest = (self.options.delay_max + self.options.sync_max) * 3;
+        let span = self.random.span(Duration::ZERO, longest);
+        self.queue.push(self.now + span, Event::PowerOff { at, life: self.hosts[at].life });
+    }
+
+    /// Often the leader, whose loss matters most.
+    fn choose_victim(&mut self) -> usize {
+        let count = self.hosts.len() as u64;
+        let start = usize::try_from(self.random.below(count)).unwrap_or(0);
+        if self.random.below(2) == 0 { start } else { self.leader_from(start).unwrap_or(start) }
+    }
+
+    /// One node crashes, or all at once, or a disk fails under a node.
+    fn crash_some(&mut self, at: usize) -> Result<(), Violation> {
+        match self.random.below(8) {
+            0 => {
+                for at in 0..self.hosts.len() {
+                    self.crash(at)?;
+                }
+                Ok(())
+            }
+            1 => {
+                self.fail_storage(at)?;
+                let span = self.random.span(Duration::ZERO, self.options.crash_every);
+                self.queue.push(self.now + span, Event::PowerOff { at, life: self.hosts[at].life });
+                Ok(())
+            }
+            _ => self.crash(at),
+        }
+    }
+
+    /// Stops a node, without what its disk had not synced, and starts it again after a while.
+    pub(super) fn crash(&mut self, at: usize) -> Result<(), Violation> {
+        if self.hosts[at].running.is_none() {
+            return Ok(());
+        }
+        self.power_off(at)?;
+        self.report.crashes += 1;
+        // Down for a moment, or long enough that others take over.
+        let longest = [Duration::from_millis(200), Duration::from_secs(6)]
+            [usize::from(self.random.below(2) == 0)];
+        let pause = self.random.span(Duration::ZERO, longest);
+        self.queue.push(self.now + pause, Event::Start { at });
+        Ok(())
+    }
+
+    fn power_off(&mut self, at: usize) -> Result<(), Violation> {
+        let host = &mut self.hosts[at];
+        let node = host.node;
+        host.running = None;
+        (host.disk.crash(&mut self.random))
+            .map_err(|gap| Violation::WriteOrder { node, index: gap.0 })
+    }
+
+    /// Cuts links, for a while: two groups from each other, one node from all, or one direction.
+    fn partition(&mut self, at: usize) {
+        self.report.partitions += 1;
+        let count = self.hosts.len();
+        let kind = self.random.below(4);
+        let side = self.random.next();
+        for from in 0..count {
+            for to in 0..count {
+                let cut = match kind {
+                    0 => (side >> from) & 1 != (side >> to) & 1,
+                    1 => (from == at) != (to == at),
+                    2 => from == at && to != at,
+                    _ => to == at && from != at,
+                };
+                if cut {
+                    self.network.cut(from, to);
+                }
+            }
+        }
+        let span = self.random.span(Duration::ZERO, self.options.partition_every * 2);
+        self.queue.push(self.now + span, Event::Fault(Fault::Heal));
+    }
+
+    /// From here on nothing goes wrong any more.
+    pub(super) fn end_faults(&mut self) -> Result<(), Violation> {
+        let reads = vec![0; self.hosts.len()];
+        self.recovery = Some(Recovery { since: self.now, acknowledged: 0, reads });
+        self.network.calm();
+        self.options.sync_max = self.options.sync_max.min(Duration::from_millis(20));
+        for at in 0..self.hosts.len() {
+            self.hosts[at].slow_until = Duration::ZERO;
+            let failed = self.hosts[at].running.as_ref().is_some_and(|r| r.storage_failed);
+            if failed {
+                self.power_off(at)?;
+            }
+            self.start(at)?;
+        }
+        self.queue.push(self.now, Event::Client);
+        Ok(())
+    }
+}
