@@ -24,6 +24,8 @@ pub use message::{Envelope, Message, MessageBody, Round};
 pub use output::{Leadership, Output, Persist, ProposalFate, RoleKind};
 pub use ports::{RestoreError, Restored, StateMachine, Storage, StorageError, Transport};
 pub use storage::MemoryStorage;
+#[cfg(feature = "tokio")]
+pub use storage::{FileStorage, Identity};
 pub use types::{
     GroupId, LogId, LogIndex, NodeId, PersistSeq, ProposalId, ReadId, Term, Timestamp,
 };

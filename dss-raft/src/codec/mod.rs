@@ -13,7 +13,7 @@ mod record;
 mod tests;
 mod writer;
 
-pub(crate) use record::{Record, SnapshotFile};
+pub(crate) use record::{Checkpoint, Record, SnapshotFile};
 
 /// Bytes that are not what their [`encode`](crate::Envelope::encode) writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

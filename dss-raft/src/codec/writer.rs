@@ -9,7 +9,7 @@ pub(super) const TAG_BLANK: u8 = 0;
 pub(super) const TAG_COMMAND: u8 = 1;
 
 /// Appends primitives to a buffer.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Writer {
     buffer: Vec<u8>,
 }
@@ -17,6 +17,11 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn with_capacity(capacity: usize) -> Self {
         Self { buffer: Vec::with_capacity(capacity) }
+    }
+
+    /// One that goes on where `buffer` ends.
+    pub(super) fn appending(buffer: Vec<u8>) -> Self {
+        Self { buffer }
     }
 
     pub(super) fn finish(self) -> Bytes {

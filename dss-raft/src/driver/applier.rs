@@ -36,9 +36,11 @@ impl<R> ProposalWaiter<R> {
     }
 }
 
+type Answer<M> = dyn FnOnce(Result<&M, ReadError>) + Send;
+
 /// A read on its way to the state machine. Dropped instead of answered, it ends as shut down.
 pub(super) struct Query<M> {
-    answer: Box<dyn FnOnce(Result<&M, ReadError>) + Send>,
+    answer: Box<Answer<M>>,
     _budget: OwnedSemaphorePermit,
 }
 

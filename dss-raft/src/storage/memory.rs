@@ -40,7 +40,9 @@ impl MemoryStorage {
 #[async_trait]
 impl Storage for MemoryStorage {
     async fn restore(&mut self, group: GroupId) -> Result<Restored, StorageError> {
-        Ok(self.disk().get(&group).map(Stored::to_restored).unwrap_or_default())
+        let disk = self.disk();
+        let Some(stored) = disk.get(&group) else { return Ok(Restored::default()) };
+        Ok(stored.restored(stored.snapshot.clone()))
     }
 
     async fn persist(&mut self, writes: Vec<(GroupId, Persist)>) -> Result<(), StorageError> {
@@ -66,7 +68,8 @@ fn write(stored: &mut Stored<Snapshot>, persist: Persist) -> Result<(), Misfit> 
         stored.truncate(from)?;
     }
     if let Some(snapshot) = persist.snapshot {
-        stored.store_snapshot(snapshot)?;
+        let keeps_log = stored.agrees_with(snapshot.last);
+        stored.store_snapshot(snapshot, keeps_log)?;
     }
     stored.append(&persist.entries)?;
     if let Some(to) = persist.compact_to {

@@ -1,0 +1,202 @@
+//! A segmented write-ahead log in a folder.
+
+mod disk;
+#[cfg(test)]
+mod faulty_disk;
+mod frame;
+mod group_log;
+mod recovery;
+mod segment;
+mod snapshots;
+#[cfg(test)]
+mod tests;
+mod wal;
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+
+use self::disk::{Folder, RealDisk, sync_folder};
+use self::recovery::{IDENTITY, IDENTITY_FORMAT, check_identity};
+use self::wal::Wal;
+use crate::output::Persist;
+use crate::ports::{Restored, Storage, StorageError};
+use crate::types::{GroupId, NodeId};
+
+/// How large a segment is unless asked otherwise: written within seconds under load, made of
+/// zeros within a few tens of milliseconds.
+const SEGMENT_BYTES: usize = 16 << 20;
+/// The smallest that makes sense: a few batches.
+const SEGMENT_BYTES_MIN: usize = 4 << 10;
+/// Held locked while the folder is in use.
+const LOCK: &str = "lock";
+
+/// Whose folder it is: kept in it, and compared whenever it is opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The cluster's name.
+    pub cluster: String,
+    /// The node.
+    pub node: NodeId,
+    /// What people call the node.
+    pub name: String,
+}
+
+impl Identity {
+    /// One line: whatever is in the names is escaped.
+    fn line(&self) -> String {
+        let Self { cluster, node, name } = self;
+        format!("{IDENTITY_FORMAT}cluster {cluster:?}, node {name:?} ({node})\n")
+    }
+}
+
+/// Keeps a node's groups in a folder: a write-ahead log that they share, and snapshots beside it.
+///
+/// The log is a row of segments, files that are filled with zeros in advance so that writing into
+/// them changes no metadata. All that is asked for at once, by however many groups, is one batch
+/// with one sync. Every record is chained to the one before by CRC-32C; a batch that a crash left
+/// in part is cut off at the next start, any other damage is refused with
+/// [`StorageError::Damaged`]. A segment is removed once its groups have moved on: each new segment
+/// begins with what is still needed and small.
+///
+/// The folder belongs to one node and one process at a time. A failed write or sync is final: what
+/// is on the disk is then only known after a new [`open`](FileStorage::open).
+pub struct FileStorage {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    wal: Mutex<Wal<RealDisk>>,
+    folder: PathBuf,
+    /// Unlocks when the last task that uses the folder has ended.
+    _lock: File,
+}
+
+impl FileStorage {
+    /// Opens the folder, or makes it. Must be called in a tokio runtime, as must everything else:
+    /// the work is done on its blocking threads.
+    ///
+    /// # Errors
+    ///
+    /// Where the folder is another node's ([`StorageError::WrongIdentity`]), in use
+    /// ([`StorageError::InUse`]), damaged ([`StorageError::Damaged`]) or out of reach
+    /// ([`StorageError::Io`]). In the first three cases nothing in it was changed.
+    pub async fn open(
+        folder: impl Into<PathBuf>,
+        identity: Identity,
+    ) -> Result<Self, StorageError> {
+        Self::open_with_segments(folder, identity, SEGMENT_BYTES).await
+    }
+
+    /// Like [`open`](FileStorage::open), with new segments of this many bytes (at least 4 KiB)
+    /// instead of 16 MiB. A batch that is larger gets a larger segment.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](FileStorage::open).
+    pub async fn open_with_segments(
+        folder: impl Into<PathBuf>,
+        identity: Identity,
+        segment_bytes: usize,
+    ) -> Result<Self, StorageError> {
+        let folder = folder.into();
+        let segment_bytes = segment_bytes.max(SEGMENT_BYTES_MIN);
+        let shared = blocking(move || open(folder, &identity, segment_bytes)).await?;
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    async fn with_wal<R: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Wal<RealDisk>) -> Result<R, StorageError> + Send + 'static,
+    ) -> Result<R, StorageError> {
+        let shared = Arc::clone(&self.shared);
+        // The work goes on where this future is dropped; the next call waits for its end.
+        blocking(move || {
+            let mut wal = shared.wal.lock().map_err(|_| StorageError::Poisoned)?;
+            work(&mut wal)
+        })
+        .await
+    }
+}
+
+#[async_trait]
+impl Storage for FileStorage {
+    async fn restore(&mut self, group: GroupId) -> Result<Restored, StorageError> {
+        self.with_wal(move |wal| wal.restore(group)).await
+    }
+
+    async fn persist(&mut self, writes: Vec<(GroupId, Persist)>) -> Result<(), StorageError> {
+        let work = move |wal: &mut Wal<_>| wal.persist(&writes).map(|()| wal.spare_wanted());
+        if let Some(make) = self.with_wal(work).await? {
+            // The folder stays locked for as long as somebody works in it.
+            let shared = Arc::clone(&self.shared);
+            tokio::task::spawn_blocking(move || {
+                make();
+                drop(shared);
+            });
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for FileStorage {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("FileStorage")
+            .field("folder", &self.shared.folder)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Runs the work where it may block.
+async fn blocking<R: Send + 'static>(
+    work: impl FnOnce() -> Result<R, StorageError> + Send + 'static,
+) -> Result<R, StorageError> {
+    // It fails where the work panicked, or where the runtime ends: in neither case is it known
+    // what became of it.
+    tokio::task::spawn_blocking(work).await.unwrap_or(Err(StorageError::Poisoned))
+}
+
+fn open(path: PathBuf, identity: &Identity, segment_bytes: usize) -> Result<Shared, StorageError> {
+    let identity = identity.line();
+    let folder = Arc::new(Folder::new(path.clone(), RealDisk::new(path.clone())));
+    // Before the lock, so that a wrong folder is named as such even while its owner runs.
+    if path.join(IDENTITY).exists() {
+        check_identity(&folder, &identity)?;
+    }
+    create_folder(&path)?;
+    let lock = lock(&path.join(LOCK))?;
+    let wal = Wal::open(folder, &identity, segment_bytes)?;
+    Ok(Shared { wal: Mutex::new(wal), folder: path, _lock: lock })
+}
+
+fn create_folder(path: &Path) -> Result<(), StorageError> {
+    let error =
+        |source| StorageError::Io { operation: "could not create", path: path.to_owned(), source };
+    if path.is_dir() {
+        return Ok(());
+    }
+    std::fs::create_dir_all(path).map_err(error)?;
+    match path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        Some(parent) => sync_folder(parent).map_err(error),
+        None => Ok(()),
+    }
+}
+
+fn lock(path: &Path) -> Result<File, StorageError> {
+    let error =
+        |operation| move |source| StorageError::Io { operation, path: path.to_owned(), source };
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path)
+        .map_err(error("could not open"))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StorageError::InUse { path: path.to_owned() }),
+        Err(TryLockError::Error(source)) => Err(error("could not lock")(source)),
+    }
+}
