@@ -1,0 +1,371 @@
+//! The cache side of the protocol.
+
+mod grant;
+mod inspect;
+mod lines;
+mod operation;
+mod recall;
+mod timeout;
+mod view_change;
+mod write;
+mod write_back;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+pub use self::operation::{Answer, Condition, LineView, OperationId, Read};
+
+use self::grant::Pending;
+use self::inspect::Inspection;
+use self::lines::Lines;
+use self::operation::{Action, Operation};
+use self::view_change::Surrendering;
+use self::write_back::WriteBack;
+use crate::config::CacheConfig;
+use crate::error::CacheError;
+use crate::flaw::Flaw;
+use crate::line::LineState;
+use crate::message::{Body, Message};
+use crate::placed::Placed;
+use crate::ports::Placement;
+use crate::statistics::Statistics;
+use crate::timer::Timers;
+use crate::version::{RequestId, Version};
+use crate::view::{Member, NodeId, Timestamp, View};
+
+/// The cache of one node: a deterministic core.
+///
+/// What it holds of a key is a *line* (M, E or S; no line is I), perhaps a *pending* request to
+/// the key's home, perhaps a *write-back*: data that it has given up and the home has not yet
+/// confirmed to be in main memory. There are no other states:
+///
+/// | event | S | E | M | no line |
+/// | --- | --- | --- | --- | --- |
+/// | read | answer | answer | answer | join or open a pending request, after any write-back |
+/// | write, write-through | request; readable meanwhile | send to the home; readable once stored | – | request |
+/// | write, write-back | request; readable meanwhile | → M | write | request |
+/// | `Grant` of the pending request, not below its floor | install, do what waits | – | – | install, do what waits |
+/// | `Grant` of the pending request, below its floor | never install; ask anew | – | – | never install; ask anew |
+/// | any other `Grant` | ignore | ignore | ignore | ignore |
+/// | `Invalidate` | drop, `Ack` | drop, `Ack` | → write-back, `Ack` with data | `Ack` with the write-back, if any |
+/// | `Downgrade` | `Ack` kept | → S, `Ack` kept | copy → write-back, → S, `Ack` kept with data | `Ack` with the write-back, if any |
+/// | recall older than line or write-back | ignore | ignore | ignore | ignore |
+/// | evict | drop, `Hint` | drop, `Hint` | → write-back, `Put` | |
+///
+/// Every recall raises the floor of a pending request. A line with a request or a write-through
+/// under way is not evicted. A write-through under way when its line is recalled, or its home
+/// moves, becomes a write-back, whose confirmation answers the client. Whatever is not answered is
+/// repeated.
+///
+/// Operations ([`read`](Cache::read), [`put`](Cache::put), …) end in an [`Output::Answer`] each.
+/// After every call outputs are polled until there are none.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Cache {
+    config: CacheConfig,
+    member: Member,
+    placed: Placed,
+    view: View,
+    /// Nothing is served at or after it.
+    lease: Option<Timestamp>,
+    leaving: bool,
+    lines: Lines,
+    /// Invariant: no key has both a request here and a write-back, or a request and an owned line.
+    pending: BTreeMap<Bytes, Pending>,
+    write_backs: BTreeMap<Bytes, WriteBack>,
+    surrenders: BTreeMap<NodeId, Surrendering>,
+    /// Wait for a view and a lease.
+    parked: Vec<(Bytes, Operation)>,
+    /// Wait for fewer write-backs.
+    stalled: VecDeque<(Bytes, Operation)>,
+    /// Operations that were not answered at once.
+    open: BTreeMap<OperationId, OpenOperation>,
+    inspections: BTreeMap<RequestId, Inspection>,
+    hints: write_back::Hints,
+    last_request: u64,
+    timers: Timers<Timer>,
+    outputs: VecDeque<Output>,
+    statistics: Statistics,
+}
+
+/// One thing to do for a [`Cache`].
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Output {
+    /// Send; it may be lost. The receiver may be this node, whose home then gets it.
+    Send {
+        /// The receiver.
+        to: NodeId,
+        /// The message.
+        message: Message,
+    },
+    /// An operation has ended.
+    Answer {
+        /// Which.
+        operation: OperationId,
+        /// How.
+        answer: Answer,
+    },
+}
+
+/// An operation that waits for something.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct OpenOperation {
+    key: Bytes,
+    deadline: Timestamp,
+}
+
+/// What a cache looks at when its time has come.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Timer {
+    /// Repeat a request.
+    Get(Bytes),
+    /// Repeat a write-back.
+    WriteBack(Bytes),
+    /// Repeat a write-through.
+    Through(Bytes),
+    /// A line has been modified for as long as it may be.
+    Flush(Bytes),
+    /// Tell homes what was dropped.
+    Hints,
+    /// Repeat a surrender.
+    Surrender(NodeId),
+    /// Repeat the questions of an inspection.
+    Inspect(RequestId),
+    /// Give an operation up.
+    Operation(OperationId),
+}
+
+impl Cache {
+    /// An empty cache of `member`, in no view and without a lease.
+    #[must_use]
+    pub fn new(config: CacheConfig, member: Member, placement: Arc<dyn Placement>) -> Self {
+        Self {
+            config,
+            member,
+            placed: Placed(placement),
+            view: View::default(),
+            lease: None,
+            leaving: false,
+            lines: Lines::new(),
+            pending: BTreeMap::new(),
+            write_backs: BTreeMap::new(),
+            surrenders: BTreeMap::new(),
+            parked: Vec::new(),
+            stalled: VecDeque::new(),
+            open: BTreeMap::new(),
+            inspections: BTreeMap::new(),
+            hints: write_back::Hints::default(),
+            last_request: 0,
+            timers: Timers::new(),
+            outputs: VecDeque::new(),
+            statistics: Statistics::default(),
+        }
+    }
+
+    /// The view that it acts under.
+    #[must_use]
+    pub const fn view(&self) -> &View {
+        &self.view
+    }
+
+    /// How it holds the line of `key`, and which version of it.
+    #[must_use]
+    pub fn line(&self, key: &Bytes) -> (LineState, Option<Version>) {
+        match self.lines.peek(key) {
+            Some(line) => (line.state, line.version),
+            None => (LineState::Invalid, None),
+        }
+    }
+
+    /// Whether main memory has everything that was written here.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.write_backs.is_empty() && self.lines.modified() == 0 && self.lines.written() == 0
+    }
+
+    /// Counts of what has happened and what is held. Those of the home are zero.
+    #[must_use]
+    pub fn statistics(&self) -> Statistics {
+        let (modified, exclusive) = (self.lines.modified(), self.lines.exclusive());
+        Statistics {
+            modified,
+            exclusive,
+            shared: self.lines.len() - modified - exclusive,
+            bytes: self.lines.bytes(),
+            writing_back: self.write_backs.len(),
+            ..self.statistics
+        }
+    }
+
+    /// Takes a message in. What comes from another view, or makes no sense, is ignored.
+    pub fn handle_message(&mut self, now: Timestamp, from: NodeId, message: Message) {
+        if message.epoch != self.view.epoch && !self.flawed(Flaw::NoEpochCheck) {
+            return;
+        }
+        if !self.view.contains(self.member) || self.view.incarnation(from).is_none() {
+            return;
+        }
+        match message.body {
+            Body::Grant { key, request, seq, exclusive, version, payload } => {
+                let grant = grant::Grant { request, seq, exclusive, version, payload };
+                self.handle_grant(now, from, key, grant);
+            }
+            Body::Invalidate { key, recall } => self.handle_invalidate(now, from, &key, recall),
+            Body::Downgrade { key, recall } => self.handle_downgrade(now, from, &key, recall),
+            Body::PutAck { key, grant } => self.handle_put_ack(now, &key, grant),
+            Body::WriteThroughAck { key, version } => {
+                self.handle_write_through_ack(now, &key, version);
+            }
+            Body::SurrenderAck => {
+                self.surrenders.remove(&from);
+            }
+            Body::Inspected { request, version, holders, exclusive } => {
+                self.handle_inspected(from, request, version, holders, exclusive);
+            }
+            Body::Peek { key, request } => self.handle_peek(from, &key, request),
+            Body::Peeked { request, state, version } => {
+                self.handle_peeked(from, request, state, version);
+            }
+            Body::Get { .. }
+            | Body::Ack { .. }
+            | Body::Put { .. }
+            | Body::WriteThrough { .. }
+            | Body::Surrender
+            | Body::Hint { .. }
+            | Body::Inspect { .. } => {}
+        }
+    }
+
+    /// Reads `key`.
+    pub fn read(&mut self, now: Timestamp, id: OperationId, key: Bytes) {
+        self.begin(now, key, Operation { id, action: Action::Read });
+    }
+
+    /// Writes `key`, if `condition` holds.
+    pub fn put(
+        &mut self,
+        now: Timestamp,
+        id: OperationId,
+        key: Bytes,
+        value: Bytes,
+        condition: Condition,
+    ) {
+        let (bytes, limit) = (value.len(), self.config.value_bytes_max);
+        if bytes > limit {
+            self.fail(id, CacheError::TooLarge { bytes, limit });
+            return;
+        }
+        self.begin(now, key, Operation { id, action: Action::Put { value, condition } });
+    }
+
+    /// Removes `key`, if `condition` holds.
+    pub fn remove(&mut self, now: Timestamp, id: OperationId, key: Bytes, condition: Condition) {
+        self.begin(now, key, Operation { id, action: Action::Remove { condition } });
+    }
+
+    /// The next thing to do; `None` where nothing is left to do.
+    ///
+    /// An answer is checked against the lease here: pass the time as it is *after* whatever was
+    /// done before.
+    #[must_use]
+    pub fn poll_output(&mut self, now: Timestamp) -> Option<Output> {
+        match self.outputs.pop_front()? {
+            Output::Answer { operation, answer } if !self.is_leased(now) => {
+                Some(Output::Answer { operation, answer: answer.past_lease() })
+            }
+            output => Some(output),
+        }
+    }
+
+    /// When to call [`handle_timeout`](Cache::handle_timeout) next.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Timestamp> {
+        self.timers.next()
+    }
+
+    fn begin(&mut self, now: Timestamp, key: Bytes, operation: Operation) {
+        if self.leaving {
+            self.fail(operation.id, CacheError::ShutDown);
+        } else if self.is_serving(now) {
+            self.start(now, key, operation, true);
+        } else {
+            self.register(now, operation.id, &key, self.config.patience);
+            self.parked.push((key, operation));
+        }
+    }
+
+    fn is_leased(&self, now: Timestamp) -> bool {
+        self.lease.is_some_and(|lease| now < lease)
+    }
+
+    fn is_serving(&self, now: Timestamp) -> bool {
+        self.is_leased(now) && self.view.contains(self.member)
+    }
+
+    fn home(&self, key: &Bytes) -> Option<NodeId> {
+        self.placed.home(key, &self.view)
+    }
+
+    fn next_request(&mut self) -> RequestId {
+        self.last_request += 1;
+        RequestId(self.last_request)
+    }
+
+    fn send(&mut self, to: NodeId, body: Body) {
+        let message = Message { epoch: self.view.epoch, body };
+        self.outputs.push_back(Output::Send { to, message });
+    }
+
+    /// Notes that the operation is not answered at once, and for how long it may stay so.
+    fn register(
+        &mut self,
+        now: Timestamp,
+        id: OperationId,
+        key: &Bytes,
+        span: std::time::Duration,
+    ) {
+        if self.open.contains_key(&id) {
+            return;
+        }
+        let deadline = now + span;
+        self.open.insert(id, OpenOperation { key: key.clone(), deadline });
+        self.timers.arm(deadline, Timer::Operation(id));
+    }
+
+    /// Undoes [`register`](Cache::register); whether there was anything to undo.
+    fn unregister(&mut self, id: OperationId) -> bool {
+        let Some(open) = self.open.remove(&id) else { return false };
+        self.timers.disarm(open.deadline, Timer::Operation(id));
+        true
+    }
+
+    fn answer(&mut self, operation: OperationId, answer: Answer) {
+        self.unregister(operation);
+        self.outputs.push_back(Output::Answer { operation, answer });
+    }
+
+    fn fail(&mut self, operation: OperationId, error: CacheError) {
+        self.answer(operation, Answer::Failed(error));
+    }
+
+    /// Gives the answers that waited for main memory to those who still wait.
+    fn answer_stored(&mut self, answers: Vec<(OperationId, Answer)>) {
+        for (operation, answer) in answers {
+            if self.open.contains_key(&operation) {
+                self.answer(operation, answer);
+            }
+        }
+    }
+
+    #[cfg(test)]
+    fn flawed(&self, flaw: Flaw) -> bool {
+        self.config.flaw == Some(flaw)
+    }
+
+    #[cfg(not(test))]
+    #[expect(clippy::unused_self, reason = "built for tests it looks into the configuration")]
+    const fn flawed(&self, _: Flaw) -> bool {
+        false
+    }
+}

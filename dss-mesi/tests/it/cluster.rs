@@ -1,0 +1,57 @@
+//! Three nodes, their views and leases.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use dss_mesi::{
+    CacheConfig, CacheNode, Epoch, InMemoryMemory, InMemoryNetwork, Incarnation, Member, NodeId,
+    RendezvousPlacement, View,
+};
+use tokio::time::Instant;
+
+pub(crate) struct Cluster {
+    pub(crate) network: InMemoryNetwork,
+    pub(crate) memory: InMemoryMemory,
+    pub(crate) nodes: Vec<CacheNode>,
+    pub(crate) view: View,
+}
+
+pub(crate) fn member(node: u64) -> Member {
+    Member { node: NodeId::new(node), incarnation: Incarnation::new(1) }
+}
+
+pub(crate) fn view(epoch: u64, nodes: &[u64]) -> View {
+    let members = nodes.iter().map(|node| member(*node)).collect();
+    View { epoch: Epoch::new(epoch), members }
+}
+
+impl Cluster {
+    /// `count` nodes, numbered from 1, in view 1, with leases that outlast the test.
+    pub(crate) fn start(count: u64, config: &CacheConfig) -> Self {
+        let (network, memory) = (InMemoryNetwork::new(), InMemoryMemory::new());
+        let numbers: Vec<u64> = (1..=count).collect();
+        let view = view(1, &numbers);
+        let nodes: Vec<CacheNode> = numbers
+            .into_iter()
+            .map(|number| {
+                let node = CacheNode::start(
+                    config.clone(),
+                    member(number),
+                    Arc::new(memory.clone()),
+                    network.transport(NodeId::new(number)),
+                    Arc::new(RendezvousPlacement),
+                );
+                network.attach(NodeId::new(number), &node);
+                node.set_lease(Instant::now() + Duration::from_secs(3_600));
+                node.set_view(view.clone());
+                node
+            })
+            .collect();
+        Self { network, memory, nodes, view }
+    }
+}
+
+pub(crate) fn bytes(text: &str) -> Bytes {
+    Bytes::copy_from_slice(text.as_bytes())
+}
