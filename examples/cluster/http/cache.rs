@@ -82,7 +82,7 @@ impl Key {
 }
 
 async fn get(State(app): State<App>, Name(key): Name<Key>) -> Result<Response, Response> {
-    let Some(read) = app.cache.get(key.into_bytes()).await.map_err(refused_by_cache)? else {
+    let Some(read) = app.cache().get(key.into_bytes()).await.map_err(refused_by_cache)? else {
         return Err(absent());
     };
     let hit = HeaderValue::from_static(if read.hit { "hit" } else { "miss" });
@@ -105,7 +105,7 @@ async fn put(
 ) -> Result<Response, Response> {
     let condition = possible(&headers)?;
     let version =
-        app.cache.put(key.into_bytes(), value, condition).await.map_err(refused_by_cache)?;
+        app.cache().put(key.into_bytes(), value, condition).await.map_err(refused_by_cache)?;
     Ok((StatusCode::NO_CONTENT, [(header::ETAG, etag(version))]).into_response())
 }
 
@@ -120,7 +120,7 @@ async fn delete(
     }
     let condition = possible(&headers)?;
     let was_there =
-        app.cache.remove(key.into_bytes(), condition).await.map_err(refused_by_cache)?;
+        app.cache().remove(key.into_bytes(), condition).await.map_err(refused_by_cache)?;
     if !was_there {
         return Err(absent());
     }
@@ -128,7 +128,7 @@ async fn delete(
 }
 
 async fn line(State(app): State<App>, Name(key): Name<Key>) -> Result<Answer<Line>, Response> {
-    let line = app.cache.line(key.clone().into_bytes()).await.map_err(refused_by_cache)?;
+    let line = app.cache().line(key.clone().into_bytes()).await.map_err(refused_by_cache)?;
     let name = |node: NodeId| match app.config.name(dss_raft::NodeId::new(node.get())) {
         Some(name) => name.to_owned(),
         None => node.to_string(),
