@@ -1,8 +1,8 @@
 //! The lock table through its commands: scenarios, a naive model beside it, and what it does with
 //! bytes that are none of its own.
 
-
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod bytes;
 mod model;
 mod properties;

@@ -1,0 +1,105 @@
+//! The lock table as a replicated state machine.
+
+use bytes::Bytes;
+use dss_raft::{LogIndex, RestoreError, StateMachine};
+use tokio::sync::{mpsc, watch};
+
+use crate::command::{DecodeError, StampedCommand};
+use crate::numbers::ClusterTime;
+use crate::reply::{Event, Reply};
+use crate::snapshot::SnapshotError;
+use crate::table::LockTable;
+
+/// A [`LockTable`] that `dss-raft` replicates.
+///
+/// Every node of the group runs one and sees every [`Event`]; what is done about them is for the
+/// [`LockService`](crate::LockService) that is started with the other half, [`LockEvents`].
+#[derive(Debug)]
+pub struct LockMachine {
+    table: LockTable,
+    signals: mpsc::UnboundedSender<Signal>,
+    deadline: watch::Sender<Option<ClusterTime>>,
+}
+
+/// What happens in a [`LockMachine`], for the service of the same node.
+#[derive(Debug)]
+pub struct LockEvents {
+    pub(crate) signals: mpsc::UnboundedReceiver<Signal>,
+    /// When the next wait times out.
+    pub(crate) deadline: watch::Receiver<Option<ClusterTime>>,
+}
+
+/// One thing that has happened.
+#[derive(Debug)]
+pub(crate) enum Signal {
+    /// In the order of the log.
+    Event(Event),
+    /// The table was replaced, and what happened in between is not told.
+    Restored,
+}
+
+impl LockMachine {
+    /// A machine without locks, and what tells of it.
+    ///
+    /// The events are kept until they are taken: where no service is wanted, drop them.
+    #[must_use]
+    pub fn new() -> (Self, LockEvents) {
+        let (signals, received) = mpsc::unbounded_channel();
+        let (deadline, next) = watch::channel(None);
+        let machine = Self { table: LockTable::new(), signals, deadline };
+        (machine, LockEvents { signals: received, deadline: next })
+    }
+
+    /// The table as it is on this node.
+    #[must_use]
+    pub fn table(&self) -> &LockTable {
+        &self.table
+    }
+
+    /// Without a service nobody listens, which is nothing to the machine.
+    fn signal(&self, signal: Signal) {
+        let _ = self.signals.send(signal);
+    }
+
+    fn publish_deadline(&self) {
+        let next = self.table.next_deadline();
+        self.deadline.send_if_modified(|deadline| {
+            let changed = *deadline != next;
+            *deadline = next;
+            changed
+        });
+    }
+}
+
+impl StateMachine for LockMachine {
+    /// A command of another version, or no command, changes nothing on any node.
+    type Reply = Result<Reply, DecodeError>;
+
+    fn apply(&mut self, index: LogIndex, command: &Bytes) -> Self::Reply {
+        let StampedCommand { now, command } = StampedCommand::decode(command)?;
+        let (reply, events) = self.table.apply(index.get(), now, command);
+        for event in events {
+            self.signal(Signal::Event(event));
+        }
+        self.publish_deadline();
+        Ok(reply)
+    }
+
+    fn snapshot(&self) -> Bytes {
+        self.table.snapshot()
+    }
+
+    fn restore(&mut self, snapshot: &Bytes) -> Result<(), RestoreError> {
+        let table = LockTable::restore(snapshot).map_err(|error| RestoreError {
+            problem: match error {
+                SnapshotError::Decode(DecodeError::Version) => "of an unknown version",
+                SnapshotError::Decode(DecodeError::Malformed) => "malformed",
+                SnapshotError::Inconsistent(problem) => problem,
+            },
+        })?;
+        self.table = table;
+        self.signal(Signal::Restored);
+        self.publish_deadline();
+        Ok(())
+    }
+}

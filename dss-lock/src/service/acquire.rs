@@ -1,0 +1,141 @@
+//! Acquiring: proposing, waiting, and finding out what became of it when leadership was lost.
+
+use std::time::Duration;
+
+use dss_raft::ReadError;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use super::LockService;
+use super::claim::Claim;
+use super::error::{AcquireError, ServiceError};
+use super::reign::Inner;
+use crate::command::{AcquireRequest, Command};
+use crate::reply::{Grant, Outcome, Reply};
+use crate::views::Found;
+
+/// How long an operation whose outcome is unknown looks for a leader that can tell: a few
+/// elections. After that the caller is told that it is unknown.
+pub(super) const RECOVERY_MAX: Duration = Duration::from_secs(5);
+
+/// How often a wait on a node that does not lead any more is asked about. It learns of its end by
+/// itself, from the log; to ask finds out when the node no longer gets the log.
+const PROBE_INTERVAL: Duration = Duration::from_secs(2);
+
+/// For how long no leader may be found to ask before such a wait is given up: six times what an
+/// election takes at its worst.
+const UNHEARD_MAX: Duration = Duration::from_secs(30);
+
+/// How long the event of an end that is already in the table may take to come through.
+const EVENT_MAX: Duration = Duration::from_secs(1);
+
+impl LockService {
+    /// Asks for a lock, and waits for it as long as the request says.
+    ///
+    /// The time is the cluster's, which stands still while there is no leader. A session is not
+    /// kept alive by waiting: renew one that waits longer than it lives.
+    ///
+    /// Dropping the future takes the request back: it leaves the queue, and a grant that came
+    /// first is released.
+    ///
+    /// # Errors
+    ///
+    /// Each request ends in a grant or in exactly one [`AcquireError`].
+    pub async fn acquire(&self, request: AcquireRequest) -> Result<Grant, AcquireError> {
+        let inner = &self.inner;
+        let reign = inner.reign().await?;
+        let mut claim = Claim::new(inner, reign, &request);
+        let attempt = claim.withdrawal.attempt;
+        let ended = match inner.propose(&reign, Command::Acquire { attempt, request }).await {
+            Ok(Reply::Ended(outcome)) => Ok(outcome),
+            Ok(Reply::Waiting) => wait(inner, &mut claim).await,
+            Ok(_) => Err(ServiceError::Unavailable),
+            Err(ServiceError::OutcomeUnknown) => recover(inner, &mut claim).await,
+            Err(error) => Err(error),
+        };
+        // Where nobody knows, it is taken back as soon as somebody can; a repeat with the same
+        // request id that comes first keeps it.
+        if ended != Err(ServiceError::OutcomeUnknown) {
+            claim.settle();
+        }
+        answer(ended?)
+    }
+}
+
+fn answer(outcome: Outcome) -> Result<Grant, AcquireError> {
+    Err(match outcome {
+        Outcome::Granted(grant) => return Ok(grant),
+        Outcome::Held { holders } => AcquireError::Held { holders },
+        Outcome::TimedOut => AcquireError::TimedOut,
+        Outcome::Deadlock { cycle } => AcquireError::Deadlock { cycle },
+        Outcome::OwnerBusy => AcquireError::OwnerBusy,
+        Outcome::SessionExpired => AcquireError::SessionExpired,
+        Outcome::Cancelled => AcquireError::Cancelled,
+        Outcome::Refused(_) => ServiceError::Overloaded.into(),
+    })
+}
+
+/// Waits for the event that ends the wait. On the leader that is sure to come; elsewhere it comes
+/// while the node is in touch with the others, which is looked after.
+async fn wait(inner: &Inner, claim: &mut Claim) -> Result<Outcome, ServiceError> {
+    let mut reigns = inner.reign.subscribe();
+    let mut restored = inner.restored.subscribe();
+    let mut heard = Instant::now();
+    loop {
+        let reigning = reigns.borrow_and_update().is_some();
+        if reigning {
+            heard = Instant::now();
+        }
+        let probe_at = Instant::now() + PROBE_INTERVAL;
+        tokio::select! {
+            biased;
+            outcome = &mut claim.ended => return outcome.map_err(|_| ServiceError::Unavailable),
+            _ = restored.changed() => {}
+            changed = reigns.changed() => match changed {
+                Ok(()) => continue,
+                Err(_) => return Err(ServiceError::OutcomeUnknown),
+            },
+            () = sleep_until(probe_at), if !reigning => {}
+        }
+        match timeout(PROBE_INTERVAL, claim.look_up()).await {
+            Ok(Ok(Found::Waiting)) => heard = Instant::now(),
+            Ok(Ok(Found::Ended(outcome))) => return Ok(outcome),
+            Ok(Ok(Found::Nothing)) => return missed(claim).await,
+            Ok(Err(ReadError::NoLeader | ReadError::Overloaded)) | Err(_) => {
+                if heard.elapsed() > UNHEARD_MAX {
+                    return Err(ServiceError::OutcomeUnknown);
+                }
+            }
+            Ok(Err(_)) => return Err(ServiceError::OutcomeUnknown),
+        }
+    }
+}
+
+/// The table does not know the wait any more: its end is on its way as an event, unless it was
+/// among what a snapshot has replaced.
+async fn missed(claim: &mut Claim) -> Result<Outcome, ServiceError> {
+    match timeout(EVENT_MAX, &mut claim.ended).await {
+        Ok(Ok(outcome)) => Ok(outcome),
+        Ok(Err(_)) | Err(_) => Err(ServiceError::OutcomeUnknown),
+    }
+}
+
+/// Leadership was lost before it was known whether the acquire is in the log for good. The next
+/// leader knows.
+async fn recover(inner: &Inner, claim: &mut Claim) -> Result<Outcome, ServiceError> {
+    let super::Withdrawal { attempt, lock, owner } = claim.withdrawal.clone();
+    let request_id = claim.request_id.clone();
+    let find =
+        move |table: &crate::LockTable| table.find(attempt, &lock, &owner, request_id.as_ref());
+    match inner.read_after_reign(&claim.reign, RECOVERY_MAX, find).await {
+        Some(Found::Waiting) => wait(inner, claim).await,
+        Some(Found::Ended(outcome)) => Ok(outcome),
+        Some(Found::Nothing) => {
+            // It was lost, or it has ended without a grant. Either way there is nothing left of
+            // it, and to ask again elsewhere does no harm. The event of an end is waited for only
+            // as long as it takes to be handed on.
+            sleep(Duration::from_millis(10)).await;
+            claim.ended.try_recv().map_err(|_| inner.not_leader())
+        }
+        None => Err(ServiceError::OutcomeUnknown),
+    }
+}

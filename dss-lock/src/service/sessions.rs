@@ -1,0 +1,97 @@
+//! Opening sessions and keeping them alive.
+
+use std::time::Duration;
+
+use super::LockService;
+use super::error::{ServiceError, SessionError};
+use super::reign::Inner;
+use crate::command::Command;
+use crate::limits::{TTL_MAX, TTL_MIN};
+use crate::names::{LockName, SessionId};
+use crate::reply::{Reply, SessionView};
+
+/// A session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionInfo {
+    /// Which.
+    pub session: SessionId,
+    /// How long it lives after its last sign of life.
+    pub ttl: Duration,
+    /// How long it lives from now on without another. It may live longer: a change of leaders
+    /// gives every session its full time again.
+    pub expires_in: Duration,
+    /// The locks that its owners hold, in order.
+    pub holds: Vec<LockName>,
+    /// The locks that its owners wait for, in order.
+    pub waits_for: Vec<LockName>,
+}
+
+impl LockService {
+    /// Opens a session, or renews it: a sign of life.
+    ///
+    /// To renew with the same time to live costs no write. It is acknowledged only once a majority
+    /// has confirmed that this node still leads, so that no later leader could count the session
+    /// as dead earlier.
+    ///
+    /// A time to live is held within [`TTL_MIN`] and [`TTL_MAX`].
+    ///
+    /// # Errors
+    ///
+    /// Where the service could not do it, never with [`SessionError::Expired`].
+    pub async fn open_session(
+        &self,
+        session: SessionId,
+        ttl: Duration,
+    ) -> Result<SessionInfo, SessionError> {
+        let inner = &self.inner;
+        let ttl = ttl.clamp(TTL_MIN, TTL_MAX);
+        let reign = inner.reign().await?;
+        let now = inner.now();
+        if inner.with_leases(|leases| leases.keep_alive(now, &session, ttl)) {
+            let name = session.clone();
+            let read = inner.read_as_leader(&reign, move |table| table.session(&name)).await?;
+            if let Some(view) = read {
+                return Ok(info(inner, view));
+            }
+            // It has just been closed.
+        }
+        match inner.propose(&reign, Command::OpenSession { session: session.clone(), ttl }).await {
+            Ok(Reply::Session(Ok(view))) => {
+                Ok(SessionInfo { expires_in: view.ttl, ..info(inner, view) })
+            }
+            Ok(Reply::Session(Err(_))) => Err(ServiceError::Overloaded.into()),
+            Ok(_) => Err(ServiceError::Unavailable.into()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The session, where it lives. To ask is no sign of life.
+    ///
+    /// # Errors
+    ///
+    /// See [`SessionError`].
+    pub async fn session(&self, session: SessionId) -> Result<SessionInfo, SessionError> {
+        let reign = self.inner.reign().await?;
+        let read = self.inner.read_as_leader(&reign, move |table| table.session(&session)).await?;
+        read.map(|view| info(&self.inner, view)).ok_or(SessionError::Expired)
+    }
+
+    /// Ends a session, with all that it holds and waits for. One that is over is left so.
+    ///
+    /// # Errors
+    ///
+    /// Where the service could not do it, never with [`SessionError::Expired`].
+    pub async fn close_session(&self, session: SessionId) -> Result<(), SessionError> {
+        let reign = self.inner.reign().await?;
+        self.inner.propose(&reign, Command::CloseSession { session }).await?;
+        Ok(())
+    }
+}
+
+fn info(inner: &Inner, view: SessionView) -> SessionInfo {
+    let now = inner.now();
+    // A session that was opened just now may not have come to the leases yet.
+    let expires_in = inner.with_leases(|leases| leases.expires_in(now, &view.session));
+    let SessionView { session, ttl, holds, waits_for, .. } = view;
+    SessionInfo { session, ttl, expires_in: expires_in.unwrap_or(ttl), holds, waits_for }
+}
