@@ -71,6 +71,7 @@ impl Shard {
         let mut first = true;
         loop {
             tokio::select! {
+                biased;
                 () = ticket.called() => {}
                 () = tokio::time::sleep_until(deadline) => return Ok(Vec::new()),
                 error = leadership_lost(&mut leadership) => return Err(error),

@@ -27,6 +27,10 @@ pub(crate) fn consumer() -> ConsumerName {
     ConsumerName::new("worker").expect("a good name")
 }
 
+pub(crate) fn counts(ready: u64, in_flight: u64, delayed: u64, dead: u64) -> GroupInfo {
+    GroupInfo { ready, in_flight, delayed, dead }
+}
+
 pub(crate) fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }

@@ -3,6 +3,7 @@
 mod bench;
 mod cluster;
 mod decode;
+mod limits;
 mod model;
 mod replicated;
 mod scenarios;

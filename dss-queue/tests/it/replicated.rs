@@ -234,36 +234,47 @@ async fn a_receive_that_is_dropped_keeps_nothing() {
     let cluster = Cluster::start(1).await;
     let leader = cluster.leader(None).await;
     let (orders, g) = (topic("orders"), group("g"));
-    let settings = TopicSettings { max_attempts: 1, ..TopicSettings::default() };
-    leader.broker.configure(&orders, settings).await.unwrap();
-    let mut finished = 0;
-    for polls in 0..60 {
-        leader.broker.publish(&orders, vec![message("a")]).await.unwrap();
+    leader.broker.configure(&orders, TopicSettings::default()).await.unwrap();
+    leader.receive(1, NOW).await.unwrap();
+    let (mut untouched, mut handed_back, mut finished) = (0, 0, 0);
+    for (wait, polls) in [NOW, LONG].into_iter().flat_map(|wait| (0..8).map(move |n| (wait, n))) {
+        let before = leader.last_index();
+        let mut done = false;
         {
-            let mut receive = pin!(leader.receive(1, if polls % 2 == 0 { LONG } else { NOW }));
+            let mut receive = pin!(leader.receive(1, wait));
             let mut context = Context::from_waker(Waker::noop());
-            let mut done = false;
-            for _ in 0..polls {
-                done = receive.as_mut().poll(&mut context).is_ready();
-                if done {
-                    break;
+            let mut poll = || receive.as_mut().poll(&mut context).is_ready();
+            if wait == LONG {
+                for _ in 0..10 {
+                    assert!(!poll(), "there is nothing yet");
+                    tokio::task::yield_now().await;
                 }
+            }
+            leader.broker.publish(&orders, vec![message("a")]).await.unwrap();
+            for _ in 0..polls {
+                done = done || poll();
                 tokio::task::yield_now().await;
             }
-            if done {
-                finished += 1;
-                leader.broker.delete(&orders).await.unwrap();
-                continue;
-            }
+        }
+        if done {
+            finished += 1;
+            tokio::time::sleep(Duration::from_secs(30)).await;
         }
         let dropped = Instant::now();
         let deliveries = leader.receive(1, LONG).await.unwrap();
         assert!(dropped.elapsed() < millis(1_000), "{polls} polls: {:?}", dropped.elapsed());
-        assert_eq!(deliveries[0].attempt, 1, "{polls} polls");
+        assert_eq!(deliveries[0].attempt, if done { 2 } else { 1 }, "{polls} polls");
         let settled = leader.broker.ack(&orders, &g, receipts(&deliveries)).await.unwrap();
         assert_eq!(settled.done, 1);
+        match leader.last_index() - before {
+            _ if done => {}
+            3 => untouched += 1,
+            5 => handed_back += 1,
+            entries => panic!("{entries} entries for a publish, a lease and an ack"),
+        }
     }
-    assert!((1..40).contains(&finished), "some were dropped and some not: {finished}");
+    let all = (untouched, handed_back, finished);
+    assert!(untouched > 0 && handed_back > 0 && finished > 0, "not every case came up: {all:?}");
 }
 
 #[tokio::test(start_paused = true)]
