@@ -96,13 +96,13 @@ pub(crate) fn discard(mut body: Body) {
 
 #[cfg(test)]
 mod tests {
-    use futures_util::stream;
+    use futures_util::{StreamExt as _, stream};
 
     use super::*;
 
     fn chunked(chunks: usize, bytes: usize) -> Body {
         let chunk = Bytes::from(vec![7; bytes]);
-        Body::from_stream(stream::iter(vec![Ok::<_, std::io::Error>(chunk); chunks]))
+        Body::from_stream(stream::iter(vec![chunk; chunks]).map(Ok::<_, std::io::Error>))
     }
 
     #[tokio::test]

@@ -81,11 +81,8 @@ impl Key {
     }
 }
 
-async fn get(
-    State(app): State<App>,
-    Name(key): Name<Key>,
-) -> Result<Response, Response> {
-    let Some(read) = app.cache.get(key.into_bytes()).await.map_err(refused_by_cache)? else {
+async fn get(State(app): State<App>, Name(key): Name<Key>) -> Result<Response, Response> {
+    let Some(read) = app.cache().get(key.into_bytes()).await.map_err(refused_by_cache)? else {
         return Err(absent());
     };
     let hit = HeaderValue::from_static(if read.hit { "hit" } else { "miss" });
@@ -108,7 +105,7 @@ async fn put(
 ) -> Result<Response, Response> {
     let condition = possible(&headers)?;
     let version =
-        app.cache.put(key.into_bytes(), value, condition).await.map_err(refused_by_cache)?;
+        app.cache().put(key.into_bytes(), value, condition).await.map_err(refused_by_cache)?;
     Ok((StatusCode::NO_CONTENT, [(header::ETAG, etag(version))]).into_response())
 }
 
@@ -123,29 +120,22 @@ async fn delete(
     }
     let condition = possible(&headers)?;
     let was_there =
-        app.cache.remove(key.into_bytes(), condition).await.map_err(refused_by_cache)?;
+        app.cache().remove(key.into_bytes(), condition).await.map_err(refused_by_cache)?;
     if !was_there {
         return Err(absent());
     }
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn line(
-    State(app): State<App>,
-    Name(key): Name<Key>,
-) -> Result<Answer<Line>, Response> {
-    let line = app.cache.line(key.clone().into_bytes()).await.map_err(refused_by_cache)?;
+async fn line(State(app): State<App>, Name(key): Name<Key>) -> Result<Answer<Line>, Response> {
+    let line = app.cache().line(key.clone().into_bytes()).await.map_err(refused_by_cache)?;
     let name = |node: NodeId| match app.config.name(dss_raft::NodeId::new(node.get())) {
         Some(name) => name.to_owned(),
         None => node.to_string(),
     };
     // The home knows of holders only; whoever is in the view and holds nothing has it invalid.
-    let mut states: BTreeMap<_, _> = app
-        .view
-        .borrow()
-        .nodes()
-        .map(|node| (name(node), LineState::Invalid.letter()))
-        .collect();
+    let mut states: BTreeMap<_, _> =
+        app.view.borrow().nodes().map(|node| (name(node), LineState::Invalid.letter())).collect();
     states.extend(line.states.iter().map(|(node, state)| (name(*node), state.letter())));
     let home = name(line.home);
     Ok(Answer(Line { key: key.0, home, version: line.version.map(VersionNumber::from), states }))

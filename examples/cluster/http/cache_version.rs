@@ -68,10 +68,10 @@ pub(crate) fn condition(headers: &HeaderMap) -> Result<Wanted, Problem> {
     };
     match (only(header::IF_MATCH)?, only(header::IF_NONE_MATCH)?) {
         (None, None) => Ok(Wanted::Condition(Condition::None)),
-        (Some(_), Some(_)) => Err(Problem::invalid("if-match and if-none-match exclude each other")),
-        (None, Some(value)) if value.as_bytes() == b"*" => {
-            Ok(Wanted::Condition(Condition::Absent))
+        (Some(_), Some(_)) => {
+            Err(Problem::invalid("if-match and if-none-match exclude each other"))
         }
+        (None, Some(value)) if value.as_bytes() == b"*" => Ok(Wanted::Condition(Condition::Absent)),
         (None, Some(_)) => Err(Problem::invalid_field("if-none-match", "only * is understood")),
         (Some(value), None) => matching(value).ok_or_else(|| {
             Problem::invalid_field("if-match", "one version in double quotes is understood")
@@ -94,9 +94,10 @@ fn matching(value: &HeaderValue) -> Option<Wanted> {
         return None;
     }
     let version = parse(tag);
-    Some(version.map_or(Wanted::Impossible, |version| {
-        Wanted::Condition(Condition::Matches(version))
-    }))
+    Some(
+        version
+            .map_or(Wanted::Impossible, |version| Wanted::Condition(Condition::Matches(version))),
+    )
 }
 
 /// The version that is written like this; each is written in one way only.
@@ -148,8 +149,7 @@ mod tests {
 
     #[test]
     fn numbers_rise_as_versions_do() {
-        let versions =
-            [version(1, 5, 9), version(1, 6, 1), version(1, 6, 2), version(2, 0, 1)];
+        let versions = [version(1, 5, 9), version(1, 6, 1), version(1, 6, 2), version(2, 0, 1)];
         let numbers = versions.map(|version| match VersionNumber::from(version) {
             VersionNumber::Number(number) => number,
             VersionNumber::Text(text) => panic!("{text} does not fit"),

@@ -1,10 +1,10 @@
 //! How a request becomes domain types: once, at the edge, refusing what makes no sense.
 
 use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
-use bytes::Bytes;
+use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
-use axum::http::HeaderMap;
+use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
 use super::body;
@@ -41,7 +41,7 @@ pub(crate) struct Name<T>(pub(crate) T);
 #[derive(Debug)]
 pub(crate) struct Names<A, B>(pub(crate) A, pub(crate) B);
 
-impl<S: Sync, T: Named> FromRequestParts<S> for Name<T> {
+impl<S: Send + Sync, T: Named> FromRequestParts<S> for Name<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
@@ -51,7 +51,7 @@ impl<S: Sync, T: Named> FromRequestParts<S> for Name<T> {
     }
 }
 
-impl<S: Sync, A: Named, B: Named> FromRequestParts<S> for Names<A, B> {
+impl<S: Send + Sync, A: Named, B: Named> FromRequestParts<S> for Names<A, B> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
@@ -61,7 +61,10 @@ impl<S: Sync, A: Named, B: Named> FromRequestParts<S> for Names<A, B> {
     }
 }
 
-async fn path_segments<S: Sync>(parts: &mut Parts, state: &S) -> Result<RawPathParams, Problem> {
+async fn path_segments<S: Send + Sync>(
+    parts: &mut Parts,
+    state: &S,
+) -> Result<RawPathParams, Problem> {
     RawPathParams::from_request_parts(parts, state)
         .await
         .map_err(|_| Problem::invalid("a path segment is not UTF-8"))
@@ -149,9 +152,9 @@ impl<T: serde::Serialize> axum::response::IntoResponse for Answer<T> {
 mod tests {
     use axum::Router;
     use axum::body::Body;
+    use axum::http::{Method, StatusCode};
     use axum::response::Response;
     use axum::routing::{get, post};
-    use axum::http::{Method, StatusCode};
     use http_body_util::BodyExt as _;
     use serde::Deserialize;
     use tower::ServiceExt as _;
@@ -180,7 +183,10 @@ mod tests {
                 get(async |Names(a, b): Names<AnyName, AnyName>| format!("{}|{}", a.0, b.0)),
             )
             .route("/json", post(async |Json(member): Json<Member>| format!("{:?}", member.count)))
-            .route("/query", get(async |Query(member): Query<Member>| format!("{:?}", member.count)));
+            .route(
+                "/query",
+                get(async |Query(member): Query<Member>| format!("{:?}", member.count)),
+            );
         let mut request = Request::builder().method(method).uri(uri);
         if let Some(content_type) = content_type {
             request = request.header(CONTENT_TYPE, content_type);
@@ -189,7 +195,8 @@ mod tests {
     }
 
     async fn text(response: Response) -> String {
-        String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
+        String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec())
+            .unwrap()
     }
 
     #[tokio::test]
@@ -203,7 +210,14 @@ mod tests {
     #[tokio::test]
     async fn bad_names_are_invalid_requests() {
         let long = format!("/one/{}/end", "a".repeat(513));
-        for uri in ["/one/%00/end", "/one/a%0Ab/end", "/one/%7F/end", "/one/%C2%85/end", "/one/%FF/end", &long] {
+        for uri in [
+            "/one/%00/end",
+            "/one/a%0Ab/end",
+            "/one/%7F/end",
+            "/one/%C2%85/end",
+            "/one/%FF/end",
+            &long,
+        ] {
             let response = ask(Method::GET, uri, None, "").await;
             assert_eq!(response.status(), StatusCode::BAD_REQUEST, "{uri}");
         }
@@ -213,13 +227,19 @@ mod tests {
 
     #[tokio::test]
     async fn json_is_taken_with_its_content_type_or_none() {
-        let accepted =
-            [None, Some("application/json"), Some("Application/JSON; charset=utf-8"), Some("application/merge-patch+json")];
+        let accepted = [
+            None,
+            Some("application/json"),
+            Some("Application/JSON; charset=utf-8"),
+            Some("application/merge-patch+json"),
+        ];
         for content_type in accepted {
             let response = ask(Method::POST, "/json", content_type, r#"{"count":3}"#).await;
             assert_eq!(text(response).await, "Some(3)", "{content_type:?}");
         }
-        for content_type in ["text/plain", "application/x-www-form-urlencoded", "application/jsonx", ""] {
+        for content_type in
+            ["text/plain", "application/x-www-form-urlencoded", "application/jsonx", ""]
+        {
             let response = ask(Method::POST, "/json", Some(content_type), r#"{"count":3}"#).await;
             assert_eq!(response.status(), StatusCode::UNSUPPORTED_MEDIA_TYPE, "{content_type}");
         }
@@ -233,8 +253,16 @@ mod tests {
     #[tokio::test]
     async fn what_is_not_the_expected_json_is_an_invalid_request() {
         let deep = "[".repeat(100_000);
-        let bodies =
-            ["{", "null", "[]", r#"{"count":256}"#, r#"{"cuont":1}"#, r#"{"count":1,"count":2}"#, r#"{"count":1}{"#, &deep];
+        let bodies = [
+            "{",
+            "null",
+            "[]",
+            r#"{"count":256}"#,
+            r#"{"cuont":1}"#,
+            r#"{"count":1,"count":2}"#,
+            r#"{"count":1}{"#,
+            &deep,
+        ];
         for body in bodies {
             let response = ask(Method::POST, "/json", None, body).await;
             assert_eq!(response.status(), StatusCode::BAD_REQUEST, "{body:.40}");

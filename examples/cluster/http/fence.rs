@@ -31,8 +31,12 @@ impl Fence {
         let (lock, token) = match (only(headers, LOCK)?, only(headers, TOKEN)?) {
             (None, None) => return Ok(None),
             (Some(lock), Some(token)) => (lock, token),
-            (Some(_), None) => return Err(Problem::invalid_field(TOKEN, "missing beside the lock")),
-            (None, Some(_)) => return Err(Problem::invalid_field(LOCK, "missing beside the token")),
+            (Some(_), None) => {
+                return Err(Problem::invalid_field(TOKEN, "missing beside the lock"));
+            }
+            (None, Some(_)) => {
+                return Err(Problem::invalid_field(LOCK, "missing beside the token"));
+            }
         };
         check_name(lock).map_err(|problem| Problem::invalid_field(LOCK, problem))?;
         let token = token.parse().map_err(|problem| Problem::invalid_field(TOKEN, problem))?;

@@ -304,17 +304,13 @@ async fn show(
     }
 }
 
-async fn list(
-    State(app): State<App>,
-    Query(page): Query<Page>,
-) -> Result<Answer<Locks>, Response> {
+async fn list(State(app): State<App>, Query(page): Query<Page>) -> Result<Answer<Locks>, Response> {
     let limit = page.limit.unwrap_or(PAGE_LOCKS);
     if !(1..=dss_lock::PAGE_LOCKS_MAX).contains(&limit) {
         let problem = format_args!("{limit} is not from 1 to {}", dss_lock::PAGE_LOCKS_MAX);
         return Err(Problem::invalid_field("limit", problem).into_response());
     }
-    let page =
-        app.locks.locks(page.prefix, page.after, limit).await.map_err(refused_by_service)?;
+    let page = app.locks.locks(page.prefix, page.after, limit).await.map_err(refused_by_service)?;
     Ok(Answer(Locks { locks: page.locks.into_iter().map(Lock::from).collect(), next: page.next }))
 }
 
@@ -336,8 +332,7 @@ fn session(name: String) -> Result<SessionId, Problem> {
 }
 
 fn owner(name: Option<String>) -> Result<OwnerId, Problem> {
-    OwnerId::new(name.unwrap_or_default())
-        .map_err(|error| Problem::invalid_field("owner", error))
+    OwnerId::new(name.unwrap_or_default()).map_err(|error| Problem::invalid_field("owner", error))
 }
 
 impl From<ModeName> for Mode {

@@ -36,7 +36,10 @@ pub(crate) fn routes() -> Vec<Route> {
             .answers::<Published>(StatusCode::CREATED, "They are durable.")
             .fenced(),
         Route::post("/v1/queues/{topic}/groups/{group}/receive", Access::Writer, receive)
-            .named("receive", "Hands messages to a consumer, waiting for them where there are none.")
+            .named(
+                "receive",
+                "Hands messages to a consumer, waiting for them where there are none.",
+            )
             .conduct(Conduct::Receives)
             .takes::<Receive>()
             .answers::<Received>(StatusCode::OK, "The messages; none where there were none.")

@@ -42,7 +42,11 @@ pub(crate) enum Counter {
 impl Counter {
     const ALL: [(Self, &'static str, &'static str); 10] = [
         (Self::LocksGranted, "dss_lock_grants_total", "Acquires that this node granted."),
-        (Self::LocksRefused, "dss_lock_refusals_total", "Acquires refused since the lock was held."),
+        (
+            Self::LocksRefused,
+            "dss_lock_refusals_total",
+            "Acquires refused since the lock was held.",
+        ),
         (Self::LockWaitsTimedOut, "dss_lock_wait_timeouts_total", "Acquires that waited in vain."),
         (Self::Deadlocks, "dss_lock_deadlocks_total", "Acquires refused as deadlocks."),
         (Self::LocksReleased, "dss_lock_releases_total", "Locks released by their holders."),

@@ -105,21 +105,19 @@ fn tag(path: &str) -> &str {
 }
 
 fn path_parameters(path: &str) -> impl Iterator<Item = Parameter> {
-    path.split('/')
-        .filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'))
-        .map(|name| {
-            let schema = ObjectBuilder::new()
-                .schema_type(Type::String)
-                .min_length(Some(1))
-                .max_length(Some(NAME_BYTES_MAX));
-            ParameterBuilder::new()
-                .name(name)
-                .parameter_in(ParameterIn::Path)
-                .required(Required::True)
-                .description(Some("Percent-encoded UTF-8 without control characters."))
-                .schema(Some(schema))
-                .build()
-        })
+    path.split('/').filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}')).map(|name| {
+        let schema = ObjectBuilder::new()
+            .schema_type(Type::String)
+            .min_length(Some(1))
+            .max_length(Some(NAME_BYTES_MAX));
+        ParameterBuilder::new()
+            .name(name)
+            .parameter_in(ParameterIn::Path)
+            .required(Required::True)
+            .description(Some("Percent-encoded UTF-8 without control characters."))
+            .schema(Some(schema))
+            .build()
+    })
 }
 
 /// One response for each status: several codes of one status share it.

@@ -1,7 +1,7 @@
 //! What every refusal looks like: `application/problem+json` (RFC 9457) with a code.
 
-use axum::response::{IntoResponse, Response};
 use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 /// The media type of every error.
@@ -99,7 +99,9 @@ impl Code {
             Self::OwnerBusy => {
                 (Status::CONFLICT, "owner_busy", "The owner already waits for another lock")
             }
-            Self::NotHolder => (Status::CONFLICT, "not_holder", "The lock is not held by this owner"),
+            Self::NotHolder => {
+                (Status::CONFLICT, "not_holder", "The lock is not held by this owner")
+            }
             Self::StaleToken => {
                 (Status::CONFLICT, "stale_token", "The fencing token is not the newest")
             }
@@ -121,14 +123,10 @@ impl Code {
             Self::NoLeader => {
                 (Status::SERVICE_UNAVAILABLE, "no_leader", "No leader is known; nothing was done")
             }
-            Self::Unavailable => {
-                (Status::SERVICE_UNAVAILABLE, "unavailable", "Nothing was done")
+            Self::Unavailable => (Status::SERVICE_UNAVAILABLE, "unavailable", "Nothing was done"),
+            Self::OutcomeUnknown => {
+                (Status::GATEWAY_TIMEOUT, "outcome_unknown", "It may or may not have been done")
             }
-            Self::OutcomeUnknown => (
-                Status::GATEWAY_TIMEOUT,
-                "outcome_unknown",
-                "It may or may not have been done",
-            ),
         }
     }
 }

@@ -32,7 +32,7 @@ pub(crate) enum Access {
 pub(crate) type NamedSchema = (String, RefOr<Schema>);
 
 /// What a body is, for the document.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct BodyDescription {
     /// Its media type.
     pub(crate) media_type: &'static str,
@@ -41,7 +41,7 @@ pub(crate) struct BodyDescription {
 }
 
 /// One successful answer, for the document.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct AnswerDescription {
     pub(crate) status: StatusCode,
     pub(crate) description: &'static str,
@@ -51,7 +51,6 @@ pub(crate) struct AnswerDescription {
 }
 
 /// A method of a path, who may call it, what does it and what is to be said about it.
-#[derive(Debug)]
 pub(crate) struct Route {
     pub(crate) method: Method,
     pub(crate) path: &'static str,

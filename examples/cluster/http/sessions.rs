@@ -104,9 +104,8 @@ async fn close(
 
 impl From<SessionInfo> for SessionDetails {
     fn from(info: SessionInfo) -> Self {
-        let names = |locks: Vec<LockName>| {
-            locks.into_iter().map(|lock| lock.as_str().to_owned()).collect()
-        };
+        let names =
+            |locks: Vec<LockName>| locks.into_iter().map(|lock| lock.as_str().to_owned()).collect();
         Self {
             session: info.session.as_str().to_owned(),
             ttl_ms: millis(info.ttl),

@@ -114,7 +114,9 @@ pub(crate) fn payload(text: Option<String>, base64: Option<&str>) -> Result<Byte
             Err(error) => Err(Problem::invalid_field("payload_base64", error)),
         },
         (None, None) => Err(Problem::invalid("a message needs payload or payload_base64")),
-        (Some(_), Some(_)) => Err(Problem::invalid("payload and payload_base64 exclude each other")),
+        (Some(_), Some(_)) => {
+            Err(Problem::invalid("payload and payload_base64 exclude each other"))
+        }
     }
 }
 
@@ -182,7 +184,8 @@ mod tests {
 
     #[test]
     fn a_payload_is_answered_as_text_where_it_is_text() {
-        let members = |bytes: &'static [u8]| Payload::from(&Bytes::from_static(bytes)).into_members();
+        let members =
+            |bytes: &'static [u8]| Payload::from(&Bytes::from_static(bytes)).into_members();
         assert_eq!(members(b"hi"), (Some("hi".into()), None));
         assert_eq!(members(&[0xff, 0]), (None, Some("/wA=".into())));
     }

@@ -87,10 +87,8 @@ impl Family<'_> {
     }
 
     fn line(&mut self, suffix: &str, labels: &Labels<'_>, value: impl Display) {
-        let labels: Vec<_> = labels
-            .iter()
-            .map(|(label, value)| format!("{label}=\"{}\"", escape(value)))
-            .collect();
+        let labels: Vec<_> =
+            labels.iter().map(|(label, value)| format!("{label}=\"{}\"", escape(value))).collect();
         let labels =
             if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
         writeln!(self.text, "{}{suffix}{labels} {value}", self.name)

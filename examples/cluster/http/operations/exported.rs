@@ -65,7 +65,7 @@ fn write_raft(groups: &[(String, Status)], exposition: &mut Exposition) {
 }
 
 fn write_cache(app: &App, exposition: &mut Exposition) {
-    let cache = app.cache.statistics();
+    let cache = app.cache().statistics();
     for (name, help, value) in [
         ("dss_cache_hits_total", "Reads that found the line here.", cache.hits),
         ("dss_cache_misses_total", "Reads that did not.", cache.misses),
@@ -85,9 +85,7 @@ fn write_cache(app: &App, exposition: &mut Exposition) {
     }
     let mut family =
         exposition.family("dss_cache_lines", Kind::Gauge, "Lines held, by their state.");
-    for (state, lines) in
-        [("M", cache.modified), ("E", cache.exclusive), ("S", cache.shared)]
-    {
+    for (state, lines) in [("M", cache.modified), ("E", cache.exclusive), ("S", cache.shared)] {
         family.sample(&[("state", state)], lines);
     }
     for (name, help, value) in [

@@ -126,9 +126,10 @@ impl Hints {
             Conduct::Reads => return Repeating::ChangesNothing,
             Conduct::ActsIdempotently => true,
             Conduct::Acquires => self.request_id.is_some(),
-            Conduct::Publishes => self.messages.as_ref().is_some_and(|messages| {
-                messages.iter().all(|message| message.dedupe_id.is_some())
-            }),
+            Conduct::Publishes => self
+                .messages
+                .as_ref()
+                .is_some_and(|messages| messages.iter().all(|message| message.dedupe_id.is_some())),
             Conduct::Acts | Conduct::Receives => false,
         };
         if safe { Repeating::IsSafe } else { Repeating::IsUnsafe }

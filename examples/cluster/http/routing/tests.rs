@@ -72,9 +72,8 @@ impl Nodes {
 
     fn routing(self: &Arc<Self>) -> Routing {
         let nodes = Arc::clone(self);
-        let local = Router::new().fallback(any(async move || {
-            nodes.ask(HERE).await.expect("a node reaches itself")
-        }));
+        let local = Router::new()
+            .fallback(any(async move || nodes.ask(HERE).await.expect("a node reaches itself")));
         Routing::new(HERE, local, Arc::clone(self) as Arc<dyn Forward>)
     }
 }
@@ -102,7 +101,8 @@ async fn answer(nodes: &Arc<Nodes>, call: &Call) -> (u16, String) {
     assert!(!response.headers().contains_key(ELSEWHERE), "the marker reached the client");
     let status = response.status();
     let body = response.into_body().collect().await.unwrap().to_bytes();
-    let body = if status.is_success() { String::from_utf8(body.to_vec()).unwrap() } else { String::new() };
+    let body =
+        if status.is_success() { String::from_utf8(body.to_vec()).unwrap() } else { String::new() };
     (status.as_u16(), body)
 }
 
@@ -205,8 +205,7 @@ async fn what_may_have_been_done_is_never_said_to_be_surely_not_done() {
 
 #[tokio::test(start_paused = true)]
 async fn a_wait_is_waited_for_and_only_then_given_up() {
-    let nodes =
-        Nodes::new([(HERE, vec![Act::Elsewhere(Some(THERE))]), (THERE, vec![Act::Hang])]);
+    let nodes = Nodes::new([(HERE, vec![Act::Elsewhere(Some(THERE))]), (THERE, vec![Act::Hang])]);
     let start = Instant::now();
     let acquire = call(Conduct::Acquires, r#"{"wait_ms":60000}"#);
     assert_eq!(answer(&nodes, &acquire).await.0, 504);
