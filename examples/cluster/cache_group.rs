@@ -13,7 +13,7 @@ pub(crate) use self::client::CacheGroup;
 pub(crate) use self::current::CurrentCache;
 pub(crate) use self::leases::Leases;
 pub(crate) use self::machine::CacheMachine;
-pub(crate) use self::membership::{Lives, Membership, Standing};
+pub(crate) use self::membership::{Lives, Membership, Standing, follow_views};
 pub(crate) use self::memory::RaftMemory;
 
 /// What the cache calls the node that Raft calls `node`: the same number.

@@ -1,5 +1,6 @@
 //! One node: everything that it is made of, wired together, started and stopped.
 
+mod cache;
 mod groups;
 mod inbox;
 
@@ -10,22 +11,22 @@ use std::time::Duration;
 
 use axum::serve::ListenerExt;
 use dss_lock::{LockMachine, LockService};
-use dss_mesi::{CacheConfig, CacheNode, Incarnation, Member};
+use dss_mesi::Incarnation;
 use dss_queue::{QueueMachine, ReplicatedBroker};
 use dss_raft::{FileStorage, GroupId, Identity, Node, StartGroupError, StorageError};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use self::cache::CacheParts;
 use self::groups::Groups;
-use self::inbox::{CacheTransport, NodeInbox};
+use self::inbox::NodeInbox;
 use crate::app::{App, AppInner};
-use crate::cache_group::{CacheGroup, CacheMachine, Leases, Membership, RaftMemory, cache_id};
+use crate::cache_group::{CacheGroup, CacheMachine, Membership};
 use crate::config::{Address, ClusterConfig, NodeConfig};
 use crate::http::Http;
 use crate::life::{self, LifeError};
 use crate::peer::Peers;
-use crate::placement::ViewPlacement;
 use crate::ready::{Probes, ReadyProbe};
 
 /// The Raft group of the locks.

@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use dss_raft::NodeId;
+use dss_raft::{Envelope, NodeId, Transport};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -121,10 +121,10 @@ impl Peers {
 
     /// Sends an encoded message of the cache protocol. It may be lost.
     pub(crate) fn send_cache(&self, to: NodeId, message: Bytes) {
-        self.send(to, Frame::Cache(message));
+        self.send_frame(to, Frame::Cache(message));
     }
 
-    fn send(&self, to: NodeId, frame: Frame) {
+    fn send_frame(&self, to: NodeId, frame: Frame) {
         if let Some(link) = self.0.links.get(&to) {
             link.send(frame);
         }
@@ -184,6 +184,12 @@ impl Peers {
             .map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))??;
         drop(permit);
         Ok(incoming::serve(from, inbox, reader, writer).await?)
+    }
+}
+
+impl Transport for Peers {
+    fn send(&self, to: NodeId, envelope: Envelope) {
+        self.send_frame(to, Frame::Raft(envelope.encode()));
     }
 }
 

@@ -8,5 +8,7 @@ mod model;
 mod properties;
 mod scenarios;
 mod script;
+#[cfg(feature = "raft")]
+mod service;
 mod sessions;
 mod withdrawal;

@@ -11,10 +11,7 @@ use crate::ports::StateMachine;
 impl<W: Workload> World<W> {
     /// One operation of some client, on some node.
     pub(super) fn act_as_client(&mut self) -> Result<(), Violation> {
-        if self.recovery.is_some() {
-            return self.probe();
-        }
-        if self.operations_left == 0 {
+        if self.recovery.is_some() || self.operations_left == 0 {
             return Ok(());
         }
         self.operations_left -= 1;
@@ -58,7 +55,12 @@ impl<W: Workload> World<W> {
     fn propose(&mut self, at: usize, count: u64) -> Result<(), Violation> {
         let begun = self.checker.seen();
         let Some(running) = &mut self.hosts[at].running else { return Ok(()) };
+        /// Clients are patient: where so much is waiting, they propose nothing more.
+        const WAITING_MAX: usize = 64;
         for _ in 0..count {
+            if running.proposals.len() >= WAITING_MAX {
+                break;
+            }
             let serial = self.checker.next_serial();
             let command = serial.label(&self.workload.command(self.random.next()));
             match running.raft.propose(running.clock.read(self.now), command.clone()) {
@@ -75,10 +77,10 @@ impl<W: Workload> World<W> {
     }
 
     /// While the cluster recovers: a few operations at a time, until they succeed.
-    fn probe(&mut self) -> Result<(), Violation> {
+    pub(super) fn probe(&mut self) -> Result<(), Violation> {
         /// Short beside what an election takes, long beside what an operation takes.
         const EVERY: Duration = Duration::from_millis(100);
-        self.queue.push(self.now + EVERY, Event::Client);
+        self.queue.push(self.now + EVERY, Event::Probe);
         if self.is_served() {
             // Silence, in which the nodes can come to agree.
             return Ok(());

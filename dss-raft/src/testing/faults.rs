@@ -12,6 +12,8 @@ pub(super) enum Fault {
     Crash,
     Partition,
     Heal,
+    /// A node is heard by nobody, for about as long as it takes to elect another.
+    Silence(usize),
     SlowDisk,
     Transfer,
 }
@@ -29,7 +31,7 @@ impl<W: Workload> World<W> {
             Fault::Partition => self.options.partition_every,
             Fault::SlowDisk => self.options.slow_disk_every,
             Fault::Transfer => self.options.transfer_every,
-            Fault::Heal => return,
+            Fault::Heal | Fault::Silence(_) => return,
         };
         if !every.is_zero() {
             let wait = self.random.span(Duration::ZERO, every * 2);
@@ -53,6 +55,14 @@ impl<W: Workload> World<W> {
                 self.network.heal();
                 Ok(())
             }
+            Fault::Silence(at) => {
+                for to in 0..self.hosts.len() {
+                    self.network.cut(at, to);
+                }
+                let span = self.random.span(Duration::ZERO, self.options.election_timeout * 4);
+                self.queue.push(self.now + span, Event::Fault(Fault::Heal));
+                Ok(())
+            }
             Fault::SlowDisk => {
                 let span = self.random.span(Duration::ZERO, self.options.slow_disk_every);
                 self.hosts[at].slow_until = self.now + span;
@@ -70,16 +80,20 @@ impl<W: Workload> World<W> {
         }
     }
 
-    /// Has a new leader crash soon, perhaps.
+    /// Has a new leader crash soon, perhaps, or be heard no more.
     pub(super) fn threaten(&mut self, at: usize) {
-        if self.recovery.is_some() || self.random.below(1000) >= self.options.crash_elected_permille
-        {
+        if self.recovery.is_some() || self.random.below(1000) >= self.options.depose_permille {
             return;
         }
         // A few messages, and a few syncs: long enough to replicate something somewhere.
         let longest = (self.options.delay_max + self.options.sync_max) * 3;
         let span = self.random.span(Duration::ZERO, longest);
-        self.queue.push(self.now + span, Event::PowerOff { at, life: self.hosts[at].life });
+        let life = self.hosts[at].life;
+        let event = match self.random.below(2) {
+            0 => Event::PowerOff { at, life },
+            _ => Event::Fault(Fault::Silence(at)),
+        };
+        self.queue.push(self.now + span, event);
     }
 
     /// Often the leader, whose loss matters most.
@@ -89,19 +103,22 @@ impl<W: Workload> World<W> {
         if self.random.below(2) == 0 { start } else { self.leader_from(start).unwrap_or(start) }
     }
 
-    /// One node crashes, or all at once, or a disk fails under a node.
+    /// One node crashes, or several at once, or all of them, or a disk fails under a node.
     fn crash_some(&mut self, at: usize) -> Result<(), Violation> {
         match self.random.below(8) {
             0 => {
-                for at in 0..self.hosts.len() {
-                    self.crash(at)?;
-                }
-                Ok(())
-            }
-            1 => {
                 self.fail_storage(at)?;
                 let span = self.random.span(Duration::ZERO, self.options.crash_every);
                 self.queue.push(self.now + span, Event::PowerOff { at, life: self.hosts[at].life });
+                Ok(())
+            }
+            kind @ 1..=3 => {
+                let victims = if kind == 1 { u64::MAX } else { self.random.next() };
+                for other in 0..self.hosts.len() {
+                    if other == at || (victims >> other) & 1 == 1 {
+                        self.crash(other)?;
+                    }
+                }
                 Ok(())
             }
             _ => self.crash(at),
@@ -116,7 +133,7 @@ impl<W: Workload> World<W> {
         self.power_off(at)?;
         self.report.crashes += 1;
         // Down for a moment, or long enough that others take over.
-        let longest = [Duration::from_millis(200), Duration::from_secs(6)]
+        let longest = [Duration::from_millis(200), self.options.election_timeout * 6]
             [usize::from(self.random.below(2) == 0)];
         let pause = self.random.span(Duration::ZERO, longest);
         self.queue.push(self.now + pause, Event::Start { at });
@@ -168,7 +185,7 @@ impl<W: Workload> World<W> {
             }
             self.start(at)?;
         }
-        self.queue.push(self.now, Event::Client);
+        self.queue.push(self.now, Event::Probe);
         Ok(())
     }
 }

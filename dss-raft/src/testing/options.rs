@@ -37,9 +37,9 @@ pub struct Options {
     pub linger_max: Duration,
     /// The mean time between two crashes (of one node or all, or of a disk); zero for none.
     pub crash_every: Duration,
-    /// How many of a thousand new leaders crash within a few messages' time, with what they have
-    /// begun to replicate.
-    pub crash_elected_permille: u64,
+    /// How many of a thousand new leaders crash or fall silent within a few messages' time, with
+    /// what they have begun to replicate.
+    pub depose_permille: u64,
     /// The mean time between two partitions (of groups, of one node, one way); zero for none.
     pub partition_every: Duration,
     /// The mean time between two spells of a slow disk; zero for none.
@@ -81,17 +81,17 @@ impl Options {
             loss_permille: pick(&[0, 10, 50, 200]),
             duplicate_permille: pick(&[0, 10, 100]),
             delay_max: millis(pick(&[1, 10, 50, 200])),
-            sync_max: Duration::from_micros(pick(&[200, 2_000, 20_000, 100_000])),
+            sync_max: Duration::from_micros(pick(&[200, 5_000, 50_000, 200_000])),
             apply_max: millis(pick(&[0, 0, 5, 50])),
             linger_max: millis(pick(&[0, 0, 2])),
-            crash_every: millis(pick(&[0, 2_000, 4_000, 8_000])),
-            crash_elected_permille: pick(&[0, 0, 300, 600]),
+            crash_every: millis(pick(&[0, 1_000, 2_000, 5_000])),
+            depose_permille: pick(&[0, 300, 900]),
             partition_every: millis(pick(&[0, 2_000, 4_000, 8_000])),
             slow_disk_every: millis(pick(&[0, 0, 5_000])),
             transfer_every: millis(pick(&[0, 0, 3_000])),
             clock_drift_ppm: pick(&[0, 1_000, 50_000]),
             compact_after_entries: pick(&[5, 20, 100, 10_000]),
-            append_bytes_max: size(pick(&[1, 200, 1 << 20])),
+            append_bytes_max: size(pick(&[1, 1, 200, 1 << 20])),
             in_flight_messages_max: size(pick(&[1, 2, 16])),
             planted_bug: None,
         }

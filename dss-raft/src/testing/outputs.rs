@@ -156,10 +156,15 @@ impl<W: Workload> World<W> {
     }
 
     pub(super) fn applied(&mut self, at: usize) -> Result<(), Violation> {
-        if let Some(running) = &mut self.hosts[at].running {
-            running.is_applying = false;
+        let Some(running) = &mut self.hosts[at].running else { return Ok(()) };
+        running.is_applying = false;
+        // As a driver does: everything that has gathered meanwhile, at once.
+        for _ in 0..running.tasks.len() {
+            if !self.apply_next(at)? {
+                return Ok(());
+            }
         }
-        if self.apply_next(at)? { self.begin_applying(at) } else { Ok(()) }
+        self.begin_applying(at)
     }
 
     /// Does the state machine's next task, where there is one that need not wait for the disk.

@@ -94,6 +94,7 @@ pub(super) enum Event {
     Applied { at: usize, life: u64 },
     SnapshotTaken { at: usize, life: u64, index: LogIndex, data: Bytes },
     Client,
+    Probe,
     Fault(Fault),
     PowerOff { at: usize, life: u64 },
     Start { at: usize },
@@ -195,6 +196,7 @@ impl<W: Workload> World<W> {
             }
             Event::PowerOff { at, life } if self.is_alive(at, life) => self.crash(at),
             Event::Client => self.act_as_client(),
+            Event::Probe => self.probe(),
             Event::Fault(fault) => self.inflict(fault),
             Event::Start { at } => self.start(at),
             Event::FaultsEnd => self.end_faults(),

@@ -119,7 +119,7 @@ async fn messages_and_answers_arrive_in_order_between_all_nodes() {
     for from in &nodes {
         for to in nodes.iter().filter(|to| to.id != from.id) {
             for number in 0..100u8 {
-                from.peers.send(to.id, Frame::Raft(Bytes::from(vec![number])));
+                from.peers.send_frame(to.id, Frame::Raft(Bytes::from(vec![number])));
             }
             from.peers.send_cache(to.id, Bytes::from(vec![1; 1 << 20]));
             assert_eq!(call(from, to, "hello").await.unwrap(), "hello!");
@@ -164,7 +164,7 @@ async fn a_node_that_sends_what_cannot_be_decoded_has_to_connect_again() {
     let lost = call(&nodes[0], &nodes[1], "wait");
     let sending = async {
         eventually("it is there", || nodes[1].inbox.waiting.load(Ordering::SeqCst) == 1).await;
-        nodes[0].peers.send(nodes[1].id, Frame::Raft(Bytes::from("garbage")));
+        nodes[0].peers.send_frame(nodes[1].id, Frame::Raft(Bytes::from("garbage")));
         std::future::pending::<()>().await;
     };
     tokio::select! {
