@@ -177,8 +177,12 @@ fn refused_by_cache(error: CacheError) -> Response {
             return mismatch("there is no value").into_response();
         }
         CacheError::TooLarge { .. } => Code::PayloadTooLarge,
-        CacheError::Indeterminate => Code::OutcomeUnknown,
-        _ => Code::Unavailable,
+        CacheError::LeaseExpired
+        | CacheError::NoView
+        | CacheError::Unavailable
+        | CacheError::ShutDown => Code::Unavailable,
+        // Of a failure that is not known here, nothing may be promised.
+        _ => Code::OutcomeUnknown,
     };
     Problem::new(code, error.to_string()).into_response()
 }

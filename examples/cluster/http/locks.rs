@@ -408,6 +408,7 @@ fn not_acquired(error: AcquireError, recorder: &Recorder) -> Response {
         AcquireError::SessionExpired => expired(),
         AcquireError::Cancelled => Problem::new(Code::Unavailable, "the wait was cancelled"),
         AcquireError::Service(error) => return refused_by_service(error),
+        other => Problem::new(Code::OutcomeUnknown, other.to_string()),
     };
     problem.into_response()
 }
@@ -421,6 +422,7 @@ fn not_released(error: ReleaseError) -> Response {
             Problem::new(Code::StaleToken, "it is held by another grant").into_response()
         }
         ReleaseError::Service(error) => refused_by_service(error),
+        other => Problem::new(Code::OutcomeUnknown, other.to_string()).into_response(),
     }
 }
 
@@ -429,8 +431,9 @@ pub(crate) fn refused_by_service(error: ServiceError) -> Response {
     let code = match error {
         ServiceError::NotLeader { leader } => return Elsewhere(leader).into_response(),
         ServiceError::Overloaded => Code::Overloaded,
-        ServiceError::OutcomeUnknown => Code::OutcomeUnknown,
-        _ => Code::Unavailable,
+        ServiceError::Unavailable => Code::Unavailable,
+        // Of a failure that is not known here, nothing may be promised.
+        _ => Code::OutcomeUnknown,
     };
     Problem::new(code, error.to_string()).into_response()
 }

@@ -108,6 +108,11 @@ pub(crate) struct Http {
 impl Http {
     /// The HTTP side of `app`.
     pub(crate) fn new(app: App) -> Self {
+        let peers = Arc::new(app.peers.clone());
+        Self::with_peers(app, peers)
+    }
+
+    fn with_peers(app: App, peers: Arc<dyn Forward>) -> Self {
         let routes = table();
         let recorder = Arc::new(Recorder::new(&routes));
         let document = serde_json::to_vec(&openapi::document(&routes))
@@ -119,7 +124,6 @@ impl Http {
             .collect();
         let here = app.id;
         let node = HeaderValue::from_str(&app.name).unwrap_or(HeaderValue::from_static("?"));
-        let peers = Arc::new(app.peers.clone());
         let context =
             Context { app, recorder: Arc::clone(&recorder), document: Bytes::from(document) };
         let local = local_router(routes, context);

@@ -120,6 +120,7 @@ fn refused(error: SessionError) -> Response {
     match error {
         SessionError::Expired => expired().into_response(),
         SessionError::Service(error) => refused_by_service(error),
+        other => Problem::new(Code::OutcomeUnknown, other.to_string()).into_response(),
     }
 }
 

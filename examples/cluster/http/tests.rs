@@ -1,6 +1,11 @@
-//! The routes as clients see them, of a node that is a cluster by itself.
+//! The routes as clients see them.
 
-mod app;
 mod bad_input;
+mod client;
+mod cluster;
 mod document;
-mod node;
+mod forwarding;
+mod locks;
+mod operations;
+mod queues;
+mod values;

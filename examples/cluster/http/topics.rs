@@ -216,10 +216,12 @@ pub(crate) fn refused_by_broker(error: BrokerError) -> Response {
     let code = match error {
         BrokerError::NotLeader { leader } => return Elsewhere(leader).into_response(),
         BrokerError::NotFound => Code::NotFound,
+        BrokerError::Invalid { .. } => Code::InvalidRequest,
         BrokerError::Overloaded => Code::Overloaded,
-        BrokerError::TooLarge => Code::PayloadTooLarge,
-        BrokerError::OutcomeUnknown => Code::OutcomeUnknown,
-        _ => Code::Unavailable,
+        BrokerError::TooLarge { .. } => Code::PayloadTooLarge,
+        BrokerError::Unavailable => Code::Unavailable,
+        // Of a failure that is not known here, nothing may be promised.
+        _ => Code::OutcomeUnknown,
     };
     Problem::new(code, error.to_string()).into_response()
 }

@@ -3,10 +3,9 @@
 use axum::body::Body;
 use axum::http::{Method, Request};
 
-use super::node::TestNode;
+use super::client::Client;
+use super::cluster::Cluster;
 use crate::http::table;
-
-const INVALID: (u16, &str) = (400, "invalid_request");
 
 /// The path of a route with something in the place of its parameters.
 fn example(path: &str) -> String {
@@ -16,23 +15,21 @@ fn example(path: &str) -> String {
     segments.collect::<Vec<_>>().join("/")
 }
 
-fn expect(answer: &(u16, String), expected: (u16, &str), what: &str) {
-    assert_eq!((answer.0, answer.1.as_str()), expected, "{what}");
-}
-
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn unknown_paths_are_not_found() {
-    let node = TestNode::start().await;
+    let cluster = Cluster::start(1).await;
+    let client = cluster.client(0);
     for path in ["/", "/v1", "/v2/locks", "/v1/locks/a/b", "/v1/cache/a/b/c", "/v1/locks/a/Acquire"]
     {
-        let answer = node.refusal(Method::GET, path, "").await;
-        expect(&answer, (404, "not_found"), path);
+        let answer = client.ask(Method::GET, path, "").await;
+        answer.problem(404, "not_found");
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn empty_names_are_invalid_requests() {
-    let node = TestNode::start().await;
+    let cluster = Cluster::start(1).await;
+    let client = cluster.client(0);
     for (method, path) in [
         (Method::POST, "/v1/locks//acquire"),
         (Method::GET, "/v1/locks/"),
@@ -42,56 +39,60 @@ async fn empty_names_are_invalid_requests() {
         (Method::POST, "/v1/queues/t/groups//receive"),
         (Method::POST, "/v1/queues//groups/g/ack"),
     ] {
-        expect(&node.refusal(method, path, "{}").await, INVALID, path);
+        client.ask(method, path, "{}").await.problem(400, "invalid_request");
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn unknown_methods_say_which_there_are() {
-    let node = TestNode::start().await;
+    let cluster = Cluster::start(1).await;
+    let client = cluster.client(0);
     for (method, path, allowed) in [
         (Method::POST, "/healthz", "GET,HEAD"),
         (Method::PUT, "/v1/locks/a/acquire", "POST"),
         (Method::PATCH, "/v1/cache/a", "GET,HEAD,PUT,DELETE"),
         (Method::OPTIONS, "/v1/queues", "GET,HEAD"),
     ] {
-        let answer = node.ask(method, path, "").await;
-        expect(&answer.refusal(), (405, "invalid_request"), path);
+        let answer = client.ask(method, path, "").await;
+        answer.problem(405, "invalid_request");
         assert_eq!(answer.header("allow"), allowed, "{path}");
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn names_that_are_none_are_refused_on_every_route() {
-    let node = TestNode::start().await;
+    let cluster = Cluster::start(1).await;
+    let client = cluster.client(0);
     let long = "a".repeat(513);
     for route in table().iter().filter(|route| route.path.contains('{')) {
         for name in [long.as_str(), "%00", "a%0A", "%7F", "%C2%80", "%FF", "%C3%28"] {
             let path = example(route.path).replacen("orders%2F42", name, 1);
-            let answer = node.refusal(route.method.clone(), &path, "").await;
-            expect(&answer, INVALID, &format!("{} {} with {name}", route.method, route.path));
+            let answer = client.ask(route.method.clone(), &path, "").await;
+            answer.problem(400, "invalid_request");
         }
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn bodies_that_are_not_the_expected_json_are_refused_on_every_route() {
-    let node = TestNode::start().await;
+    let cluster = Cluster::start(1).await;
+    let client = cluster.client(0);
     let deep = "[".repeat(200_000);
     let bodies =
         ["{", "null", "[]", "7", "\"x\"", "{}{}", r#"{"frobnicate":1}"#, "\u{feff}{}", &deep];
     for route in takes_json() {
         let path = example(route.path);
         for body in bodies {
-            let answer = node.refusal(route.method.clone(), &path, body).await;
-            expect(&answer, INVALID, &format!("{path} with {body:.40}"));
+            let answer = client.ask(route.method.clone(), &path, body).await;
+            answer.problem(400, "invalid_request");
         }
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn other_media_types_are_refused_on_every_route_that_takes_json() {
-    let node = TestNode::start().await;
+    let cluster = Cluster::start(1).await;
+    let client = cluster.client(0);
     for route in takes_json() {
         for media_type in ["text/plain", "application/x-www-form-urlencoded", "application/xml"] {
             let request = Request::builder()
@@ -99,25 +100,27 @@ async fn other_media_types_are_refused_on_every_route_that_takes_json() {
                 .uri(example(route.path))
                 .header("content-type", media_type)
                 .body(Body::from("{}"));
-            let answer = node.send(request.unwrap()).await;
-            expect(&answer.refusal(), (415, "unsupported_media_type"), route.path);
+            let answer = client.send(request.unwrap()).await;
+            answer.problem(415, "unsupported_media_type");
         }
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn bodies_that_are_too_large_are_refused_on_every_route() {
-    let node = TestNode::start().await;
+    let cluster = Cluster::start(1).await;
+    let client = cluster.client(0);
     let body = "x".repeat(10 << 20);
     for route in table() {
-        let answer = node.refusal(route.method.clone(), &example(route.path), &body).await;
-        expect(&answer, (413, "payload_too_large"), route.path);
+        let answer = client.ask(route.method.clone(), &example(route.path), &body).await;
+        answer.problem(413, "payload_too_large");
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn values_out_of_their_range_are_invalid_requests() {
-    let node = TestNode::start().await;
+    let cluster = Cluster::start(1).await;
+    let client = cluster.client(0);
     let long = "a".repeat(513);
     let long_session = format!(r#"{{"session":"{long}"}}"#);
     let long_owner = format!(r#"{{"session":"s","owner":"{long}"}}"#);
@@ -222,15 +225,16 @@ async fn values_out_of_their_range_are_invalid_requests() {
         ),
     ] {
         for body in bodies {
-            let answer = node.refusal(method.clone(), path, body).await;
-            expect(&answer, INVALID, &format!("{path} with {body:.80}"));
+            let answer = client.ask(method.clone(), path, body).await;
+            answer.problem(400, "invalid_request");
         }
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn parameters_that_make_no_sense_are_invalid_requests() {
-    let node = TestNode::start().await;
+    let cluster = Cluster::start(1).await;
+    let client = cluster.client(0);
     for uri in [
         "/v1/locks?limit=0",
         "/v1/locks?limit=1001",
@@ -239,13 +243,14 @@ async fn parameters_that_make_no_sense_are_invalid_requests() {
         "/v1/locks?prefx=a",
         "/v1/ring?keys=a",
     ] {
-        expect(&node.refusal(Method::GET, uri, "").await, INVALID, uri);
+        client.ask(Method::GET, uri, "").await.problem(400, "invalid_request");
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn headers_that_make_no_sense_are_invalid_requests() {
-    let node = TestNode::start().await;
+    let cluster = Cluster::start(1).await;
+    let client = cluster.client(0);
     let message = r#"{"messages":[{"payload":"a"}]}"#;
     let fenced = [
         (Method::POST, "/v1/queues/t/messages", message),
@@ -263,8 +268,8 @@ async fn headers_that_make_no_sense_are_invalid_requests() {
             for (name, value) in headers {
                 request = request.header(*name, *value);
             }
-            let answer = node.send(request.body(Body::from(body)).unwrap()).await;
-            expect(&answer.refusal(), INVALID, &format!("{method} {path} {headers:?}"));
+            let answer = client.send(request.body(Body::from(body)).unwrap()).await;
+            answer.problem(400, "invalid_request");
         }
     }
     for (method, name, value) in [
@@ -275,8 +280,8 @@ async fn headers_that_make_no_sense_are_invalid_requests() {
         (Method::DELETE, "if-none-match", "*"),
     ] {
         let request = Request::builder().method(method).uri("/v1/cache/k").header(name, value);
-        let answer = node.send(request.body(Body::from("value")).unwrap()).await;
-        expect(&answer.refusal(), INVALID, &format!("{name}: {value}"));
+        let answer = client.send(request.body(Body::from("value")).unwrap()).await;
+        answer.problem(400, "invalid_request");
     }
 }
 

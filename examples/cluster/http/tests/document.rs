@@ -2,10 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use axum::http::Method;
 use serde_json::Value;
 
-use super::node::TestNode;
+use super::cluster::Cluster;
 use crate::http::table;
 
 /// The routes that the contract names, but for those that come with authentication, membership
@@ -44,10 +43,7 @@ const CONTRACT: [(&str, &str); 30] = [
 ];
 
 async fn document() -> Value {
-    let node = TestNode::start().await;
-    let answer = node.ask(Method::GET, "/openapi.json", "").await;
-    assert_eq!(answer.header("content-type"), "application/json");
-    answer.json()
+    Cluster::start(1).await.client(0).get("/openapi.json").await.json(200)
 }
 
 fn operations(document: &Value) -> Vec<(String, String, &Value)> {
@@ -64,7 +60,7 @@ fn operations(document: &Value) -> Vec<(String, String, &Value)> {
         .collect()
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn exactly_what_is_served_is_documented() {
     let document = document().await;
     assert!(document["openapi"].as_str().unwrap().starts_with("3.1."));
@@ -80,7 +76,7 @@ async fn exactly_what_is_served_is_documented() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn every_operation_is_described_and_has_a_name_of_its_own() {
     let document = document().await;
     let operations = operations(&document);
@@ -103,7 +99,7 @@ async fn every_operation_is_described_and_has_a_name_of_its_own() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn every_reference_leads_somewhere() {
     let document = document().await;
     let mut references = Vec::new();
@@ -115,17 +111,17 @@ async fn every_reference_leads_somewhere() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_type_of_a_problem_leads_to_its_description() {
-    let node = TestNode::start().await;
+    let client = Cluster::start(1).await.client(0);
     let document = document().await;
-    let problem = node.ask(Method::GET, "/v1/nothing", "").await.json();
+    let problem = client.get("/v1/nothing").await.problem(404, "not_found");
     let (path, pointer) = problem["type"].as_str().unwrap().split_once('#').unwrap();
     assert_eq!(path, "/openapi.json");
     assert!(document.pointer(pointer).is_some_and(|response| response["description"].is_string()));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn bounds_and_closed_bodies_are_documented() {
     let document = document().await;
     let acquire = &document["components"]["schemas"]["Acquire"];
