@@ -117,11 +117,7 @@ impl BoundNode {
         }
     }
 
-    async fn assemble(
-        self,
-        groups: &mut Groups,
-        peers: Peers,
-    ) -> Result<RunningNode, StartError> {
+    async fn assemble(self, groups: &mut Groups, peers: Peers) -> Result<RunningNode, StartError> {
         let Self { config, node, client, peer } = self;
         let (machine, lock_events) = LockMachine::new();
         let lock_group = groups.start("locks", LOCKS, machine).await?;
@@ -222,6 +218,13 @@ impl RunningNode {
     /// handed over, the log flushed. Every step has a limit; what is not done by then is what a
     /// crash would have left undone.
     pub(crate) async fn shutdown(mut self) {
+        self.stop_serving().await;
+        self.stop().await;
+    }
+
+    /// The first part of [`shutdown`](Self::shutdown): clients and cache. The node still votes
+    /// and leads: others can do the same with its help.
+    pub(crate) async fn stop_serving(&mut self) {
         let name = &self.app.name;
         self.stop_accepting();
         if tokio::time::timeout(CLIENTS_LIMIT, &mut self.clients).await.is_err() {
@@ -231,8 +234,12 @@ impl RunningNode {
         if tokio::time::timeout(CACHE_LIMIT, self.membership.leave()).await.is_err() {
             tracing::warn!(%name, "the cache could not take its leave");
         }
+    }
+
+    /// The second part: Raft, its log, and the connections to the other nodes.
+    pub(crate) async fn stop(self) {
         if tokio::time::timeout(RAFT_LIMIT, self.raft.shutdown()).await.is_err() {
-            tracing::warn!(%name, "leadership could not be handed over");
+            tracing::warn!(name = %self.app.name, "leadership could not be handed over");
         }
         self.app.peers.shutdown().await;
     }

@@ -107,9 +107,7 @@ impl StateMachine for CacheMachine {
 
     fn snapshot(&self) -> Bytes {
         let parts = (self.views.snapshot(), self.memory.snapshot());
-        postcard::to_extend(&parts, vec![FORMAT])
-            .expect("two runs of bytes have a form")
-            .into()
+        postcard::to_extend(&parts, vec![FORMAT]).expect("two runs of bytes have a form").into()
     }
 
     fn restore(&mut self, snapshot: &Bytes) -> Result<(), RestoreError> {
