@@ -121,7 +121,7 @@ impl BoundNode {
         let Self { config, node, client, peer } = self;
         let (machine, lock_events) = LockMachine::new();
         let lock_group = groups.start("locks", LOCKS, machine).await?;
-        let (machine, views) = CacheMachine::new();
+        let (machine, cache_events) = CacheMachine::new();
         let cache_group = groups.start("cache", CACHE, machine).await?;
         let mut shards = Vec::new();
         for number in 0..SHARDS {
@@ -135,7 +135,7 @@ impl BoundNode {
         // Every log was readable: only now does the node change what is stored.
         let life = begin_life(groups.folder().to_owned()).await?;
         let life = (groups.folder().to_owned(), Incarnation::new(life));
-        let cache = CacheParts::start(&node, &config, &group, peers.clone(), views, life);
+        let cache = CacheParts::start(&node, &config, &group, peers.clone(), cache_events, life);
         let stopping = CancellationToken::new();
         let ready = ReadyProbe::new(Probes {
             groups: groups.take_probes(),
@@ -209,11 +209,6 @@ impl RunningNode {
         }
     }
 
-    /// Takes no new connections, and says that it is not ready.
-    pub(crate) fn stop_accepting(&self) {
-        self.stopping.cancel();
-    }
-
     /// Stops cleanly: no new clients, the cache written back and out of the view, leadership
     /// handed over, the log flushed. Every step has a limit; what is not done by then is what a
     /// crash would have left undone.
@@ -226,7 +221,7 @@ impl RunningNode {
     /// and leads: others can do the same with its help.
     pub(crate) async fn stop_serving(&mut self) {
         let name = &self.app.name;
-        self.stop_accepting();
+        self.stopping.cancel();
         if tokio::time::timeout(CLIENTS_LIMIT, &mut self.clients).await.is_err() {
             tracing::warn!(%name, "some clients are cut off");
             self.clients.abort();
