@@ -57,6 +57,7 @@ pub(crate) struct Peers(Arc<Inner>);
 struct Inner {
     me: NodeId,
     cluster: String,
+    names: BTreeMap<NodeId, String>,
     links: BTreeMap<NodeId, Link>,
     stopping: CancellationToken,
     tasks: TaskTracker,
@@ -73,6 +74,7 @@ impl Peers {
         Self(Arc::new(Inner {
             me,
             cluster: config.cluster().to_owned(),
+            names: config.nodes().iter().map(|node| (node.id, node.name.clone())).collect(),
             links: links.collect(),
             stopping: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -98,6 +100,11 @@ impl Peers {
         self.0.stopping.cancel();
         self.0.tasks.close();
         self.0.tasks.wait().await;
+    }
+
+    /// What people call `node`, this one included.
+    pub(crate) fn name(&self, node: NodeId) -> &str {
+        self.0.names.get(&node).map_or("?", String::as_str)
     }
 
     /// Whether this node is connected to `node`; it always is to itself.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use dss_raft::{Group, NodeId, ProposeError, ReadError};
+use dss_raft::{Group, Leadership, NodeId, ProposeError, ReadError};
 use tokio::time::Instant;
 
 use super::machine::{CacheCommand, CacheMachine, CacheReply};
@@ -64,7 +64,12 @@ impl CacheGroup {
         let answer = if leader == self.me {
             self.propose_here(command.clone()).await
         } else {
-            self.ask(leader, &Request::Propose(command.clone())).await?
+            let request = Request::Propose(command.clone());
+            tokio::select! {
+                answer = self.ask(leader, &request) => answer?,
+                // It may be silent rather than gone: nobody waits for it.
+                () = self.deposed(leader) => return None,
+            }
         };
         match answer {
             Answer::Reply(reply) => Some(reply),
@@ -84,6 +89,18 @@ impl CacheGroup {
     /// The leader as far as this node knows.
     pub(super) fn leader(&self) -> Option<NodeId> {
         self.group.status().leader
+    }
+
+    /// What people call a member.
+    pub(super) fn name(&self, member: dss_mesi::NodeId) -> &str {
+        self.peers.name(NodeId::new(member.get()))
+    }
+
+    /// Waits until another leader is known.
+    async fn deposed(&self, leader: NodeId) {
+        let is_another = |now: &Leadership| now.leader.is_some_and(|now| now != leader);
+        // The group has stopped where this fails: nobody leads it here any more.
+        let _ = self.group.leadership().wait_for(is_another).await;
     }
 
     /// Asks another node; `None` where it does not answer.

@@ -110,7 +110,8 @@ impl Leases {
     async fn propose(self: Arc<Self>, commands: Vec<ViewCommand>) {
         for command in commands {
             if let ViewCommand::Remove { member, .. } = command {
-                tracing::warn!(node = %member.node, "leaves the cache's view: its lease is over");
+                let node = self.group.name(member.node);
+                tracing::warn!(node, "leaves the cache's view: its lease is over");
             }
             let _ = self.group.propose_here(CacheCommand::View(command).encode()).await;
         }

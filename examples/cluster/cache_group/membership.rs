@@ -26,6 +26,8 @@ use crate::life;
 const PAUSE: Duration = Duration::from_millis(20);
 /// How many renewals may be unanswered at a time.
 const RENEWALS_MAX: usize = 4;
+/// How many views are taken from the queue at once.
+const VIEWS_BATCH: usize = 1024;
 /// How long a cache whose life is over may take to stop.
 const STOP_LIMIT: Duration = Duration::from_secs(1);
 
@@ -119,11 +121,17 @@ pub(crate) async fn follow_views(
     caches: Arc<CurrentCache>,
     latest: watch::Sender<View>,
 ) {
-    while let Some(view) = views.recv().await {
-        tracing::info!(epoch = %view.epoch, members = view.members.len(), "a new view");
-        // In this order: a cache that becomes current meanwhile takes the latest by itself.
-        latest.send_replace(view.clone());
-        caches.get().set_view(view);
+    let mut arrived = Vec::new();
+    while views.recv_many(&mut arrived, VIEWS_BATCH).await > 0 {
+        // After a start the log tells all views that ever were, at once: only the last is news.
+        if let Some(View { epoch, members }) = arrived.last() {
+            tracing::info!(%epoch, members = members.len(), "a new view of the cache");
+        }
+        for view in arrived.drain(..) {
+            // In this order: a cache that becomes current meanwhile takes the latest by itself.
+            latest.send_replace(view.clone());
+            caches.get().set_view(view);
+        }
     }
 }
 
@@ -131,18 +139,19 @@ impl Keeper {
     /// Lives one life after the other.
     async fn keep(&self) {
         loop {
-            let member = self.standing.borrow().member;
+            let Standing { member, .. } = *self.standing.borrow();
             self.live(member).await;
             tracing::warn!("this node was removed from the cache's view and comes back empty");
-            if tokio::time::timeout(STOP_LIMIT, self.caches.get().shutdown()).await.is_err() {
-                tracing::warn!("the former cache does not stop");
+            let (former, until) = (self.caches.get(), self.standing.borrow().until);
+            // What clients ask from here on waits for the new life to be in the view.
+            self.begin_life(member).await;
+            if tokio::time::timeout(STOP_LIMIT, former.shutdown()).await.is_err() {
+                tracing::warn!("the former cache still has something to write back");
             }
-            // Who removed it knew its lease to be over; by this node's clock it is now, too.
-            let until = self.standing.borrow().until;
+            // Whoever removed it knew that its lease was over. So does this node before it joins.
             if let Some(until) = until {
                 tokio::time::sleep_until(until).await;
             }
-            self.begin_life(member).await;
         }
     }
 
@@ -193,10 +202,17 @@ impl Keeper {
                     holder.handle_sent(now);
                     if renewals.len() < RENEWALS_MAX {
                         let (group, leases) = (self.group.clone(), self.leases.clone());
-                        renewals.spawn(async move { (now, renew(&group, &leases, member).await) });
+                        let limit = self.config.lease();
+                        renewals.spawn(async move {
+                            (now, renew(&group, &leases, member, limit).await)
+                        });
                     }
                 }
-                Ok(()) = leadership.changed() => holder.handle_leader_changed(self.clock.now()),
+                Ok(()) = leadership.changed() => {
+                    // The former leader may be silent rather than gone: nobody waits for it.
+                    renewals = JoinSet::new();
+                    holder.handle_leader_changed(self.clock.now());
+                }
             }
         }
     }
@@ -222,12 +238,19 @@ impl Keeper {
     }
 }
 
-/// Asks the leader for a longer lease; nothing where it cannot be asked.
-async fn renew(group: &CacheGroup, leases: &Leases, member: Member) -> Option<Answer> {
+/// Asks the leader for a longer lease; nothing where it cannot be asked, or does not answer before
+/// the lease would be over.
+async fn renew(
+    group: &CacheGroup,
+    leases: &Leases,
+    member: Member,
+    limit: Duration,
+) -> Option<Answer> {
     let leader = group.leader()?;
     if leader == group.me() {
         Some(leases.renew_here(member).await)
     } else {
-        group.ask(leader, &Request::Renew(member)).await
+        let request = Request::Renew(member);
+        tokio::time::timeout(limit, group.ask(leader, &request)).await.ok().flatten()
     }
 }
