@@ -41,7 +41,7 @@ struct Inode {
 enum NameChange {
     Set(String, usize),
     Remove(String),
-    Rename(String, String),
+    Rename(String, String, usize),
 }
 
 /// What a crash leaves of what was not synced.
@@ -51,7 +51,7 @@ pub(super) enum Loss {
     Nothing,
     /// Nothing.
     Everything,
-    /// Any part of the writes, in pieces of this many bytes, and the first few changes of names.
+    /// Any part of the writes, in pieces of this many bytes, and any of the changes of names.
     Parts { piece: usize, seed: u64 },
 }
 
@@ -95,10 +95,9 @@ impl NameChange {
             Self::Remove(name) => {
                 names.remove(name);
             }
-            Self::Rename(from, to) => {
-                if let Some(inode) = names.remove(from) {
-                    names.insert(to.clone(), inode);
-                }
+            Self::Rename(from, to, inode) => {
+                names.remove(from);
+                names.insert(to.clone(), *inode);
             }
         }
     }
@@ -144,14 +143,15 @@ impl FaultyDisk {
             Loss::Nothing | Loss::Everything => Random::new(0),
         };
         next.names = world.durable_names.clone();
-        let changes = world.pending_names.len();
-        let kept = match loss {
-            Loss::Nothing => changes,
-            Loss::Everything => 0,
-            Loss::Parts { .. } => usize::try_from(random.below(changes as u64 + 1)).unwrap(),
-        };
-        for change in &world.pending_names[..kept] {
-            change.apply(&mut next.names);
+        for change in &world.pending_names {
+            let kept = match loss {
+                Loss::Nothing => true,
+                Loss::Everything => false,
+                Loss::Parts { .. } => random.below(2) == 0,
+            };
+            if kept {
+                change.apply(&mut next.names);
+            }
         }
         next.durable_names = next.names.clone();
         next.inodes = world
@@ -248,8 +248,8 @@ impl Disk for FaultyDisk {
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         self.world().operation(|world| {
-            world.inode(from)?;
-            world.change_name(NameChange::Rename(from.to_owned(), to.to_owned()));
+            let inode = world.inode(from)?;
+            world.change_name(NameChange::Rename(from.to_owned(), to.to_owned(), inode));
             Ok(())
         })
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::disk::Folder;
 use super::faulty_disk::{FaultyDisk, Loss};
+use super::frame::{FRAME_BYTES, HEADER_BYTES};
 use super::wal::Wal;
 use crate::entry::Entry;
 use crate::ports::StorageError;
@@ -127,6 +128,7 @@ fn a_log_goes_on_after_any_crash_and_what_was_cut_off_never_comes_back() {
                 after.crash_at(crash_again_at);
                 let recovered = open(&after).is_ok();
                 let crashed = after.crashed();
+                assert!(recovered || crashed, "seed {seed}, crash at {crash_at}: refused");
                 after = after.after(Loss::Parts { piece: 8, seed: crash_again_at });
                 if recovered && !crashed {
                     break;
@@ -290,6 +292,26 @@ fn missing_and_foreign_files_are_refused() {
         contents.insert("99999999.wal".to_owned(), copy);
     });
     assert!(matches!(opened, Err(StorageError::Damaged { .. })), "a segment out of order");
+}
+
+#[test]
+fn a_batch_that_vanished_from_a_sealed_segment_is_missed() {
+    let (disk, _) = written(55, 60);
+    let contents = disk.contents();
+    let sealed = contents.keys().rfind(|name| name.ends_with(".wal")).unwrap();
+    let sealed = contents.keys().rfind(|name| *name < sealed && name.ends_with(".wal")).unwrap();
+    let trailer =
+        |bytes: &[u8]| bytes.len() == FRAME_BYTES && bytes[4] == 2 && bytes[..4] == [0; 4];
+    let segment = &contents[sealed];
+    let trailers: Vec<usize> = (HEADER_BYTES..segment.len() - FRAME_BYTES)
+        .step_by(8)
+        .filter(|at| trailer(&segment[*at..*at + FRAME_BYTES]))
+        .collect();
+    let [.., before, _] = trailers[..] else { panic!("more than one batch fits in a segment") };
+    let (opened, _) = opened_with(&contents, |contents| {
+        contents.get_mut(sealed).unwrap()[before + FRAME_BYTES..].fill(0);
+    });
+    assert!(matches!(opened, Err(StorageError::Damaged { .. })));
 }
 
 #[test]
