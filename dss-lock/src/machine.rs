@@ -17,25 +17,18 @@ use crate::table::LockTable;
 #[derive(Debug)]
 pub struct LockMachine {
     table: LockTable,
-    signals: mpsc::UnboundedSender<Signal>,
+    events: mpsc::UnboundedSender<Event>,
     deadline: watch::Sender<Option<ClusterTime>>,
 }
 
 /// What happens in a [`LockMachine`], for the service of the same node.
 #[derive(Debug)]
 pub struct LockEvents {
-    pub(crate) signals: mpsc::UnboundedReceiver<Signal>,
+    /// In the order of the log. What happened while a snapshot replaced the table is not among
+    /// them.
+    pub(crate) events: mpsc::UnboundedReceiver<Event>,
     /// When the next wait times out.
     pub(crate) deadline: watch::Receiver<Option<ClusterTime>>,
-}
-
-/// One thing that has happened.
-#[derive(Debug)]
-pub(crate) enum Signal {
-    /// In the order of the log.
-    Event(Event),
-    /// The table was replaced, and what happened in between is not told.
-    Restored,
 }
 
 impl LockMachine {
@@ -44,21 +37,16 @@ impl LockMachine {
     /// The events are kept until they are taken: where no service is wanted, drop them.
     #[must_use]
     pub fn new() -> (Self, LockEvents) {
-        let (signals, received) = mpsc::unbounded_channel();
+        let (events, received) = mpsc::unbounded_channel();
         let (deadline, next) = watch::channel(None);
-        let machine = Self { table: LockTable::new(), signals, deadline };
-        (machine, LockEvents { signals: received, deadline: next })
+        let machine = Self { table: LockTable::new(), events, deadline };
+        (machine, LockEvents { events: received, deadline: next })
     }
 
     /// The table as it is on this node.
     #[must_use]
     pub fn table(&self) -> &LockTable {
         &self.table
-    }
-
-    /// Without a service nobody listens, which is nothing to the machine.
-    fn signal(&self, signal: Signal) {
-        let _ = self.signals.send(signal);
     }
 
     fn publish_deadline(&self) {
@@ -79,7 +67,8 @@ impl StateMachine for LockMachine {
         let StampedCommand { now, command } = StampedCommand::decode(command)?;
         let (reply, events) = self.table.apply(index.get(), now, command);
         for event in events {
-            self.signal(Signal::Event(event));
+            // Without a service nobody listens, which is nothing to the machine.
+            let _ = self.events.send(event);
         }
         self.publish_deadline();
         Ok(reply)
@@ -98,7 +87,6 @@ impl StateMachine for LockMachine {
             },
         })?;
         self.table = table;
-        self.signal(Signal::Restored);
         self.publish_deadline();
         Ok(())
     }

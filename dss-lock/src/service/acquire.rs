@@ -18,7 +18,8 @@ use crate::views::Found;
 pub(super) const RECOVERY_MAX: Duration = Duration::from_secs(5);
 
 /// How often a wait on a node that does not lead any more is asked about. It learns of its end by
-/// itself, from the log; to ask finds out when the node no longer gets the log.
+/// itself, from the log; to ask finds out when the node no longer gets the log, or has got a
+/// snapshot in its place.
 const PROBE_INTERVAL: Duration = Duration::from_secs(2);
 
 /// For how long no leader may be found to ask before such a wait is given up: six times what an
@@ -79,7 +80,6 @@ fn answer(outcome: Outcome) -> Result<Grant, AcquireError> {
 /// while the node is in touch with the others, which is looked after.
 async fn wait(inner: &Inner, claim: &mut Claim) -> Result<Outcome, ServiceError> {
     let mut reigns = inner.reign.subscribe();
-    let mut restored = inner.restored.subscribe();
     let mut heard = Instant::now();
     loop {
         let reigning = reigns.borrow_and_update().is_some();
@@ -90,7 +90,6 @@ async fn wait(inner: &Inner, claim: &mut Claim) -> Result<Outcome, ServiceError>
         tokio::select! {
             biased;
             outcome = &mut claim.ended => return outcome.map_err(|_| ServiceError::Unavailable),
-            _ = restored.changed() => {}
             changed = reigns.changed() => match changed {
                 Ok(()) => continue,
                 Err(_) => return Err(ServiceError::OutcomeUnknown),

@@ -33,8 +33,6 @@ pub(super) struct Inner {
     /// The next expiry has come nearer.
     pub(super) leases_changed: Notify,
     pub(super) parked: Parked,
-    /// Counts restored tables: what happened in between was not told.
-    pub(super) restored: watch::Sender<u64>,
     pub(super) courier: Arc<dyn Courier>,
     pub(super) runtime: Handle,
 }
@@ -74,7 +72,6 @@ impl Inner {
             leases: Mutex::new(Leases::default()),
             leases_changed: Notify::new(),
             parked: Parked::default(),
-            restored: watch::Sender::new(0),
             courier,
             runtime: Handle::current(),
         }

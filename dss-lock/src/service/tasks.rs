@@ -11,7 +11,7 @@ use tokio::time::{sleep, sleep_until};
 use super::error::ServiceError;
 use super::reign::{Inner, Reign};
 use crate::command::Command;
-use crate::machine::{LockEvents, Signal};
+use crate::machine::LockEvents;
 use crate::numbers::ClusterTime;
 use crate::reply::Event;
 
@@ -28,9 +28,9 @@ pub(super) struct Tasks {
 
 impl Tasks {
     pub(super) fn spawn(inner: &Arc<Inner>, events: LockEvents) -> Self {
-        let LockEvents { signals, deadline } = events;
+        let LockEvents { events, deadline } = events;
         let handles = vec![
-            tokio::spawn(handle_signals(Arc::clone(inner), signals)).abort_handle(),
+            tokio::spawn(handle_events(Arc::clone(inner), events)).abort_handle(),
             tokio::spawn(follow_leadership(Arc::clone(inner))).abort_handle(),
             tokio::spawn(expire_sessions(Arc::clone(inner))).abort_handle(),
             tokio::spawn(time_out_waits(Arc::clone(inner), deadline)).abort_handle(),
@@ -48,20 +48,17 @@ impl Drop for Tasks {
 }
 
 /// Wakes who waits here, and notes the signs of life that came through the log.
-async fn handle_signals(inner: Arc<Inner>, mut signals: mpsc::UnboundedReceiver<Signal>) {
-    while let Some(signal) = signals.recv().await {
-        match signal {
-            Signal::Event(Event::WaitEnded { attempts, outcome, .. }) => {
-                inner.parked.wake(&attempts, &outcome);
-            }
-            Signal::Event(Event::SessionRenewed { session, ttl, renewal }) => {
+async fn handle_events(inner: Arc<Inner>, mut events: mpsc::UnboundedReceiver<Event>) {
+    while let Some(event) = events.recv().await {
+        match event {
+            Event::WaitEnded { attempts, outcome, .. } => inner.parked.wake(&attempts, &outcome),
+            Event::SessionRenewed { session, ttl, renewal } => {
                 let now = inner.now();
                 inner.with_leases(|leases| leases.handle_renewed(now, &session, ttl, renewal));
             }
-            Signal::Event(Event::SessionEnded { session, renewal }) => {
+            Event::SessionEnded { session, renewal } => {
                 inner.with_leases(|leases| leases.handle_ended(&session, renewal));
             }
-            Signal::Restored => inner.restored.send_modify(|count| *count += 1),
         }
     }
 }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use dss_lock::{AcquireError, ReleaseError, ReleaseRequest, ServiceError, Wait, WaitEdge};
 use tokio::time::{Instant, sleep};
 
-use super::cluster::{Cluster, id, millis};
+use super::cluster::{Cluster, end, id, millis};
 use crate::script::{S, X, lock, named, owner, request, session};
 
 #[tokio::test(start_paused = true)]
@@ -16,7 +16,7 @@ async fn a_release_hands_the_lock_to_whoever_waits() {
     let refused = cluster.led().await.acquire(request("c", "l", S, Wait::Try)).await;
     assert_eq!(refused, Err(AcquireError::Held { holders: vec![session("a")] }));
     cluster.release("a", "l").await;
-    let second = waiting.await.unwrap().unwrap();
+    let second = end(waiting).await.unwrap();
     assert!(second.token > first.token);
     let service = cluster.led().await;
     assert_eq!(service.validate(lock("l"), first.token).await, Ok(false));
@@ -73,7 +73,7 @@ async fn a_wait_of_the_greatest_length_is_only_long() {
     sleep(Duration::from_secs(3 * 60 * 60)).await;
     assert!(!waiting.is_finished());
     cluster.release("a", "l").await;
-    assert!(waiting.await.unwrap().is_ok());
+    assert!(end(waiting).await.is_ok());
 }
 
 #[tokio::test(start_paused = true)]
@@ -90,7 +90,7 @@ async fn a_deadlock_is_refused_with_its_cycle() {
     let cycle = vec![session("b"), session("a")];
     assert_eq!(refused, Err(AcquireError::Deadlock { cycle }));
     service.close_session(session("b")).await.unwrap();
-    assert!(waiting.await.unwrap().is_ok());
+    assert!(end(waiting).await.is_ok());
 }
 
 #[tokio::test(start_paused = true)]
@@ -126,9 +126,9 @@ async fn a_repeat_on_the_same_node_joins_the_wait() {
     sleep(millis(100)).await;
     assert_eq!(cluster.state("l").await, (vec!["a".into()], 1));
     cluster.release("a", "l").await;
-    let granted = first.await.unwrap();
+    let granted = end(first).await;
     assert!(granted.is_ok());
-    assert_eq!(repeat.await.unwrap(), granted);
+    assert_eq!(end(repeat).await, granted);
     assert_eq!(cluster.led().await.acquire(ask).await, granted);
 }
 

@@ -27,6 +27,11 @@ pub(crate) fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
+/// What the task ends in. No test takes so long, in virtual time, that nothing is stuck.
+pub(crate) async fn end<T>(task: JoinHandle<T>) -> T {
+    timeout(Duration::from_secs(100), task).await.expect("it ends").expect("it does not panic")
+}
+
 type Services = Arc<Mutex<BTreeMap<NodeId, LockService>>>;
 
 /// Carries withdrawals from service to service, as bytes.

@@ -1,9 +1,10 @@
 use std::time::Duration;
 
 use dss_lock::{AcquireError, ServiceError, SessionError, Wait};
+use dss_raft::RoleKind;
 use tokio::time::{Instant, sleep};
 
-use super::cluster::{Cluster, millis};
+use super::cluster::{Cluster, end, millis};
 use crate::script::{X, request, session};
 
 const TTL: Duration = Duration::from_secs(4);
@@ -17,7 +18,7 @@ async fn a_silent_session_expires_without_any_other_traffic() {
     let begun = Instant::now();
     let leader = cluster.leader().await;
     let service = cluster.service(leader);
-    let granted = service.acquire(request("b", "l", X, Wait::Forever)).await;
+    let granted = service.acquire(request("b", "l", X, Wait::For(TTL * 2))).await;
     assert!(granted.is_ok());
     let waited = begun.elapsed();
     assert!(waited >= TTL - millis(10) && waited < TTL + millis(300), "{waited:?}");
@@ -65,7 +66,7 @@ async fn a_waiter_whose_session_ends_is_told() {
     let leader = cluster.leader().await;
     let waiting = cluster.wait(leader, request("b", "l", X, Wait::Forever)).await;
     cluster.service(leader).close_session(session("b")).await.unwrap();
-    assert_eq!(waiting.await.unwrap(), Err(AcquireError::SessionExpired));
+    assert_eq!(end(waiting).await, Err(AcquireError::SessionExpired));
     // One that is over is left so.
     cluster.service(leader).close_session(session("b")).await.unwrap();
 }
@@ -132,9 +133,45 @@ async fn an_outage_shortens_no_lease_and_no_wait() {
     }
     cluster.leader().await;
     let back = Instant::now();
-    assert_eq!(waiting.await.unwrap(), Err(AcquireError::TimedOut));
+    assert_eq!(end(waiting).await, Err(AcquireError::TimedOut));
     // What had passed since the last command may count again, but nothing of the outage counts.
     let rest = back.elapsed();
     assert!(rest > Duration::from_secs(5) && rest < Duration::from_secs(11), "{rest:?}");
     assert_eq!(cluster.state("l").await, (vec!["a".into()], 0));
+}
+
+/// A read can be confirmed for a node that leads no more. Were that taken for a confirmation of
+/// its leadership, it would acknowledge signs of life that the next leader never hears of.
+#[tokio::test(start_paused = true)]
+async fn a_keep_alive_is_acknowledged_only_by_a_leader() {
+    let cluster = Cluster::start().await;
+    cluster.take(request("a", "l", X, Wait::Try)).await;
+    let (mut acknowledged, mut refused) = (0, 0);
+    for round in 0..60 {
+        let old = cluster.leader().await;
+        let service = cluster.service(old);
+        while service.open_session(session("a"), TTL).await.is_err() {
+            sleep(millis(20)).await;
+        }
+        let transfer = async {
+            for _ in 0..round {
+                tokio::task::yield_now().await;
+            }
+            cluster.groups[&old].transfer_leadership(None).await.unwrap();
+        };
+        let renew = async {
+            for _ in 0..20 {
+                let renewed = service.open_session(session("a"), TTL).await;
+                let leads = cluster.groups[&old].status().role == RoleKind::Leader;
+                if renewed.is_ok() {
+                    assert!(leads, "acknowledged in round {round} by a node that does not lead");
+                    acknowledged += 1;
+                } else {
+                    refused += 1;
+                }
+            }
+        };
+        tokio::join!(renew, transfer);
+    }
+    assert!(acknowledged > 50 && refused > 50, "{acknowledged} and {refused}");
 }

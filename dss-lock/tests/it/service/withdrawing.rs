@@ -5,7 +5,7 @@ use std::time::Duration;
 use dss_lock::Wait;
 use tokio::time::sleep;
 
-use super::cluster::{Cluster, millis};
+use super::cluster::{Cluster, end, millis};
 use crate::script::{X, named, request, session};
 
 #[tokio::test(start_paused = true)]
@@ -18,7 +18,7 @@ async fn a_dropped_wait_leaves_the_queue() {
     dropped.abort();
     cluster.becomes("l", &["a"], 1).await;
     cluster.release("a", "l").await;
-    assert!(waiting.await.unwrap().is_ok());
+    assert!(end(waiting).await.is_ok());
 }
 
 /// Polls `future` so many times and drops it when it is woken once more, with what it was woken
@@ -59,7 +59,7 @@ async fn an_acquire_dropped_at_any_moment_leaves_no_lock_behind() {
         if contended {
             cluster.release("a", &name).await;
         }
-        if let Some(grant) = acquiring.await.unwrap() {
+        if let Some(grant) = end(acquiring).await {
             assert_eq!(cluster.state(&name).await, (vec!["b".into()], 0));
             assert!(grant.unwrap().token > before);
             cluster.release("b", &name).await;
@@ -124,6 +124,6 @@ async fn a_repeat_keeps_what_its_first_request_gives_up() {
     first.abort();
     sleep(millis(100)).await;
     cluster.release("a", "l").await;
-    assert_eq!(repeat.await.unwrap().unwrap().session, session("b"));
+    assert_eq!(end(repeat).await.unwrap().session, session("b"));
     assert_eq!(cluster.state("l").await, (vec!["b".into()], 0));
 }
