@@ -134,6 +134,6 @@ pub use settings::TopicSettings;
 pub use snapshot::DecodeError;
 pub use time::UnixMillis;
 
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "raft"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

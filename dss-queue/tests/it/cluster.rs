@@ -23,15 +23,22 @@ pub(crate) struct Cluster {
     pub(crate) network: MemoryNetwork,
     disks: Vec<MemoryStorage>,
     shards: usize,
+    compact_after: u64,
     starts: u64,
     pub(crate) members: Vec<Member>,
 }
 
 impl Cluster {
+    /// One that takes snapshots often.
     pub(crate) async fn start(shards: usize) -> Self {
+        Self::start_compacting(shards, 40).await
+    }
+
+    pub(crate) async fn start_compacting(shards: usize, compact_after: u64) -> Self {
         let disks = (0..3).map(|_| MemoryStorage::default()).collect();
         let network = MemoryNetwork::new();
-        let mut cluster = Self { network, disks, shards, starts: 0, members: Vec::new() };
+        let members = Vec::new();
+        let mut cluster = Self { network, disks, shards, compact_after, starts: 0, members };
         cluster.boot().await;
         cluster
     }
@@ -54,7 +61,7 @@ impl Cluster {
             for (number, name) in (16..).zip(&SHARDS[..self.shards]) {
                 self.starts += 1;
                 let (machine, events) = QueueMachine::new();
-                let config = Config::new(id, self.starts).compaction(40, 1 << 20);
+                let config = Config::new(id, self.starts).compaction(self.compact_after, 1 << 20);
                 let members = Configuration::of_voters((1..=3).map(NodeId::new));
                 let group = node.start_group(GroupId::new(number), config, members, machine);
                 shards.push(((*name).to_owned(), group.await.expect("a good start"), events));

@@ -1,5 +1,7 @@
 //! The queue from outside.
 
+#![expect(clippy::unwrap_used, reason = "a helper of a test fails as the test does")]
+
 mod bench;
 mod cluster;
 mod decode;
@@ -7,3 +9,4 @@ mod limits;
 mod model;
 mod replicated;
 mod scenarios;
+mod turbulence;
