@@ -15,6 +15,8 @@ mod message;
 mod placed;
 mod placement;
 mod ports;
+#[cfg(test)]
+mod simulation;
 mod statistics;
 mod timer;
 mod version;

@@ -178,6 +178,12 @@ impl Cache {
         }
     }
 
+    /// Whether something of `key` was given up that may not be in main memory.
+    #[must_use]
+    pub fn is_writing_back(&self, key: &Bytes) -> bool {
+        self.write_backs.contains_key(key)
+    }
+
     /// Whether main memory has everything that was written here.
     #[must_use]
     pub fn is_clean(&self) -> bool {

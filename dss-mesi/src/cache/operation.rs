@@ -70,8 +70,8 @@ pub enum Answer {
     Read(Option<Read>),
     /// Of a write: done, with this version.
     Written(Version),
-    /// Of a removal: whether anything was there.
-    Removed(bool),
+    /// Of a removal: done, with this version; `None` where there was nothing to remove.
+    Removed(Option<Version>),
     /// Of an inspection.
     Line(LineView),
     /// It failed.
@@ -83,9 +83,9 @@ impl Answer {
     /// may be wrong, and a write may have gone to a line that was lost already.
     pub(super) fn past_lease(self) -> Self {
         match self {
-            Self::Written(_) | Self::Removed(true) => Self::Failed(CacheError::Indeterminate),
+            Self::Written(_) | Self::Removed(Some(_)) => Self::Failed(CacheError::Indeterminate),
             Self::Read(_)
-            | Self::Removed(false)
+            | Self::Removed(None)
             | Self::Line(_)
             | Self::Failed(CacheError::VersionMismatch { .. }) => {
                 Self::Failed(CacheError::LeaseExpired)
@@ -140,7 +140,7 @@ impl Operation {
             }
             Action::Remove { condition } if holds(*condition) => match current {
                 Some(_) => Effect::Write(None),
-                None => Effect::Unchanged(Answer::Removed(false)),
+                None => Effect::Unchanged(Answer::Removed(None)),
             },
             Action::Put { .. } | Action::Remove { .. } => Effect::Unchanged(mismatch),
         }
@@ -150,7 +150,7 @@ impl Operation {
     pub(super) const fn written(&self, version: Version) -> Answer {
         match self.action {
             Action::Read | Action::Put { .. } => Answer::Written(version),
-            Action::Remove { .. } => Answer::Removed(true),
+            Action::Remove { .. } => Answer::Removed(Some(version)),
         }
     }
 }

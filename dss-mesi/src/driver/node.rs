@@ -173,7 +173,7 @@ impl CacheNode {
     /// As [`put`](CacheNode::put).
     pub async fn remove(&self, key: Bytes, condition: Condition) -> Result<bool, CacheError> {
         match self.perform(|cache, now, id| cache.remove(now, id, key, condition)).await {
-            Answer::Removed(was_there) => Ok(was_there),
+            Answer::Removed(version) => Ok(version.is_some()),
             other => Err(failure(&other)),
         }
     }
