@@ -173,6 +173,7 @@ impl Problem {
         Self { cycle: Some(cycle), ..Self::new(Code::Deadlock, detail) }
     }
 
+    #[cfg(test)]
     pub(crate) fn code(&self) -> Code {
         self.code
     }
