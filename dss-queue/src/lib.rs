@@ -75,8 +75,8 @@
 //! - *Attempts count at delivery*, and a nack without delay as much as a lease that runs out.
 //! - *Messages of one key* are delivered to a group in the order of their publish, one at a time,
 //!   also when one is redelivered or delayed: it holds up the later ones of its key, and nothing
-//!   else. Only a dead letter is overtaken; redriven, it waits for the message of its key that is
-//!   under way.
+//!   else. Only a dead letter is overtaken; redriven, it waits for a message of its key that was
+//!   delivered and is not settled, and goes before the others.
 //! - *Time* is the leader's wall clock, made monotone: a new leader whose clock is behind makes
 //!   time stand still, never go back.
 //!

@@ -47,13 +47,17 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// Where either is zero or the election timeout is not at least three heartbeats.
+    /// Where either is zero, or the election timeout is not at least three heartbeats, or it is
+    /// more than a day.
     pub fn timing(
         mut self,
         election_timeout: Duration,
         heartbeat_interval: Duration,
     ) -> Result<Self, ConfigError> {
-        if heartbeat_interval.is_zero() || election_timeout < heartbeat_interval * 3 {
+        /// Nobody waits longer for a failover; multiples of a timeout do not overflow.
+        const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+        let shortest = heartbeat_interval.saturating_mul(3);
+        if heartbeat_interval.is_zero() || !(shortest..=LONGEST).contains(&election_timeout) {
             return Err(ConfigError::Timing);
         }
         self.election_timeout = election_timeout;
@@ -76,6 +80,6 @@ impl Config {
 #[non_exhaustive]
 pub enum ConfigError {
     /// Elections would start before a heartbeat could arrive.
-    #[error("the election timeout must be at least three heartbeat intervals, and neither zero")]
+    #[error("the election timeout must be from three heartbeat intervals to a day, neither zero")]
     Timing,
 }

@@ -12,7 +12,7 @@ mod request;
 pub(crate) use self::client::CacheGroup;
 pub(crate) use self::current::CurrentCache;
 pub(crate) use self::leases::Leases;
-pub(crate) use self::machine::CacheMachine;
+pub(crate) use self::machine::{CacheEvents, CacheMachine};
 pub(crate) use self::membership::{Lives, Membership, Standing, follow_views};
 pub(crate) use self::memory::RaftMemory;
 

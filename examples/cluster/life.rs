@@ -27,8 +27,11 @@ pub(crate) fn begin(folder: &Path) -> Result<u64, LifeError> {
         Err(source) => return Err(LifeError::Io { operation: "read", path, source }),
     };
     let life = last.checked_add(1).ok_or_else(|| LifeError::Damaged(path.clone()))?;
-    replace(folder, &path, &format!("{life}\n"))
-        .map_err(|source| LifeError::Io { operation: "write", path, source })?;
+    replace(folder, &path, &format!("{life}\n")).map_err(|source| LifeError::Io {
+        operation: "write",
+        path,
+        source,
+    })?;
     Ok(life)
 }
 

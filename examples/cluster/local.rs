@@ -60,13 +60,12 @@ async fn start(config: &Arc<ClusterConfig>) -> Result<Vec<RunningNode>, StartErr
     Ok(running)
 }
 
-/// One node after the other, so that each has others to hand over to, as far as there are any.
-pub(crate) async fn shutdown(nodes: Vec<RunningNode>) {
-    for node in &nodes {
-        node.stop_accepting();
-    }
+/// All nodes stop serving while all still vote, then one after the other goes: so each has others
+/// to hand over to, as far as there are any.
+pub(crate) async fn shutdown(mut nodes: Vec<RunningNode>) {
+    futures_util::future::join_all(nodes.iter_mut().map(RunningNode::stop_serving)).await;
     for node in nodes {
-        node.shutdown().await;
+        node.stop().await;
     }
 }
 

@@ -117,15 +117,11 @@ impl BoundNode {
         }
     }
 
-    async fn assemble(
-        self,
-        groups: &mut Groups,
-        peers: Peers,
-    ) -> Result<RunningNode, StartError> {
+    async fn assemble(self, groups: &mut Groups, peers: Peers) -> Result<RunningNode, StartError> {
         let Self { config, node, client, peer } = self;
         let (machine, lock_events) = LockMachine::new();
         let lock_group = groups.start("locks", LOCKS, machine).await?;
-        let (machine, views) = CacheMachine::new();
+        let (machine, cache_events) = CacheMachine::new();
         let cache_group = groups.start("cache", CACHE, machine).await?;
         let mut shards = Vec::new();
         for number in 0..SHARDS {
@@ -139,7 +135,7 @@ impl BoundNode {
         // Every log was readable: only now does the node change what is stored.
         let life = begin_life(groups.folder().to_owned()).await?;
         let life = (groups.folder().to_owned(), Incarnation::new(life));
-        let cache = CacheParts::start(&node, &config, &group, peers.clone(), views, life);
+        let cache = CacheParts::start(&node, &config, &group, peers.clone(), cache_events, life);
         let stopping = CancellationToken::new();
         let ready = ReadyProbe::new(Probes {
             groups: groups.take_probes(),
@@ -213,17 +209,19 @@ impl RunningNode {
         }
     }
 
-    /// Takes no new connections, and says that it is not ready.
-    pub(crate) fn stop_accepting(&self) {
-        self.stopping.cancel();
-    }
-
     /// Stops cleanly: no new clients, the cache written back and out of the view, leadership
     /// handed over, the log flushed. Every step has a limit; what is not done by then is what a
     /// crash would have left undone.
     pub(crate) async fn shutdown(mut self) {
+        self.stop_serving().await;
+        self.stop().await;
+    }
+
+    /// The first part of [`shutdown`](Self::shutdown): clients and cache. The node still votes
+    /// and leads: others can do the same with its help.
+    pub(crate) async fn stop_serving(&mut self) {
         let name = &self.app.name;
-        self.stop_accepting();
+        self.stopping.cancel();
         if tokio::time::timeout(CLIENTS_LIMIT, &mut self.clients).await.is_err() {
             tracing::warn!(%name, "some clients are cut off");
             self.clients.abort();
@@ -231,8 +229,12 @@ impl RunningNode {
         if tokio::time::timeout(CACHE_LIMIT, self.membership.leave()).await.is_err() {
             tracing::warn!(%name, "the cache could not take its leave");
         }
+    }
+
+    /// The second part: Raft, its log, and the connections to the other nodes.
+    pub(crate) async fn stop(self) {
         if tokio::time::timeout(RAFT_LIMIT, self.raft.shutdown()).await.is_err() {
-            tracing::warn!(%name, "leadership could not be handed over");
+            tracing::warn!(name = %self.app.name, "leadership could not be handed over");
         }
         self.app.peers.shutdown().await;
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use dss_raft::ReadError;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::LockService;
 use super::claim::Claim;
@@ -25,8 +25,9 @@ const PROBE_INTERVAL: Duration = Duration::from_secs(2);
 /// election takes at its worst.
 const UNHEARD_MAX: Duration = Duration::from_secs(30);
 
-/// How long the event of an end that is already in the table may take to come through.
-const EVENT_MAX: Duration = Duration::from_secs(1);
+/// How long the event of an end that is already in the table may take to come through: from one
+/// task of this process to another.
+const EVENT_MAX: Duration = Duration::from_millis(50);
 
 impl LockService {
     /// Asks for a lock, and waits for it as long as the request says.
@@ -129,13 +130,12 @@ async fn recover(inner: &Inner, claim: &mut Claim) -> Result<Outcome, ServiceErr
     match inner.read_after_reign(&claim.reign, RECOVERY_MAX, find).await {
         Some(Found::Waiting) => wait(inner, claim).await,
         Some(Found::Ended(outcome)) => Ok(outcome),
-        Some(Found::Nothing) => {
-            // It was lost, or it has ended without a grant. Either way there is nothing left of
-            // it, and to ask again elsewhere does no harm. The event of an end is waited for only
-            // as long as it takes to be handed on.
-            sleep(Duration::from_millis(10)).await;
-            claim.ended.try_recv().map_err(|_| inner.not_leader())
-        }
+        // It was lost, or has ended without a grant. Where no event tells which, there is nothing
+        // left of it either way, and it may be asked again elsewhere.
+        Some(Found::Nothing) => match timeout(EVENT_MAX, &mut claim.ended).await {
+            Ok(Ok(outcome)) => Ok(outcome),
+            Ok(Err(_)) | Err(_) => Err(inner.not_leader()),
+        },
         None => Err(ServiceError::OutcomeUnknown),
     }
 }

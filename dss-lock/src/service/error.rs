@@ -31,7 +31,6 @@ pub enum ServiceError {
 
 /// Why there is nothing to tell of a session.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
 pub enum SessionError {
     /// It has expired, or never was.
     #[error("the session has expired")]
@@ -43,7 +42,6 @@ pub enum SessionError {
 
 /// Why an acquire ended without a grant.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
 pub enum AcquireError {
     /// The lock is not free, and the request would not wait.
     #[error("the lock is held")]
@@ -76,7 +74,6 @@ pub enum AcquireError {
 
 /// Why a lock was not released.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
 pub enum ReleaseError {
     /// The owner does not hold it.
     #[error("the lock is not held by this owner")]

@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use super::LockService;
+use super::acquire::RECOVERY_MAX;
 use super::error::{ServiceError, SessionError};
-use super::reign::Inner;
+use super::reign::{Inner, Reign};
 use crate::command::Command;
 use crate::limits::{TTL_MAX, TTL_MIN};
 use crate::names::{LockName, SessionId};
 use crate::reply::{Reply, SessionView};
+use crate::table::LockTable;
 
 /// A session.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,7 +63,24 @@ impl LockService {
             }
             Ok(Reply::Session(Err(_))) => Err(ServiceError::Overloaded.into()),
             Ok(_) => Err(ServiceError::Unavailable.into()),
+            Err(ServiceError::OutcomeUnknown) => self.after_open(&reign, session, ttl).await,
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// What became of an open whose outcome is unknown. A session that is there under the next
+    /// leader has its full time from that one's election on, which is as good as renewed.
+    async fn after_open(
+        &self,
+        reign: &Reign,
+        session: SessionId,
+        ttl: Duration,
+    ) -> Result<SessionInfo, SessionError> {
+        let query = move |table: &LockTable| table.session(&session);
+        match self.inner.read_after_reign(reign, RECOVERY_MAX, query).await {
+            Some(Some(view)) if view.ttl == ttl => Ok(info(&self.inner, view)),
+            Some(_) => Err(self.inner.not_leader().into()),
+            None => Err(ServiceError::OutcomeUnknown.into()),
         }
     }
 
@@ -83,8 +102,22 @@ impl LockService {
     /// Where the service could not do it, never with [`SessionError::Expired`].
     pub async fn close_session(&self, session: SessionId) -> Result<(), SessionError> {
         let reign = self.inner.reign().await?;
-        self.inner.propose(&reign, Command::CloseSession { session }).await?;
-        Ok(())
+        let command = Command::CloseSession { session: session.clone() };
+        match self.inner.propose(&reign, command).await {
+            Ok(_) => Ok(()),
+            Err(ServiceError::OutcomeUnknown) => self.after_close(&reign, session).await,
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// What became of a close whose outcome is unknown: done where the session is over.
+    async fn after_close(&self, reign: &Reign, session: SessionId) -> Result<(), SessionError> {
+        let query = move |table: &LockTable| table.session(&session).is_some();
+        match self.inner.read_after_reign(reign, RECOVERY_MAX, query).await {
+            Some(false) => Ok(()),
+            Some(true) => Err(self.inner.not_leader().into()),
+            None => Err(ServiceError::OutcomeUnknown.into()),
+        }
     }
 }
 

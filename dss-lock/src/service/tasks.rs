@@ -100,8 +100,10 @@ async fn begin_reign(inner: &Arc<Inner>, term: Term) -> Option<Reign> {
         let read = inner.group.read(move |machine| {
             let table = machine.table();
             // Between two commands, so that no session that one of them opens or ends is missed.
-            let now = keeper.now();
-            keeper.with_leases(|leases| leases.begin(now, table.sessions()));
+            let (now, leadership) = (keeper.now(), keeper.leadership());
+            if leadership.role == RoleKind::Leader && leadership.term == term {
+                keeper.with_leases(|leases| leases.begin(now, table.sessions()));
+            }
             table.now()
         });
         match read.await {

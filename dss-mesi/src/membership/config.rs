@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// What granters and holders must agree about: every node of a cluster has the same. A
 /// `LeaseConfig` that exists is valid; [why it is safe](super) uses what it insists on.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LeaseConfig {
     election_timeout: Duration,
     lease: Duration,
@@ -155,6 +155,7 @@ pub enum LeaseConfigError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn millis(millis: u64) -> Duration {
         Duration::from_millis(millis)
@@ -210,5 +211,42 @@ mod tests {
         let margin = millis(40);
         assert_eq!(config.holder_span(config.lease()), Duration::from_nanos(791_999_999) - margin);
         assert_eq!(config.holder_span(millis(1)), Duration::ZERO);
+    }
+
+    /// How long a span on a clock of this rate is in real time: nanoseconds × 1,000.
+    fn real(span: Duration, rate_permille: u32) -> u128 {
+        span.as_nanos() * 1_000_000 / u128::from(rate_permille)
+    }
+
+    proptest! {
+        #[test]
+        fn no_pace_of_the_clocks_lets_a_holder_outlive_the_granter_or_an_election(
+            election_timeout in 2_u64..100_000,
+            drift in 0_u32..400,
+            shortening in 1_u32..20,
+            margin_nanos in 0_u64..5_000_000,
+            [holder, granter, voter] in [-1_000_i32..=1_000, -1_000..=1_000, -1_000..=1_000],
+        ) {
+            let config = LeaseConfig::for_election_timeout(millis(election_timeout))
+                .and_then(|config| config.with_lease(config.lease() / shortening))
+                .and_then(|config| config.with_margin(Duration::from_nanos(margin_nanos)))
+                .and_then(|config| config.with_drift_permille(drift));
+            prop_assume!(config.is_ok());
+            let config = config.unwrap();
+            // A clock anywhere between the slowest and the fastest that the config allows.
+            let rate = |pace: i32| {
+                let drift = i32::try_from(drift).unwrap();
+                u32::try_from(1_000 + drift * pace / 1_000).unwrap()
+            };
+            // All from one moment on: the renewal arrives as it is sent, the voter hears of the
+            // leader as the renewal arrives. Anything later is safer.
+            let acts = real(config.holder_span(config.lease()), rate(holder));
+            let over = real(config.granter_span(), rate(granter));
+            let elects = real(millis(election_timeout), rate(voter));
+            prop_assert!(acts < over, "acts for {acts}, over after {over}");
+            prop_assert!(acts < elects, "acts for {acts}, elects after {elects}");
+            let least_margin = u128::from(margin_nanos) * 1_000_000 / u128::from(1_000 + drift);
+            prop_assert!(acts + least_margin <= over, "the margin is what lies between");
+        }
     }
 }

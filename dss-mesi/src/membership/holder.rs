@@ -62,7 +62,7 @@ impl LeaseHolder {
     }
 
     /// Ends the lease for good: the member no longer acts, whatever answers are still on their
-    /// way. Comes before a member proposes its own removal.
+    /// way. Comes before a member proposes to [leave](super::ViewCommand::Leave).
     pub fn surrender(&mut self) {
         self.surrendered = true;
         self.deadline = None;

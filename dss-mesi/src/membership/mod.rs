@@ -10,14 +10,14 @@
 //!  │ ViewTable │───────────▶│ LeaseGranter │◀───────────────────│ LeaseHolder │
 //!  └───────────┘            └──────────────┘───────────────────▶└─────────────┘
 //!        ▲                         │        lease, after a read
-//!        └── Remove { member } ────┘        has confirmed leadership
+//!        └── TakeOffice, Remove ───┘        has confirmed leadership
 //! ```
 //!
 //! - [`ViewTable`] is replicated: a log of joins and removals gives every node the same views.
 //! - [`LeaseGranter`] lives in the memory of whoever leads the group that replicates the table. A
 //!   grant takes two steps, so that the second cannot be forgotten: [`handle_renewal`] takes note
-//!   of when the renewal arrived, and [`grant`] wants the view that a linearizable read *begun
-//!   after that* has returned.
+//!   of when the renewal arrived, and [`grant`] wants what a linearizable read *begun after that*
+//!   has returned.
 //! - [`LeaseHolder`] lives on every member and says how long it may act and when to renew.
 //!
 //! # Why it is safe
@@ -42,24 +42,23 @@
 //!
 //! | event | why no lease outlives what the leader in office believes |
 //! | --- | --- |
-//! | a deposed leader grants | It cannot: the read after *r* fails. A grant therefore means that a majority heard of this leader after *r*. |
-//! | a leader is elected by time-out | Some voter is of that majority and waited *E* from then on, and *L*(1 + ρ) ≤ *E* (the [`LeaseConfig`] insists): every lease was over at the election. |
+//! | a deposed leader grants | It cannot: it was still leader of its term after a read begun after *r*. A grant therefore means that a majority heard of *this* leader after *r*. |
+//! | a leader is elected by time-out | Some voter is of that majority and waited *E* from then on, and *L*(1 + ρ) < *E* (the [`LeaseConfig`] insists): every lease was over at the election. |
 //! | a leader takes over by transfer | Voters did not wait, but *r* is before the election, so the new leader waits one *L*(1 + ρ) from there. This goes for members too that it learns of only later. |
-//! | a removal of the predecessor is in the log | The read waits for the new leader's first own entry, and that for everything before it: the view that [`grant`] gets has the removal. |
-//! | the removal is under way | From [`expired`] on, the granter refuses the member until a view has decided. |
-//! | a leader's removal is late | It is of an older term, and commits only if it is in the log of the next leader; see above. |
+//! | a removal is under way | From [`handle_timeout`] on, the granter refuses the member until a view has decided. |
+//! | a removal is late: its leader was deposed | Removals name the term of their leader, and count only while that one is *in office*, which is in the table too. A leader grants only once a read says that it is in office itself. So a removal by an earlier leader has either been seen by that read, or has no effect. |
 //! | a member restarts | It joins as a new life. The old one is replaced at once, since a new life begins only when the old process is gone (the lock on its data folder makes sure). |
 //! | a removed life comes back | It does not: the table remembers the newest life of each node. |
-//! | a member leaves | It [surrenders](LeaseHolder::surrender) first and proposes its own removal then. |
+//! | a member leaves | It [surrenders](LeaseHolder::surrender) first and proposes to leave then. |
 //!
-//! Nothing else may propose a removal: whoever removes a member whose lease runs has two owners of
-//! a line. All nodes need the same [`LeaseConfig`], since a leader waits for the leases of another.
+//! Nothing else may end a life: whoever removes a member whose lease runs has two owners of a line.
+//! All nodes need the same [`LeaseConfig`], since a leader waits for the leases of another.
 //! And clocks must count the time that a machine is suspended, or the driver must drop the lease
 //! when it finds that the machine was.
 //!
 //! [`handle_renewal`]: LeaseGranter::handle_renewal
 //! [`grant`]: LeaseGranter::grant
-//! [`expired`]: LeaseGranter::expired
+//! [`handle_timeout`]: LeaseGranter::handle_timeout
 
 mod config;
 mod granter;

@@ -20,13 +20,26 @@ pub enum ViewCommand {
         /// Who.
         member: Member,
     },
-    /// This life of the node, and every older one, takes part no longer and never again. May only
-    /// be proposed by the leader for a member that its
-    /// [`LeaseGranter::expired`](super::LeaseGranter::expired) named, or by the member itself once
-    /// it has [surrendered](super::LeaseHolder::surrender) its lease.
+    /// This life of the node, and every older one, takes part no longer and never again, by its own
+    /// wish: it has [surrendered](super::LeaseHolder::surrender) its lease.
+    Leave {
+        /// Who.
+        member: Member,
+    },
+    /// This life of the node, and every older one, takes part no longer and never again, because
+    /// its lease is over. Only a [`LeaseGranter`](super::LeaseGranter) knows when that is so, and
+    /// only for as long as its node leads.
     Remove {
         /// Who.
         member: Member,
+        /// The term of the leader whose granter says so.
+        term: u64,
+    },
+    /// The leader of this term grants leases from here on, and no leader of an earlier term removes
+    /// anybody any more.
+    TakeOffice {
+        /// Its term.
+        term: u64,
     },
 }
 
@@ -49,13 +62,16 @@ impl ViewCommand {
 
 /// Every node's copy of who takes part.
 ///
-/// | command | newest life known | in view | becomes |
+/// | command | newest life known | node in view | becomes |
 /// | --- | --- | --- | --- |
 /// | join *i* | none, or older than *i* | any | *i* in the view, epoch + 1 |
 /// | join *i* | *i* or newer | any | unchanged |
-/// | remove *i* | none, *i* or older | yes | not in the view, *i* the newest, epoch + 1 |
-/// | remove *i* | none, *i* or older | no | *i* the newest, same view |
-/// | remove *i* | newer than *i* | any | unchanged |
+/// | leave *i* | none, *i* or older | yes | not in the view, *i* the newest, epoch + 1 |
+/// | leave *i* | none, *i* or older | no | *i* the newest, same view |
+/// | leave *i* | newer than *i* | any | unchanged |
+/// | remove *i* in term *t*, who is in office | any | any | as leave *i* |
+/// | remove *i* in term *t*, who is not | any | any | unchanged |
+/// | take office in term *t* | any | any | *t* in office if it is newer, same view |
 ///
 /// So commands may be repeated and may arrive late. A node that was removed comes back as a new,
 /// larger incarnation only: a join that was on its way when its life ended brings no dead member
@@ -65,6 +81,8 @@ pub struct ViewTable {
     view: View,
     /// The newest life of each node that ever was, in the view or not.
     newest: BTreeMap<NodeId, Incarnation>,
+    /// The newest term whose leader has taken office; 0 is before the first.
+    office: u64,
 }
 
 impl ViewTable {
@@ -86,12 +104,24 @@ impl ViewTable {
         self.newest.get(&node).copied()
     }
 
+    /// The term of the leader in office, who grants leases and whose removals count; 0 before the
+    /// first.
+    #[must_use]
+    pub fn office(&self) -> u64 {
+        self.office
+    }
+
     /// Performs a command and returns the view then in force. Its epoch has grown by one if the
     /// command changed who takes part, and not at all if it did not.
     pub fn apply(&mut self, command: ViewCommand) -> View {
         let changed = match command {
             ViewCommand::Join { member } => self.join(member),
-            ViewCommand::Remove { member } => self.remove(member),
+            ViewCommand::Leave { member } => self.end(member),
+            ViewCommand::Remove { member, term } => term == self.office && self.end(member),
+            ViewCommand::TakeOffice { term } => {
+                self.office = self.office.max(term);
+                false
+            }
         };
         if changed {
             self.view.epoch = self.view.epoch.next();
@@ -111,7 +141,7 @@ impl ViewTable {
         true
     }
 
-    fn remove(&mut self, member: Member) -> bool {
+    fn end(&mut self, member: Member) -> bool {
         if self.newest(member.node).is_some_and(|newest| newest > member.incarnation) {
             return false;
         }
@@ -130,7 +160,7 @@ impl ViewTable {
     /// The table as bytes.
     #[must_use]
     pub fn snapshot(&self) -> Bytes {
-        encode(&(&self.view, &self.newest))
+        encode(&(&self.view, &self.newest, self.office))
     }
 
     /// The table that these bytes are.
@@ -139,8 +169,8 @@ impl ViewTable {
     ///
     /// Where they are none, have something behind them, or contradict themselves.
     pub fn restore(snapshot: &[u8]) -> Result<Self, ViewDecodeError> {
-        let (view, newest) = decode(snapshot)?;
-        let table = Self { view, newest };
+        let (view, newest, office) = decode(snapshot)?;
+        let table = Self { view, newest, office };
         if table.is_consistent() { Ok(table) } else { Err(ViewDecodeError::Malformed) }
     }
 
@@ -197,8 +227,16 @@ mod tests {
         ViewCommand::Join { member: member(node, incarnation) }
     }
 
-    fn remove(node: u64, incarnation: u64) -> ViewCommand {
-        ViewCommand::Remove { member: member(node, incarnation) }
+    fn leave(node: u64, incarnation: u64) -> ViewCommand {
+        ViewCommand::Leave { member: member(node, incarnation) }
+    }
+
+    fn remove(node: u64, incarnation: u64, term: u64) -> ViewCommand {
+        ViewCommand::Remove { member: member(node, incarnation), term }
+    }
+
+    fn take_office(term: u64) -> ViewCommand {
+        ViewCommand::TakeOffice { term }
     }
 
     fn table(commands: &[ViewCommand]) -> ViewTable {
@@ -218,16 +256,22 @@ mod tests {
             (&[join(1, 5)], join(1, 6), 2, &[member(1, 6)]),
             (&[join(1, 5)], join(1, 5), 1, &[member(1, 5)]),
             (&[join(1, 5)], join(1, 4), 1, &[member(1, 5)]),
-            (&[join(1, 5), remove(1, 5)], join(1, 5), 2, &[]),
-            (&[join(1, 5), remove(1, 5)], join(1, 6), 3, &[member(1, 6)]),
-            (&[join(1, 5), join(2, 1)], remove(1, 5), 3, &[member(2, 1)]),
-            (&[join(1, 5)], remove(1, 4), 1, &[member(1, 5)]),
+            (&[join(1, 5), leave(1, 5)], join(1, 5), 2, &[]),
+            (&[join(1, 5), leave(1, 5)], join(1, 6), 3, &[member(1, 6)]),
+            (&[join(1, 5), join(2, 1)], leave(1, 5), 3, &[member(2, 1)]),
+            (&[join(1, 5)], leave(1, 4), 1, &[member(1, 5)]),
             // That a newer life has ended says that the older one had.
-            (&[join(1, 5)], remove(1, 6), 2, &[]),
-            (&[join(1, 5), remove(1, 5)], remove(1, 5), 2, &[]),
-            (&[], remove(1, 5), 0, &[]),
-            (&[remove(1, 5)], join(1, 5), 0, &[]),
-            (&[remove(1, 5)], join(1, 6), 1, &[member(1, 6)]),
+            (&[join(1, 5)], leave(1, 6), 2, &[]),
+            (&[join(1, 5), leave(1, 5)], leave(1, 5), 2, &[]),
+            (&[], leave(1, 5), 0, &[]),
+            (&[leave(1, 5)], join(1, 5), 0, &[]),
+            (&[leave(1, 5)], join(1, 6), 1, &[member(1, 6)]),
+            (&[take_office(7), join(1, 5)], remove(1, 5, 7), 2, &[]),
+            (&[take_office(7), join(1, 5)], remove(1, 4, 7), 1, &[member(1, 5)]),
+            // A leader that is not in office, any more or yet, removes nobody.
+            (&[take_office(7), join(1, 5)], remove(1, 5, 6), 1, &[member(1, 5)]),
+            (&[take_office(7), join(1, 5)], remove(1, 5, 8), 1, &[member(1, 5)]),
+            (&[join(1, 5), take_office(7)], take_office(8), 1, &[member(1, 5)]),
         ];
         for (before, command, epoch, members) in cases {
             let view = table(before).apply(*command);
@@ -237,8 +281,17 @@ mod tests {
     }
 
     #[test]
+    fn an_office_is_taken_by_newer_terms_only() {
+        let mut table = table(&[take_office(7)]);
+        table.apply(take_office(5));
+        assert_eq!(table.office(), 7);
+        table.apply(take_office(8));
+        assert_eq!(table.office(), 8);
+    }
+
+    #[test]
     fn the_next_life_must_be_larger_than_the_newest() {
-        let mut table = table(&[join(1, 5), remove(1, 9)]);
+        let mut table = table(&[join(1, 5), leave(1, 9)]);
         assert_eq!(table.newest(NodeId::new(1)), Some(Incarnation::new(9)));
         assert_eq!(table.newest(NodeId::new(2)), None);
         assert!(!table.apply(join(1, 9)).contains(member(1, 9)));
@@ -248,14 +301,16 @@ mod tests {
     #[test]
     fn the_bytes_of_format_1_stay_what_they_are() {
         assert_eq!(join(1, 300).encode(), &[1, 0, 1, 0xac, 2][..]);
-        assert_eq!(remove(1, 2).encode(), &[1, 1, 1, 2][..]);
-        let table = table(&[join(1, 2), join(3, 4), remove(3, 4)]);
-        assert_eq!(table.snapshot(), &[1, 3, 1, 1, 2, 2, 1, 2, 3, 4][..]);
+        assert_eq!(leave(1, 2).encode(), &[1, 1, 1, 2][..]);
+        assert_eq!(remove(1, 2, 9).encode(), &[1, 2, 1, 2, 9][..]);
+        assert_eq!(take_office(9).encode(), &[1, 3, 9][..]);
+        let table = table(&[join(1, 2), take_office(9), join(3, 4), leave(3, 4)]);
+        assert_eq!(table.snapshot(), &[1, 3, 1, 1, 2, 2, 1, 2, 3, 4, 9][..]);
     }
 
     #[test]
     fn what_is_no_command_is_refused() {
-        let malformed: &[&[u8]] = &[&[], &[1], &[1, 2, 1, 1], &[1, 0, 1], &[1, 0, 1, 2, 0]];
+        let malformed: &[&[u8]] = &[&[], &[1], &[1, 4, 1, 1], &[1, 0, 1], &[1, 0, 1, 2, 0]];
         for bytes in malformed {
             assert_eq!(ViewCommand::decode(bytes), Err(ViewDecodeError::Malformed), "{bytes:?}");
         }
@@ -267,7 +322,7 @@ mod tests {
         let snapshot = |epoch: u64, members: &[Member], newest: &[Member]| {
             let view = View { epoch: Epoch::new(epoch), members: members.to_vec() };
             let newest = newest.iter().map(|newest| (newest.node, newest.incarnation));
-            ViewTable::restore(&encode(&(view, newest.collect::<BTreeMap<_, _>>())))
+            ViewTable::restore(&encode(&(view, newest.collect::<BTreeMap<_, _>>(), 7_u64)))
         };
         let (one, two) = (member(1, 5), member(2, 5));
         assert!(snapshot(4, &[one, two], &[one, two]).is_ok());
@@ -280,8 +335,12 @@ mod tests {
     }
 
     fn commands() -> impl Strategy<Value = Vec<ViewCommand>> {
-        let command = (any::<bool>(), 0..4_u64, 0..6_u64).prop_map(|(joins, node, life)| {
-            if joins { join(node, life) } else { remove(node, life) }
+        let numbers = (0..8_u32, 0..4_u64, 0..6_u64, 0..4_u64);
+        let command = numbers.prop_map(|(kind, node, life, term)| match kind {
+            0..=3 => join(node, life),
+            4 => leave(node, life),
+            5 | 6 => remove(node, life, term),
+            _ => take_office(term),
         });
         prop::collection::vec(command, 0..40)
     }

@@ -37,15 +37,24 @@ impl Group {
         true
     }
 
-    /// A redriven message of `key` comes back. Whether it is at the head.
+    /// A redriven message of `key` comes back. Whether it is at the head: it goes before what was
+    /// never delivered, and waits for what was.
     pub(super) fn rejoin(&mut self, sequence: u64, key: &Key) -> bool {
-        if let Some(busy) = self.busy.get_mut(key) {
+        let end = self.cursor;
+        let Some(busy) = self.busy.get_mut(key) else {
+            let busy = Busy { head: sequence, from: end, end, redriven: BTreeSet::new() };
+            self.busy.insert(key.clone(), busy);
+            return true;
+        };
+        let head = self.exceptions.get(&busy.head);
+        if head.is_some_and(|head| head.attempts > 0 || head.own.is_some()) {
             busy.redriven.insert(sequence);
             return false;
         }
-        let end = self.cursor;
-        let busy = Busy { head: sequence, from: end, end, redriven: BTreeSet::new() };
-        self.busy.insert(key.clone(), busy);
+        self.exceptions.remove(&busy.head);
+        self.returned.remove(&busy.head);
+        busy.from = busy.head;
+        busy.head = sequence;
         true
     }
 

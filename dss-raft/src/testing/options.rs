@@ -73,7 +73,7 @@ impl Options {
         Self {
             seed,
             nodes: size(pick(&[3, 3, 5])),
-            election_timeout: millis(pick(&[200, 1_000])),
+            election_timeout: millis(pick(&[200, 200, 1_000])),
             duration: millis(30_000),
             operations: pick(&[300, 500, 1_000]),
             read_permille: pick(&[100, 300, 500]),
@@ -85,7 +85,7 @@ impl Options {
             apply_max: millis(pick(&[0, 0, 5, 50])),
             linger_max: millis(pick(&[0, 0, 2])),
             crash_every: millis(pick(&[0, 1_000, 2_000, 5_000])),
-            depose_permille: pick(&[0, 300, 900]),
+            depose_permille: pick(&[0, 500, 900]),
             partition_every: millis(pick(&[0, 2_000, 4_000, 8_000])),
             slow_disk_every: millis(pick(&[0, 0, 5_000])),
             transfer_every: millis(pick(&[0, 0, 3_000])),

@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use dss_mesi::{LeaseConfig, LeaseGranter, Member, Refused, View, ViewCommand};
+use dss_mesi::{LeaseConfig, LeaseGranter, Member, Refused, ViewCommand, ViewTable};
 use dss_raft::RoleKind;
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
@@ -23,15 +23,15 @@ pub(crate) struct Leases {
 }
 
 impl Leases {
-    /// From here on leases are granted whenever this node leads. `view` is the one in force here.
+    /// From here on leases are granted whenever this node leads. `table` is the newest one here.
     pub(crate) fn start(
         group: CacheGroup,
         config: LeaseConfig,
-        view: watch::Receiver<View>,
+        table: watch::Receiver<ViewTable>,
     ) -> Arc<Self> {
         let granter = Mutex::new(LeaseGranter::new(config));
         let leases = Arc::new(Self { group, clock: Clock::start(), granter });
-        tokio::spawn(leases.clone().run(view));
+        tokio::spawn(leases.clone().run(table));
         leases
     }
 
@@ -56,34 +56,38 @@ impl Leases {
             Ok(renewal) => renewal,
             Err(refused) => return refused.into(),
         };
-        // Confirms that this node still led when the renewal had arrived.
-        let read = self.group.group().read(|machine| machine.view().clone()).await;
-        let Ok(view) = read else { return Answer::Unavailable };
-        match self.granter().grant(self.clock.now(), renewal, &view) {
+        let read = self.group.group().read(|machine| machine.table().clone()).await;
+        let Ok(table) = read else { return Answer::Unavailable };
+        // Asked after the read: had another leader confirmed it, this node would know of that one.
+        let status = self.group.group().status();
+        if status.role != RoleKind::Leader {
+            return Answer::NotLeader;
+        }
+        match self.granter().grant(self.clock.now(), renewal, status.term.get(), &table) {
             Ok(lease) => Answer::Lease(lease),
             Err(refused) => refused.into(),
         }
     }
 
-    /// Follows leadership, views and time until the group stops.
-    async fn run(self: Arc<Self>, mut view: watch::Receiver<View>) {
+    /// Follows leadership, members and time until the group stops.
+    async fn run(self: Arc<Self>, mut table: watch::Receiver<ViewTable>) {
         let mut leadership = self.group.group().leadership();
         loop {
             let current = *leadership.borrow_and_update();
-            let newest = view.borrow_and_update().clone();
-            let (expired, deadline) = {
+            let newest = table.borrow_and_update().clone();
+            let (commands, deadline) = {
                 let (now, mut granter) = (self.clock.now(), self.granter());
                 if current.role == RoleKind::Leader {
                     let term = current.term.get();
                     granter.handle_leadership(now, term, &newest, current.by_transfer);
-                    granter.handle_view(now, &newest);
+                    granter.handle_table(now, &newest);
                 } else {
                     granter.handle_leadership_lost();
                 }
-                (granter.expired(now), granter.poll_timeout())
+                (granter.handle_timeout(now), granter.poll_timeout())
             };
-            for member in expired {
-                tokio::spawn(self.clone().remove(member));
+            if !commands.is_empty() {
+                tokio::spawn(self.clone().propose(commands));
             }
             let due = async {
                 match deadline {
@@ -93,7 +97,7 @@ impl Leases {
             };
             let changed = tokio::select! {
                 changed = leadership.changed() => changed,
-                changed = view.changed() => changed,
+                changed = table.changed() => changed,
                 () = due => Ok(()),
             };
             if changed.is_err() {
@@ -102,11 +106,14 @@ impl Leases {
         }
     }
 
-    /// Has the group remove a member. Where that fails, the granter names the member again.
-    async fn remove(self: Arc<Self>, member: Member) {
-        tracing::warn!(node = %member.node, "removed from the cache's view: its lease is over");
-        let command = CacheCommand::View(ViewCommand::Remove { member });
-        let _ = self.group.propose_here(command.encode()).await;
+    /// Has the group commit these, in order. Where that fails, the granter wants them again.
+    async fn propose(self: Arc<Self>, commands: Vec<ViewCommand>) {
+        for command in commands {
+            if let ViewCommand::Remove { member, .. } = command {
+                tracing::warn!(node = %member.node, "leaves the cache's view: its lease is over");
+            }
+            let _ = self.group.propose_here(CacheCommand::View(command).encode()).await;
+        }
     }
 
     fn granter(&self) -> MutexGuard<'_, LeaseGranter> {

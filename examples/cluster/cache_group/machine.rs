@@ -4,7 +4,7 @@ use bytes::Bytes;
 use dss_mesi::{Epoch, MemoryTable, StoreOutcome, Stored, Version, View, ViewCommand, ViewTable};
 use dss_raft::{LogIndex, RestoreError, StateMachine};
 use serde::{Deserialize, Serialize};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 /// The first byte of every command and snapshot.
 const FORMAT: u8 = 1;
@@ -55,22 +55,32 @@ fn decode<T: for<'a> Deserialize<'a>>(bytes: &[u8]) -> Option<T> {
 pub(crate) struct CacheMachine {
     views: ViewTable,
     memory: MemoryTable,
-    /// Every view that comes into force here, in order.
     announced: mpsc::UnboundedSender<View>,
+    table: watch::Sender<ViewTable>,
+}
+
+/// What a [`CacheMachine`] tells its node.
+pub(crate) struct CacheEvents {
+    /// Every view that comes into force here, in order.
+    pub(crate) views: mpsc::UnboundedReceiver<View>,
+    /// The newest table of members.
+    pub(crate) table: watch::Receiver<ViewTable>,
 }
 
 impl CacheMachine {
-    /// An empty machine, and the views that come into force while it is fed.
-    pub(crate) fn new() -> (Self, mpsc::UnboundedReceiver<View>) {
+    /// An empty machine, and what it will tell while it is fed.
+    pub(crate) fn new() -> (Self, CacheEvents) {
         // Views change when nodes come and go: rarely enough for a queue without a bound.
         let (announced, views) = mpsc::unbounded_channel();
-        let machine = Self { views: ViewTable::new(), memory: MemoryTable::new(), announced };
-        (machine, views)
+        let (sender, table) = watch::channel(ViewTable::new());
+        let machine =
+            Self { views: ViewTable::new(), memory: MemoryTable::new(), announced, table: sender };
+        (machine, CacheEvents { views, table })
     }
 
-    /// The view in force.
-    pub(crate) fn view(&self) -> &View {
-        self.views.view()
+    /// Who takes part, and who may remove whom.
+    pub(crate) fn table(&self) -> &ViewTable {
+        &self.views
     }
 
     /// The newest write of `key`.
@@ -78,11 +88,13 @@ impl CacheMachine {
         self.memory.load(key).cloned()
     }
 
-    fn announce(&self, earlier: Epoch) {
-        if self.view().epoch > earlier {
+    fn replace_table(&mut self, table: ViewTable) {
+        if table.view().epoch > self.views.view().epoch {
             // Nobody listens any more where the node is shutting down.
-            let _ = self.announced.send(self.view().clone());
+            let _ = self.announced.send(table.view().clone());
         }
+        self.table.send_replace(table.clone());
+        self.views = table;
     }
 }
 
@@ -92,9 +104,9 @@ impl StateMachine for CacheMachine {
     fn apply(&mut self, _index: LogIndex, command: &Bytes) -> CacheReply {
         match CacheCommand::decode(command) {
             Some(CacheCommand::View(command)) => {
-                let earlier = self.view().epoch;
-                let view = self.views.apply(command).clone();
-                self.announce(earlier);
+                let mut table = self.views.clone();
+                let view = table.apply(command);
+                self.replace_table(table);
                 CacheReply::View(view)
             }
             Some(CacheCommand::Store { writer, key, version, value }) => {
@@ -107,9 +119,7 @@ impl StateMachine for CacheMachine {
 
     fn snapshot(&self) -> Bytes {
         let parts = (self.views.snapshot(), self.memory.snapshot());
-        postcard::to_extend(&parts, vec![FORMAT])
-            .expect("two runs of bytes have a form")
-            .into()
+        postcard::to_extend(&parts, vec![FORMAT]).expect("two runs of bytes have a form").into()
     }
 
     fn restore(&mut self, snapshot: &Bytes) -> Result<(), RestoreError> {
@@ -118,9 +128,8 @@ impl StateMachine for CacheMachine {
             decode(snapshot).ok_or_else(damaged("not a snapshot of the cache group"))?;
         let views = ViewTable::restore(&views).map_err(|_| damaged("its view")())?;
         let memory = MemoryTable::restore(&memory).map_err(|_| damaged("its memory")())?;
-        let earlier = self.view().epoch;
-        (self.views, self.memory) = (views, memory);
-        self.announce(earlier);
+        self.memory = memory;
+        self.replace_table(views);
         Ok(())
     }
 }

@@ -106,7 +106,7 @@ impl Membership {
         self.tasks.close();
         self.tasks.wait().await;
         let member = self.keeper.standing.borrow().member;
-        let command = CacheCommand::View(ViewCommand::Remove { member });
+        let command = CacheCommand::View(ViewCommand::Leave { member });
         if self.keeper.group.propose(&command).await.is_err() {
             tracing::warn!("the view still contains this node: nobody could be told");
         }
@@ -136,6 +136,11 @@ impl Keeper {
             tracing::warn!("this node was removed from the cache's view and comes back empty");
             if tokio::time::timeout(STOP_LIMIT, self.caches.get().shutdown()).await.is_err() {
                 tracing::warn!("the former cache does not stop");
+            }
+            // Who removed it knew its lease to be over; by this node's clock it is now, too.
+            let until = self.standing.borrow().until;
+            if let Some(until) = until {
+                tokio::time::sleep_until(until).await;
             }
             self.begin_life(member).await;
         }
@@ -167,7 +172,7 @@ impl Keeper {
             return;
         }
         let cache = self.caches.get();
-        let mut holder = LeaseHolder::new(self.config.clone(), self.clock.now());
+        let mut holder = LeaseHolder::new(self.config, self.clock.now());
         let mut leadership = self.group.group().leadership();
         let mut renewals = JoinSet::new();
         while let Some(next) = holder.poll_timeout() {

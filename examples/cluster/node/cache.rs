@@ -4,11 +4,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use dss_mesi::{CacheConfig, CacheNode, Incarnation, LeaseConfig, Member, View};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 use super::inbox::CacheTransport;
 use crate::cache_group::{
-    CacheGroup, CurrentCache, Leases, Lives, Membership, RaftMemory, cache_id, follow_views,
+    CacheEvents, CacheGroup, CurrentCache, Leases, Lives, Membership, RaftMemory, cache_id,
+    follow_views,
 };
 use crate::config::{ClusterConfig, NodeConfig};
 use crate::peer::Peers;
@@ -24,13 +25,13 @@ pub(super) struct CacheParts {
 }
 
 impl CacheParts {
-    /// Starts the cache in this life of the node, over the group whose views come from `views`.
+    /// Starts the cache in this life of the node, over the group that tells `events`.
     pub(super) fn start(
         node: &NodeConfig,
         config: &Arc<ClusterConfig>,
         group: &CacheGroup,
         peers: Peers,
-        views: mpsc::UnboundedReceiver<View>,
+        events: CacheEvents,
         (folder, life): (PathBuf, Incarnation),
     ) -> Self {
         let leases = LeaseConfig::for_election_timeout(config.timing().election_timeout)
@@ -45,8 +46,8 @@ impl CacheParts {
         });
         let caches = Arc::new(CurrentCache::new(start(member)));
         let (latest, view) = watch::channel(View::default());
-        tokio::spawn(follow_views(views, caches.clone(), latest));
-        let granter = Leases::start(group.clone(), leases.clone(), view.clone());
+        tokio::spawn(follow_views(events.views, caches.clone(), latest));
+        let granter = Leases::start(group.clone(), leases, events.table);
         let membership = Membership::start(
             group.clone(),
             granter.clone(),

@@ -51,7 +51,9 @@ async fn an_acquire_dropped_at_any_moment_leaves_no_lock_behind() {
             cluster.take(request("a", &name, X, Wait::Try)).await;
         }
         let before = cluster.take(request("a", "other", X, Wait::Try)).await.token;
-        let acquiring = service.acquire(request("b", &name, X, Wait::Forever));
+        let service = service.clone();
+        let ask = request("b", &name, X, Wait::Forever);
+        let acquiring = async move { service.acquire(ask).await };
         let acquiring = tokio::spawn(drop_at_wake(acquiring, polls));
         sleep(millis(100)).await;
         if contended {

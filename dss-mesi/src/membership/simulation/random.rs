@@ -36,7 +36,7 @@ impl Random {
 
     /// A time on the way, in microseconds: mostly short, sometimes longer than a lease.
     pub(super) fn delay(&mut self) -> u64 {
-        let bound = if self.chance(10) { 1_500_000 } else { 30_000 };
+        let bound = if self.chance(5) { 1_500_000 } else { 30_000 };
         self.below(bound)
     }
 }

@@ -1,174 +1,117 @@
-//! The machines and what happens to them.
+//! What happens to the machines, and what the members among them do.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::machine::Machine;
 use super::raft::Raft;
 use super::random::{Clock, Random};
-use crate::membership::{
-    LeaseConfig, LeaseGranter, LeaseHolder, Refused, Renewal, ViewCommand, ViewTable,
-};
-use crate::view::{Incarnation, Member, NodeId, Timestamp};
+use super::{Bug, Statistics, Violation};
+use crate::membership::{LeaseConfig, Refused, Renewal, ViewCommand};
+use crate::view::{Member, Timestamp};
 
-const NODES: usize = 3;
+pub(super) const NODES: usize = 3;
 /// How long a run is, in microseconds of real time.
-const END: u64 = 30_000_000;
+const END: u64 = 20_000_000;
 const ELECTION_TIMEOUT: u64 = 1_000_000;
-const DRIFT_PERMILLE: u32 = 100;
+const DRIFT_PERMILLE: u64 = 100;
 
-/// What is deliberately wrong.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Bug {
-    TransferTakenForElection,
-    GrantWithoutConfirmation,
-    StaleView,
-    LeaseCountedFromArrival,
-    ClocksDriftMore,
-    RemovedAtWill,
+/// A renewal on its way, and what must come back with the answer.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked {
+    pub(super) from: usize,
+    pub(super) member: Member,
+    pub(super) sent_at: Timestamp,
 }
 
-/// What must never happen.
-#[derive(Debug)]
-#[expect(dead_code, reason = "printed where a run fails")]
-pub(super) enum Violation {
-    /// The leader has declared the lease over, and the member believes in it.
-    DeclaredTooEarly { real: u64, member: Member },
-    /// The member acts, and is not in the view.
-    ActsOutsideView { real: u64, member: Member },
-}
-
-/// What has happened.
-#[derive(Debug, Default)]
-pub(super) struct Statistics {
-    /// How often, after an event, a member could act.
-    pub(super) acting: u64,
-    pub(super) grants: u64,
-    pub(super) removals: u64,
-    pub(super) elections: u64,
-    pub(super) transfers: u64,
-    pub(super) restarts: u64,
-}
-
-impl Statistics {
-    pub(super) fn add(&mut self, other: &Self) {
-        self.acting += other.acting;
-        self.grants += other.grants;
-        self.removals += other.removals;
-        self.elections += other.elections;
-        self.transfers += other.transfers;
-        self.restarts += other.restarts;
-    }
-}
-
-/// One machine: a member of the view and a possible leader of the group.
-struct Machine {
-    clock: Clock,
-    member: Member,
-    /// Whether this life was in a view that this machine has seen.
-    joined: bool,
-    holder: LeaseHolder,
-    granter: LeaseGranter,
-    table: ViewTable,
-    applied: usize,
-    /// Nothing reaches it or leaves it before this real time.
-    partitioned_until: u64,
-}
-
-enum Event {
+pub(super) enum Event {
     /// The machine looks at its timers.
     Tick(usize),
+    /// A command reaches whoever leads, not always the leader for whom it was meant.
+    Propose(ViewCommand),
     /// The voters answer the leader.
     Commit,
     /// Something befalls the cluster.
     Trouble,
-    Elect,
-    /// A machine learns that it leads.
+    /// The voters are tired of waiting for the leader of this term.
+    Elect {
+        term: u64,
+    },
+    /// A Raft node learns that it does not lead in this term any more.
+    Deposed {
+        node: usize,
+        term: u64,
+    },
+    /// A driver learns that its node leads.
     Leads {
         node: usize,
         term: u64,
         by_transfer: bool,
     },
+    /// A driver learns that its node does not lead.
+    LeadsNoLonger {
+        node: usize,
+    },
     RenewalArrives {
         to: usize,
-        from: usize,
-        member: Member,
-        sent_at: Timestamp,
+        asked: Asked,
     },
-    /// The voters hear of the read for a renewal.
+    /// The voters hear of the read for a renewal; in `term` where the reader leads, else in any.
     ReadHeard {
         at: usize,
-        from: usize,
-        term: u64,
-        index: usize,
+        term: Option<u64>,
+        asked: Asked,
         renewal: Renewal,
-        sent_at: Timestamp,
     },
-    /// The read returns the view as of `index`, or a later one.
+    /// The read returns, once everything up to `index` is applied.
     ReadReturns {
         at: usize,
-        from: usize,
         index: usize,
+        asked: Asked,
         renewal: Renewal,
-        sent_at: Timestamp,
     },
     Answer {
-        to: usize,
-        member: Member,
-        sent_at: Timestamp,
+        asked: Asked,
         answer: Result<Duration, Refused>,
     },
 }
 
 pub(super) struct World {
-    random: Random,
-    bug: Option<Bug>,
-    config: LeaseConfig,
-    real: u64,
+    pub(super) random: Random,
+    pub(super) bug: Option<Bug>,
+    pub(super) real: u64,
     events: BTreeMap<(u64, u64), Event>,
     scheduled: u64,
-    raft: Raft,
-    machines: Vec<Machine>,
-    statistics: Statistics,
+    pub(super) raft: Raft,
+    pub(super) machines: Vec<Machine>,
+    pub(super) statistics: Statistics,
 }
 
 impl World {
     pub(super) fn new(seed: u64, bug: Option<Bug>) -> Self {
         let mut random = Random::new(seed);
+        // What a bug breaks must not be saved by luck: no margin, and no patience for half of them.
+        let patience = if random.chance(50) { 0 } else { 200 + random.below(800) };
         let config = LeaseConfig::for_election_timeout(Duration::from_micros(ELECTION_TIMEOUT))
-            .and_then(|config| config.with_drift_permille(DRIFT_PERMILLE))
+            .and_then(|config| config.with_drift_permille(DRIFT_PERMILLE.try_into().unwrap()))
             .and_then(|config| config.with_margin(Duration::ZERO))
             .unwrap()
-            .with_patience(Duration::from_millis(random.below(500)));
-        // Nothing that the bugs break may be saved by patience.
-        let config = if bug.is_some() { config.with_patience(Duration::ZERO) } else { config };
-        let drift = if bug == Some(Bug::ClocksDriftMore) { 300 } else { DRIFT_PERMILLE.into() };
-        let machines = (0..NODES as u64).map(|node| {
-            let clock = Clock::new(drift, &mut random);
-            let holder = LeaseHolder::new(config.clone(), clock.at(0));
-            Machine {
-                clock,
-                member: Member { node: NodeId::new(node), incarnation: Incarnation::new(1) },
-                joined: false,
-                holder,
-                granter: LeaseGranter::new(config.clone()),
-                table: ViewTable::new(),
-                applied: 0,
-                partitioned_until: 0,
-            }
-        });
-        let machines = machines.collect();
+            .with_patience(Duration::from_millis(patience));
+        let drift = if bug == Some(Bug::ClocksDriftMore) { 300 } else { DRIFT_PERMILLE };
+        let machines = (0..NODES as u64)
+            .map(|node| Machine::new(node, Clock::new(drift, &mut random), config))
+            .collect();
         let mut world = Self {
             random,
             bug,
-            config,
             real: 0,
             events: BTreeMap::new(),
             scheduled: 0,
-            raft: Raft::new(),
+            raft: Raft::new(bug == Some(Bug::RemovalsOutOfOffice)),
             machines,
             statistics: Statistics::default(),
         };
-        world.after(0, Event::Leads { node: 0, term: 1, by_transfer: false });
+        world.change_leader(0, false);
         world.after(0, Event::Commit);
         world.after(500_000, Event::Trouble);
         for node in 0..NODES {
@@ -189,17 +132,17 @@ impl World {
         Ok(self.statistics)
     }
 
-    fn after(&mut self, delay: u64, event: Event) {
+    pub(super) fn after(&mut self, delay: u64, event: Event) {
         self.scheduled += 1;
         self.events.insert((self.real + delay, self.scheduled), event);
     }
 
     /// What the machine's clock shows.
-    fn now(&self, node: usize) -> Timestamp {
+    pub(super) fn now(&self, node: usize) -> Timestamp {
         self.machines[node].clock.at(self.real)
     }
 
-    fn is_partitioned(&self, node: usize) -> bool {
+    pub(super) fn is_partitioned(&self, node: usize) -> bool {
         self.machines[node].partitioned_until > self.real
     }
 
@@ -208,8 +151,7 @@ impl World {
             if machine.holder.may_act(self.now(node)) {
                 self.statistics.acting += 1;
                 if !self.raft.view().contains(machine.member) {
-                    let member = machine.member;
-                    return Err(Violation::ActsOutsideView { real: self.real, member });
+                    return Err(Violation::ActsOutsideView { real: self.real, node });
                 }
             }
         }
@@ -219,30 +161,25 @@ impl World {
     fn perform(&mut self, event: Event) -> Result<(), Violation> {
         match event {
             Event::Tick(node) => self.tick(node)?,
+            Event::Propose(command) => self.raft.append(command),
             Event::Commit => {
                 self.raft.commit();
                 let delay = self.random.below(60_000);
                 self.after(delay, Event::Commit);
             }
             Event::Trouble => self.trouble(),
-            Event::Elect => self.elect(),
+            Event::Elect { term } => self.elect(term),
+            Event::Deposed { node, term } => self.deposed(node, term),
             Event::Leads { node, term, by_transfer } => self.leads(node, term, by_transfer),
-            Event::RenewalArrives { to, from, member, sent_at } => {
-                self.renewal_arrives(to, from, member, sent_at);
+            Event::LeadsNoLonger { node } => self.leads_no_longer(node),
+            Event::RenewalArrives { to, asked } => self.renewal_arrives(to, asked),
+            Event::ReadHeard { at, term, asked, renewal } => {
+                self.read_heard(at, term, asked, renewal);
             }
-            Event::ReadHeard { at, from, term, index, renewal, sent_at } => {
-                if self.raft.confirms(at, term) {
-                    self.raft.confirmed_at = self.real;
-                    let delay = self.random.delay();
-                    self.after(delay, Event::ReadReturns { at, from, index, renewal, sent_at });
-                }
+            Event::ReadReturns { at, index, asked, renewal } => {
+                self.read_returns(at, index, asked, renewal);
             }
-            Event::ReadReturns { at, from, index, renewal, sent_at } => {
-                self.read_returns(at, from, index, renewal, sent_at);
-            }
-            Event::Answer { to, member, sent_at, answer } => {
-                self.answer(to, member, sent_at, answer);
-            }
+            Event::Answer { asked, answer } => self.answer(asked, answer),
         }
         Ok(())
     }
@@ -250,67 +187,34 @@ impl World {
     fn tick(&mut self, node: usize) -> Result<(), Violation> {
         let delay = 1 + self.random.below(30_000);
         self.after(delay, Event::Tick(node));
-        // A deposed leader is told at some time, and goes on until then.
-        if self.raft.leader != node && self.random.chance(2) {
-            self.machines[node].granter.handle_leadership_lost();
-        }
         if !self.is_partitioned(node) && self.random.chance(50) {
             self.catch_up(node, self.raft.log().len());
         }
-        self.remove_expired(node)?;
+        self.lead(node)?;
+        let now = self.now(node);
         let machine = &self.machines[node];
-        let member = machine.member;
-        if machine.joined && !machine.table.view().contains(member) {
-            self.restart(node);
+        if machine.joined && !machine.is_member() {
+            self.rejoin(node);
         } else if !machine.joined {
+            let member = machine.member;
             if !self.is_partitioned(node) && self.random.chance(30) {
-                let (leader, term) = (self.raft.leader, self.raft.term);
-                self.raft.propose(leader, term, ViewCommand::Join { member });
+                self.propose(ViewCommand::Join { member });
             }
-        } else if machine.holder.poll_timeout().is_some_and(|due| due <= self.now(node)) {
+        } else if machine.holder.poll_timeout().is_some_and(|due| due <= now) {
             self.renew(node);
         }
         Ok(())
     }
 
-    /// Applies the log up to `index` on this machine, if it has not gone further.
-    fn catch_up(&mut self, node: usize, index: usize) {
+    pub(super) fn catch_up(&mut self, node: usize, index: usize) {
         let now = self.now(node);
-        let machine = &mut self.machines[node];
-        while machine.applied < index {
-            machine.table.apply(self.raft.log()[machine.applied]);
-            machine.applied += 1;
-        }
-        machine.joined |= machine.table.view().contains(machine.member);
-        machine.granter.handle_view(now, machine.table.view());
-    }
-
-    fn remove_expired(&mut self, node: usize) -> Result<(), Violation> {
-        let now = self.now(node);
-        let mut expired = self.machines[node].granter.expired(now);
-        let term = self.raft.term;
-        let leads = self.raft.leads(node, term);
-        if self.bug == Some(Bug::RemovedAtWill) && leads && self.random.chance(1) {
-            expired.extend(self.machines[node].table.view().members.first());
-        }
-        for member in expired {
-            if leads {
-                let (real, holder_node) = (self.real, usize::try_from(member.node.get()).unwrap());
-                let machine = &self.machines[holder_node];
-                if machine.member == member && machine.holder.may_act(self.now(holder_node)) {
-                    return Err(Violation::DeclaredTooEarly { real, member });
-                }
-                self.statistics.removals += 1;
-                self.raft.propose(node, term, ViewCommand::Remove { member });
-            }
-        }
-        Ok(())
+        self.machines[node].catch_up(self.raft.log(), index, now);
     }
 
     fn renew(&mut self, node: usize) {
         let sent_at = self.now(node);
         self.machines[node].holder.handle_sent(sent_at);
-        let member = self.machines[node].member;
+        let asked = Asked { from: node, member: self.machines[node].member, sent_at };
         // Members do not always know who leads, and what they send may come twice.
         let copies = 1 + u64::from(self.random.chance(10));
         for _ in 0..copies {
@@ -318,131 +222,66 @@ impl World {
             let to = if knows { self.raft.leader } else { self.random.node(NODES) };
             let delay = self.random.delay();
             if !self.is_partitioned(node) {
-                self.after(delay, Event::RenewalArrives { to, from: node, member, sent_at });
+                self.after(delay, Event::RenewalArrives { to, asked });
             }
         }
     }
 
-    fn renewal_arrives(&mut self, to: usize, from: usize, member: Member, sent_at: Timestamp) {
-        let now = self.now(to);
-        if self.is_partitioned(to) && self.random.chance(80) {
-            return; // some get through: a partition need not cut all alike
-        }
-        match self.machines[to].granter.handle_renewal(now, member) {
-            Err(refused) => self.reply(from, member, sent_at, Err(refused)),
-            Ok(renewal) => {
-                let machine = &self.machines[to];
-                let (index, term) = (self.raft.log().len(), self.raft.term);
-                if self.bug == Some(Bug::GrantWithoutConfirmation) {
-                    let index = machine.applied;
-                    self.read_returns(to, from, index, renewal, sent_at);
-                } else if self.bug == Some(Bug::StaleView) {
-                    // Leadership is confirmed, and the view is that of some time before.
-                    let index = machine.applied;
-                    if self.raft.leads(to, term) && !self.raft.cut {
-                        self.raft.confirmed_at = self.real;
-                        self.read_returns(to, from, index, renewal, sent_at);
-                    }
-                } else if self.raft.confirms(to, term) {
-                    let delay = self.random.delay();
-                    let read = Event::ReadHeard { at: to, from, term, index, renewal, sent_at };
-                    self.after(delay, read);
-                }
-            }
-        }
-    }
-
-    fn read_returns(
-        &mut self,
-        at: usize,
-        from: usize,
-        index: usize,
-        renewal: Renewal,
-        sent_at: Timestamp,
-    ) {
-        if self.bug != Some(Bug::StaleView) {
-            self.catch_up(at, index);
-        }
-        let now = self.now(at);
-        let machine = &mut self.machines[at];
-        let member = self.machines[from].member;
-        let view = self.machines[at].table.view().clone();
-        let answer = self.machines[at].granter.grant(now, renewal, &view);
-        self.statistics.grants += u64::from(answer.is_ok());
-        self.reply(from, member, sent_at, answer);
-    }
-
-    fn reply(
-        &mut self,
-        to: usize,
-        member: Member,
-        sent_at: Timestamp,
-        answer: Result<Duration, Refused>,
-    ) {
-        if self.random.chance(95) {
-            let delay = self.random.delay();
-            self.after(delay, Event::Answer { to, member, sent_at, answer });
-        }
-    }
-
-    fn answer(
-        &mut self,
-        to: usize,
-        member: Member,
-        sent_at: Timestamp,
-        answer: Result<Duration, Refused>,
-    ) {
-        if self.machines[to].member != member {
+    fn answer(&mut self, asked: Asked, answer: Result<Duration, Refused>) {
+        let Asked { from, member, sent_at } = asked;
+        if self.machines[from].member != member {
             return; // meant for an earlier life, with a clock that is gone
         }
-        let now = self.now(to);
+        let now = self.now(from);
+        let holder = &mut self.machines[from].holder;
         match answer {
             Ok(lease) if self.bug == Some(Bug::LeaseCountedFromArrival) => {
-                self.machines[to].holder.handle_sent(now);
-                self.machines[to].holder.handle_granted(now, lease);
+                holder.handle_sent(now);
+                holder.handle_granted(now, lease);
             }
             Ok(lease) => {
-                self.machines[to].holder.handle_granted(sent_at, lease);
+                holder.handle_granted(sent_at, lease);
             }
             Err(Refused::NotLeader) => {}
-            Err(_) => self.restart(to),
+            Err(_) => self.rejoin(from),
         }
     }
 
-    /// The process begins a new life: it knows nothing, and its clock starts anywhere.
+    pub(super) fn propose(&mut self, command: ViewCommand) {
+        let delay = self.random.delay();
+        self.after(delay, Event::Propose(command));
+    }
+
+    fn rejoin(&mut self, node: usize) {
+        self.statistics.rejoins += 1;
+        self.machines[node].rejoin(self.real);
+    }
+
     fn restart(&mut self, node: usize) {
         self.statistics.restarts += 1;
-        let machine = &mut self.machines[node];
-        machine.clock.restart(&mut self.random);
-        machine.member.incarnation = Incarnation::new(machine.member.incarnation.get() + 1);
-        machine.joined = false;
-        machine.holder = LeaseHolder::new(self.config.clone(), machine.clock.at(self.real));
-        machine.granter = LeaseGranter::new(self.config.clone());
-        machine.table = ViewTable::new();
-        machine.applied = 0;
+        self.machines[node].restart(self.real, &mut self.random);
         if self.raft.leader == node {
             self.cut_leader();
         }
     }
 
     fn trouble(&mut self) {
-        let delay = self.random.below(2_000_000);
+        let delay = self.random.below(4_000_000);
         self.after(delay, Event::Trouble);
         let node = self.random.node(NODES);
-        match self.random.below(5) {
-            0 => self.cut_leader(),
-            1 => {
+        match self.random.below(6) {
+            0 | 1 => self.cut_leader(),
+            2 => {
                 let to = (self.raft.leader + 1 + self.random.node(NODES - 1)) % NODES;
                 self.statistics.transfers += 1;
                 self.change_leader(to, true);
             }
-            2 => self.machines[node].partitioned_until = self.real + self.random.below(4_000_000),
-            3 => self.restart(node),
+            3 => self.machines[node].partitioned_until = self.real + self.random.below(4_000_000),
+            4 => self.restart(node),
             _ => {
                 let member = self.machines[node].member;
                 self.machines[node].holder.surrender();
-                let (leader, term) = (self.raft.leader, self.raft.term);
-                self.raft.propose(leader, term, ViewCommand::Remove { member });
+                self.propose(ViewCommand::Leave { member });
             }
         }
     }
@@ -451,32 +290,18 @@ impl World {
     fn cut_leader(&mut self) {
         if !self.raft.cut {
             self.raft.cut = true;
-            let patience = ELECTION_TIMEOUT * 1_000 / u64::from(1_000 + DRIFT_PERMILLE) + 1;
-            let earliest = self.raft.confirmed_at + patience;
+            let earliest = self.raft.electable_at(ELECTION_TIMEOUT, DRIFT_PERMILLE);
             let delay = earliest.saturating_sub(self.real) + self.random.below(20_000);
-            self.after(delay, Event::Elect);
+            self.after(delay, Event::Elect { term: self.raft.term });
         }
     }
 
-    fn elect(&mut self) {
+    fn elect(&mut self, term: u64) {
         // A transfer may have come first.
-        if self.raft.cut {
+        if self.raft.term == term {
             let leader = self.random.node(NODES);
             self.statistics.elections += 1;
             self.change_leader(leader, false);
         }
-    }
-
-    fn change_leader(&mut self, leader: usize, by_transfer: bool) {
-        self.raft.change(leader, &mut self.random);
-        let by_transfer = by_transfer && self.bug != Some(Bug::TransferTakenForElection);
-        let delay = self.random.below(20_000);
-        self.after(delay, Event::Leads { node: leader, term: self.raft.term, by_transfer });
-    }
-
-    fn leads(&mut self, node: usize, term: u64, by_transfer: bool) {
-        let now = self.now(node);
-        let machine = &mut self.machines[node];
-        machine.granter.handle_leadership(now, term, machine.table.view(), by_transfer);
     }
 }

@@ -10,8 +10,8 @@ mod oracle;
 use std::collections::BTreeMap;
 
 use dss_queue::{
-    Availability, Command, DeadReason, Delivery, GroupInfo, MessageId, NewMessage, Queue, Receipt,
-    Reply, ShardId, TopicSettings, UnixMillis,
+    Availability, Command, DeadReason, Delivery, NewMessage, Queue, Receipt, Reply, ShardId,
+    TopicSettings, UnixMillis,
 };
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -28,10 +28,7 @@ enum Step {
     Pass(u64),
     Publish(Vec<New>),
     Receive { group: usize, max: u32, visibility: u64 },
-    Ack(Settle),
-    Nack(Settle, u64),
-    Extend(Settle, u64),
-    HandBack(Settle),
+    Settle(Settle, How),
     Redrive(usize),
     Configure { max_attempts: u32, retention: Option<u64>, max_length: Option<u64> },
     Purge,
@@ -46,6 +43,14 @@ struct New {
     dedupe: Option<u8>,
 }
 
+#[derive(Debug, Clone, Copy)]
+enum How {
+    Ack,
+    Nack(u64),
+    Extend(u64),
+    HandBack,
+}
+
 /// Receipts chosen among all that were ever given, shown to a group that may be another.
 #[derive(Debug, Clone)]
 struct Settle {
@@ -58,20 +63,21 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         .prop_flat_map(|(key, delay)| {
             prop::option::weighted(0.2, 0u8..3).prop_map(move |dedupe| New { key, delay, dedupe })
         });
-    let settle = || {
-        (0..GROUPS.len(), prop::collection::vec(any::<Index>(), 1..5))
-            .prop_map(|(group, picks)| Settle { group, picks })
-    };
+    let settle = (0..GROUPS.len(), prop::collection::vec(any::<Index>(), 1..5))
+        .prop_map(|(group, picks)| Settle { group, picks });
+    let how = prop_oneof![
+        8 => Just(How::Ack),
+        6 => prop_oneof![Just(0u64), 1u64..40].prop_map(How::Nack),
+        3 => (1u64..40).prop_map(How::Extend),
+        3 => Just(How::HandBack),
+    ];
     let step = prop_oneof![
         6 => prop_oneof![5 => 0u64..30, 1 => Just(WINDOW), 1 => Just(WINDOW + 10_000)]
             .prop_map(Step::Pass),
         8 => prop::collection::vec(new, 1..5).prop_map(Step::Publish),
         10 => (0..GROUPS.len(), 1u32..5, 1u64..40)
             .prop_map(|(group, max, visibility)| Step::Receive { group, max, visibility }),
-        8 => settle().prop_map(Step::Ack),
-        6 => (settle(), prop_oneof![Just(0u64), 1u64..40]).prop_map(|(s, d)| Step::Nack(s, d)),
-        3 => (settle(), 1u64..40).prop_map(|(settle, visibility)| Step::Extend(settle, visibility)),
-        3 => settle().prop_map(Step::HandBack),
+        20 => (settle, how).prop_map(|(settle, how)| Step::Settle(settle, how)),
         3 => (0..GROUPS.len()).prop_map(Step::Redrive),
         1 => (1u32..4, prop::option::weighted(0.3, 50u64..100), prop::option::weighted(0.3, 1u64..9))
             .prop_map(|(max_attempts, retention, max_length)| {
@@ -81,6 +87,39 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     ];
     let rare = prop_oneof![60 => step, 1 => Just(Step::Purge), 1 => Just(Step::Delete)];
     prop::collection::vec(rare, 1..120)
+}
+
+impl How {
+    fn command(self, name: &str, receipts: Vec<Receipt>) -> Command {
+        let (topic, group) = (topic("orders"), group(name));
+        match self {
+            Self::Ack => Command::Ack { topic, group, receipts },
+            Self::Nack(delay) => Command::Nack { topic, group, receipts, delay: millis(delay) },
+            Self::Extend(visibility) => {
+                Command::Extend { topic, group, receipts, visibility: millis(visibility) }
+            }
+            Self::HandBack => Command::HandBack { topic, group, receipts },
+        }
+    }
+
+    fn change(self, seen: &mut Seen, kept: bool, max_attempts: u32, now: u64) {
+        match self {
+            Self::Ack => {
+                seen.state = State::Gone;
+                seen.settled = true;
+            }
+            Self::Nack(delay) => seen.fail(kept, max_attempts, now, delay, DeadReason::Rejected),
+            Self::Extend(visibility) => {
+                if let State::Leased { until, .. } = &mut seen.state {
+                    *until = now + visibility;
+                }
+            }
+            Self::HandBack => {
+                seen.attempts -= 1;
+                seen.state = if kept || seen.redriven { State::Ready } else { State::Gone };
+            }
+        }
+    }
 }
 
 /// The queue, the model, and all receipts that were ever given.
@@ -106,63 +145,10 @@ impl Run {
             }
             Step::Publish(news) => self.publish(&news),
             Step::Receive { group, max, visibility } => self.receive(group, max, visibility),
-            Step::Ack(settle) => self.settle(
-                settle,
-                |topic, group, receipts| Command::Ack { topic, group, receipts },
-                |seen, _, _, _| {
-                    seen.state = State::Gone;
-                    seen.settled = true;
-                },
-            ),
-            Step::Nack(settle, delay) => self.settle(
-                settle,
-                |topic, group, receipts| Command::Nack {
-                    topic,
-                    group,
-                    receipts,
-                    delay: millis(delay),
-                },
-                |seen, kept, max_attempts, now| {
-                    seen.fail(kept, max_attempts, now, delay, DeadReason::Rejected);
-                },
-            ),
-            Step::Extend(settle, visibility) => self.settle(
-                settle,
-                |topic, group, receipts| Command::Extend {
-                    topic,
-                    group,
-                    receipts,
-                    visibility: millis(visibility),
-                },
-                |seen, _, _, now| {
-                    if let State::Leased { until, .. } = &mut seen.state {
-                        *until = now + visibility;
-                    }
-                },
-            ),
-            Step::HandBack(settle) => self.settle(
-                settle,
-                |topic, group, receipts| Command::HandBack { topic, group, receipts },
-                |seen, kept, _, _| {
-                    seen.attempts -= 1;
-                    seen.state = if kept || seen.redriven { State::Ready } else { State::Gone };
-                },
-            ),
+            Step::Settle(settle, how) => self.settle(settle, how),
             Step::Redrive(group) => self.redrive(group),
             Step::Configure { max_attempts, retention, max_length } => {
-                let settings = TopicSettings {
-                    max_attempts,
-                    retention: retention.map(millis),
-                    max_length,
-                    ..TopicSettings::default()
-                };
-                let command = Command::Configure { topic: topic("orders"), settings };
-                assert_eq!(self.apply(command), Reply::Done);
-                self.model.create();
-                self.model.max_attempts = max_attempts;
-                self.model.retention = retention;
-                self.model.max_length = max_length;
-                self.model.fire();
+                self.configure(max_attempts, retention, max_length);
             }
             Step::Purge => {
                 self.apply(Command::Purge { topic: topic("orders") });
@@ -171,9 +157,7 @@ impl Run {
             }
             Step::Delete => {
                 self.apply(Command::Delete { topic: topic("orders") });
-                self.model.exists = false;
-                self.model.create();
-                self.model.exists = false;
+                self.model = Model { now: self.model.now, ..Model::default() };
             }
             Step::Restart => {
                 let restored = Queue::restore(&self.queue.snapshot()).expect("its own snapshot");
@@ -259,12 +243,7 @@ impl Run {
         seen.state = State::Leased { receipt: delivery.receipt, until };
     }
 
-    fn settle(
-        &mut self,
-        settle: Settle,
-        command: impl FnOnce(dss_queue::TopicName, dss_queue::GroupName, Vec<Receipt>) -> Command,
-        mut change: impl FnMut(&mut Seen, bool, u32, u64),
-    ) {
+    fn settle(&mut self, settle: Settle, how: How) {
         if self.receipts.is_empty() {
             return;
         }
@@ -272,7 +251,7 @@ impl Run {
         // Mostly recent ones, so that many are good.
         let recent = &self.receipts[self.receipts.len().saturating_sub(6)..];
         let receipts: Vec<_> = picks.iter().map(|pick| *pick.get(recent)).collect();
-        let reply = self.apply(command(topic("orders"), group(GROUPS[number]), receipts.clone()));
+        let reply = self.apply(how.command(GROUPS[number], receipts.clone()));
         let Some(seen) = self.model.groups.get_mut(&number).filter(|_| self.model.exists) else {
             assert_eq!(reply, Reply::Refused(dss_queue::Refusal::NotFound));
             return;
@@ -284,12 +263,28 @@ impl Run {
                 None => stale.push(receipt),
                 Some(at) => {
                     let kept = self.model.messages[at].kept;
-                    change(&mut seen[at], kept, self.model.max_attempts, self.model.now);
+                    how.change(&mut seen[at], kept, self.model.max_attempts, self.model.now);
                     done += 1;
                 }
             }
         }
         assert_eq!(reply, Reply::Settled(dss_queue::Settled { done, stale }));
+    }
+
+    fn configure(&mut self, max_attempts: u32, retention: Option<u64>, max_length: Option<u64>) {
+        let settings = TopicSettings {
+            max_attempts,
+            retention: retention.map(millis),
+            max_length,
+            ..TopicSettings::default()
+        };
+        let command = Command::Configure { topic: topic("orders"), settings };
+        assert_eq!(self.apply(command), Reply::Done);
+        self.model.create();
+        self.model.max_attempts = max_attempts;
+        self.model.retention = retention;
+        self.model.max_length = max_length;
+        self.model.fire();
     }
 
     fn redrive(&mut self, number: usize) {
@@ -356,8 +351,13 @@ impl Run {
     }
 }
 
+/// 2,000, or as many as `PROPTEST_CASES` says.
+fn cases() -> u32 {
+    std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(2_000)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1_500, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), ..ProptestConfig::default() })]
 
     #[test]
     fn the_queue_does_what_the_model_allows(steps in steps()) {

@@ -53,7 +53,6 @@ pub(super) struct Model {
     pub(super) messages: Vec<Kept>,
     pub(super) groups: BTreeMap<usize, Vec<Seen>>,
     pub(super) dedupe: BTreeMap<u8, (u64, MessageId)>,
-    pub(super) died: u64,
 }
 
 impl Seen {
@@ -97,8 +96,7 @@ impl Seen {
 impl Model {
     pub(super) fn create(&mut self) {
         if !self.exists {
-            let (now, died) = (self.now, self.died);
-            *self = Self { now, died, exists: true, max_attempts: 5, ..Self::default() };
+            *self = Self { now: self.now, exists: true, max_attempts: 5, ..Self::default() };
         }
     }
 
@@ -161,15 +159,17 @@ impl Model {
     pub(super) fn may_come(&self, seen: &[Seen], at: usize) -> bool {
         let Kept { key, hidden_until, .. } = self.messages[at];
         let same = |other: usize| other != at && key.is_some() && self.messages[other].key == key;
-        let in_flight = |other: usize| matches!(seen[other].state, State::Leased { .. });
-        // A redriven message has lost its place; it neither waits for older ones nor holds them up,
-        // but it never flies together with another of its key.
+        // What was delivered and is not settled comes first, while it is delayed too.
+        let under_way = |other: usize| {
+            matches!(seen[other].state, State::Leased { .. } | State::Delayed { .. })
+        };
+        // A redriven message has lost its place: it neither waits for older ones nor holds them up.
         let older = |other: usize| {
             other < at && seen[other].is_unsettled() && !seen[other].redriven && !seen[at].redriven
         };
         seen[at].state == State::Ready
             && hidden_until.is_none()
-            && !(0..seen.len()).any(|other| same(other) && (in_flight(other) || older(other)))
+            && !(0..seen.len()).any(|other| same(other) && (under_way(other) || older(other)))
     }
 
     pub(super) fn info(&self, seen: &[Seen]) -> GroupInfo {

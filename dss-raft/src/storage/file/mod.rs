@@ -15,8 +15,12 @@ mod wal;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use self::disk::{Folder, RealDisk, sync_folder};
 use self::recovery::{IDENTITY, IDENTITY_FORMAT, check_identity};
@@ -32,6 +36,9 @@ const SEGMENT_BYTES: usize = 16 << 20;
 const SEGMENT_BYTES_MIN: usize = 4 << 10;
 /// Held locked while the folder is in use.
 const LOCK: &str = "lock";
+/// How long an opening waits for a folder in use: a process or a storage that is just ending may
+/// still have work under way.
+const IN_USE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Whose folder it is: kept in it, and compared whenever it is opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,6 +72,8 @@ impl Identity {
 /// is on the disk is then only known after a new [`open`](FileStorage::open).
 pub struct FileStorage {
     shared: Arc<Shared>,
+    /// The call that was made last, where it may not have ended: its future was dropped.
+    running: Option<JoinHandle<()>>,
 }
 
 struct Shared {
@@ -81,7 +90,7 @@ impl FileStorage {
     /// # Errors
     ///
     /// Where the folder is another node's ([`StorageError::WrongIdentity`]), in use
-    /// ([`StorageError::InUse`]), damaged ([`StorageError::Damaged`]) or out of reach
+    /// ([`StorageError::InUse`], after a second of patience), damaged ([`StorageError::Damaged`]) or out of reach
     /// ([`StorageError::Io`]). In the first three cases nothing in it was changed.
     pub async fn open(
         folder: impl Into<PathBuf>,
@@ -103,21 +112,43 @@ impl FileStorage {
     ) -> Result<Self, StorageError> {
         let folder = folder.into();
         let segment_bytes = segment_bytes.max(SEGMENT_BYTES_MIN);
-        let shared = blocking(move || open(folder, &identity, segment_bytes)).await?;
-        Ok(Self { shared: Arc::new(shared) })
+        let deadline = Instant::now() + IN_USE_PATIENCE;
+        loop {
+            let (folder, identity) = (folder.clone(), identity.clone());
+            match blocking(move || open(folder, &identity, segment_bytes)).await {
+                Err(StorageError::InUse { .. }) if Instant::now() < deadline => {
+                    tokio::time::sleep(IN_USE_PATIENCE / 50).await;
+                }
+                opened => {
+                    let shared = Arc::new(opened?);
+                    return Ok(Self { shared, running: None });
+                }
+            }
+        }
     }
 
+    /// Does the work on a blocking thread, after whatever was begun before. It is done to its end
+    /// where this future is dropped.
     async fn with_wal<R: Send + 'static>(
-        &self,
+        &mut self,
         work: impl FnOnce(&mut Wal<RealDisk>) -> Result<R, StorageError> + Send + 'static,
     ) -> Result<R, StorageError> {
+        if let Some(previous) = &mut self.running {
+            // Its outcome is in the log: it is poisoned or it is not.
+            let _ = previous.await;
+            self.running = None;
+        }
         let shared = Arc::clone(&self.shared);
-        // The work goes on where this future is dropped; the next call waits for its end.
-        blocking(move || {
-            let mut wal = shared.wal.lock().map_err(|_| StorageError::Poisoned)?;
-            work(&mut wal)
-        })
-        .await
+        let (answer, answered) = oneshot::channel();
+        self.running = Some(tokio::task::spawn_blocking(move || {
+            let wal = shared.wal.lock();
+            let result = wal.map_err(|_| StorageError::Poisoned).and_then(|mut wal| work(&mut wal));
+            // Before the answer, so that whoever has it and drops the storage can open it again.
+            drop(shared);
+            let _ = answer.send(result);
+        }));
+        // No answer: the work panicked, or the runtime has ended.
+        answered.await.unwrap_or(Err(StorageError::Poisoned))
     }
 }
 

@@ -56,13 +56,9 @@ pub(super) fn open<D: Disk>(
         }
         begin(folder, spare, segment_bytes)?
     } else {
-        recover(folder, &segments, &names)?
+        recover(folder, &segments, &names, identified)?
     };
     if !identified {
-        // Only a crash during the very first start leaves a log without identity: an empty one.
-        if !recovered.groups.is_empty() {
-            return Err(damaged(folder, IDENTITY, 0, "the file is missing"));
-        }
         folder.write_whole(IDENTITY, identity.as_bytes())?;
         folder.sync_names()?;
     }
@@ -108,6 +104,7 @@ fn recover<D: Disk>(
     folder: &Folder<D>,
     segments: &[u64],
     names: &[String],
+    identified: bool,
 ) -> Result<Recovered<D::File>, StorageError> {
     let (oldest, newest) = (segments[0], segments[segments.len() - 1]);
     let mut replay = Replay { groups: BTreeMap::new(), position: None };
@@ -119,6 +116,10 @@ fn recover<D: Disk>(
         end = replay.segment(folder, number, number == newest)?;
     }
     let Replay { groups, position } = replay;
+    // Only a crash during the very first start leaves a log without identity: an empty one.
+    if !identified && !groups.is_empty() {
+        return Err(damaged(folder, IDENTITY, 0, "the file is missing"));
+    }
     let mut next_snapshot = 1;
     for log in groups.values() {
         if !log.stored.is_whole() {

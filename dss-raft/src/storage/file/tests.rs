@@ -1,1 +1,328 @@
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
 
+use super::disk::Folder;
+use super::faulty_disk::{FaultyDisk, Loss};
+use super::wal::Wal;
+use crate::entry::Entry;
+use crate::ports::StorageError;
+use crate::testing::storage_conformance::{Model, Writes};
+use crate::types::LogIndex;
+
+const IDENTITY: &str = "dss-raft storage 1: cluster \"test\", node \"n1\" (1)\n";
+/// Small, so that the log rolls every few batches.
+const SEGMENT_BYTES: usize = 4 << 10;
+
+fn open(disk: &FaultyDisk) -> Result<Wal<FaultyDisk>, StorageError> {
+    let folder = Arc::new(Folder::new(PathBuf::from("folder"), disk.clone()));
+    Wal::open(folder, IDENTITY, SEGMENT_BYTES)
+}
+
+/// Writes a batch, and makes a spare where one is wanted.
+fn write(wal: &mut Wal<FaultyDisk>, writes: &mut Writes) -> Result<(), StorageError> {
+    wal.persist(&writes.next_batch())?;
+    if let Some(make) = wal.spare_wanted() {
+        make();
+    }
+    Ok(())
+}
+
+/// A disk with this many batches of this seed, and what is stored after each number of them.
+fn written(seed: u64, batches: usize) -> (FaultyDisk, Vec<Model>) {
+    let disk = FaultyDisk::default();
+    let mut wal = open(&disk).unwrap();
+    let mut writes = Writes::new(seed);
+    let mut models = vec![writes.model().clone()];
+    for _ in 0..batches {
+        write(&mut wal, &mut writes).unwrap();
+        models.push(writes.model().clone());
+    }
+    (disk, models)
+}
+
+fn holds(wal: &Wal<FaultyDisk>, model: &Model) -> bool {
+    Writes::groups().all(|group| wal.restore(group).unwrap() == model.restored(group))
+}
+
+/// Whether the log holds the same, but for entries that its snapshots cover.
+fn covers(wal: &Wal<FaultyDisk>, model: &Model) -> bool {
+    Writes::groups().all(|group| {
+        let (found, expected) = (wal.restore(group).unwrap(), model.restored(group));
+        let covered = found.snapshot.as_ref().map_or(LogIndex::ZERO, |it| it.last.index);
+        let behind = |entries: &[Entry]| {
+            entries.iter().filter(|entry| entry.id.index > covered).cloned().collect::<Vec<_>>()
+        };
+        found.hard_state == expected.hard_state
+            && found.snapshot == expected.snapshot
+            && behind(&found.entries) == behind(&expected.entries)
+    })
+}
+
+/// How many batches the log holds, at least `from`.
+fn batches_in(wal: &Wal<FaultyDisk>, models: &[Model], from: usize) -> Option<usize> {
+    (from..models.len()).find(|count| holds(wal, &models[*count]))
+}
+
+/// The parts of what is not synced that a crash may leave.
+fn losses(seed: u64) -> [Loss; 5] {
+    [
+        Loss::Nothing,
+        Loss::Everything,
+        Loss::Parts { piece: 512, seed },
+        Loss::Parts { piece: 512, seed: !seed },
+        Loss::Parts { piece: 8, seed },
+    ]
+}
+
+/// Runs `batches` batches on a disk that crashes at operation `crash_at`; returns how many were
+/// acknowledged.
+fn run_until_crash(disk: &FaultyDisk, seed: u64, batches: usize, crash_at: u64) -> usize {
+    disk.crash_at(crash_at);
+    let Ok(mut wal) = open(disk) else { return 0 };
+    let mut writes = Writes::new(seed);
+    (0..batches).take_while(|_| write_acknowledged(&mut wal, &mut writes)).count()
+}
+
+fn write_acknowledged(wal: &mut Wal<FaultyDisk>, writes: &mut Writes) -> bool {
+    let acknowledged = wal.persist(&writes.next_batch()).is_ok();
+    if acknowledged && let Some(make) = wal.spare_wanted() {
+        make();
+    }
+    acknowledged
+}
+
+#[test]
+fn a_crash_at_any_operation_loses_nothing_that_was_acknowledged() {
+    const BATCHES: usize = 60;
+    for seed in 0..3 {
+        let (whole, models) = written(seed, BATCHES);
+        for crash_at in 0..whole.operations() {
+            let disk = FaultyDisk::default();
+            let acknowledged = run_until_crash(&disk, seed, BATCHES, crash_at);
+            assert!(disk.crashed());
+            for loss in losses(seed + crash_at) {
+                let case = format!("seed {seed}, crash at {crash_at}, {loss:?}");
+                let after = disk.after(loss);
+                let wal = open(&after).unwrap_or_else(|error| panic!("{case}: {error}"));
+                let found = batches_in(&wal, &models, acknowledged);
+                let found = found.unwrap_or_else(|| panic!("{case}: {acknowledged} are not there"));
+                assert!(found <= acknowledged + 1, "{case}: {found} of {acknowledged}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_log_goes_on_after_any_crash_and_what_was_cut_off_never_comes_back() {
+    const BATCHES: usize = 30;
+    for seed in 10..12 {
+        let (whole, models) = written(seed, BATCHES);
+        for crash_at in 0..whole.operations() {
+            let disk = FaultyDisk::default();
+            let acknowledged = run_until_crash(&disk, seed, BATCHES, crash_at);
+            let mut after = disk.after(Loss::Parts { piece: 8, seed: crash_at });
+            // Recovery itself may crash, at each of its operations.
+            for crash_again_at in 0.. {
+                after.crash_at(crash_again_at);
+                let recovered = open(&after).is_ok();
+                let crashed = after.crashed();
+                after = after.after(Loss::Parts { piece: 8, seed: crash_again_at });
+                if recovered && !crashed {
+                    break;
+                }
+            }
+            let mut wal = open(&after).unwrap();
+            let found = batches_in(&wal, &models, acknowledged).unwrap();
+            let mut writes = Writes::new(seed);
+            for _ in 0..found {
+                writes.next_batch();
+            }
+            for _ in 0..20 {
+                write(&mut wal, &mut writes).unwrap();
+            }
+            drop(wal);
+            let wal = open(&after.after(Loss::Everything)).unwrap();
+            assert!(holds(&wal, writes.model()), "seed {seed}, crash at {crash_at}");
+        }
+    }
+}
+
+#[test]
+fn segments_that_nobody_needs_go() {
+    let (disk, _) = written(1, 2000);
+    let segments = disk.contents().keys().filter(|name| name.ends_with(".wal")).count();
+    let snapshots = disk.contents().keys().filter(|name| name.ends_with(".snapshot")).count();
+    assert!(segments <= 9, "{segments} segments");
+    assert!(snapshots <= 3, "{snapshots} snapshots");
+}
+
+#[test]
+fn a_failed_sync_is_final_and_what_was_acknowledged_before_is_there() {
+    const BATCHES: usize = 40;
+    for seed in 20..22 {
+        let (whole, models) = written(seed, BATCHES);
+        for fail_at in 0..whole.operations() {
+            let disk = FaultyDisk::default();
+            disk.fail_syncs_from(fail_at);
+            let Ok(mut wal) = open(&disk) else { continue };
+            let mut writes = Writes::new(seed);
+            let acknowledged =
+                (0..BATCHES).take_while(|_| write_acknowledged(&mut wal, &mut writes)).count();
+            if acknowledged == BATCHES {
+                continue;
+            }
+            let again = wal.persist(&writes.next_batch());
+            assert!(matches!(again, Err(StorageError::Poisoned)), "{again:?}");
+            let restored = wal.restore(Writes::groups().next().unwrap());
+            assert!(matches!(restored, Err(StorageError::Poisoned)));
+            for loss in losses(fail_at) {
+                let wal = open(&disk.after(loss)).unwrap();
+                let found = batches_in(&wal, &models, acknowledged);
+                assert!(found.is_some_and(|found| found <= acknowledged + 1), "at {fail_at}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_full_disk_is_an_error_and_nothing_is_lost() {
+    const BATCHES: usize = 200;
+    let (whole, models) = written(30, BATCHES);
+    for kilobytes in 5..whole.bytes() / 1024 {
+        let disk = FaultyDisk::default();
+        disk.limit_to(kilobytes * 1024);
+        let Ok(mut wal) = open(&disk) else { continue };
+        let mut writes = Writes::new(30);
+        let acknowledged =
+            (0..BATCHES).take_while(|_| write_acknowledged(&mut wal, &mut writes)).count();
+        assert!(acknowledged < BATCHES);
+        let wal = open(&disk.after(Loss::Everything)).unwrap();
+        let found = batches_in(&wal, &models, acknowledged);
+        assert!(found.is_some_and(|found| found <= acknowledged + 1), "{kilobytes} KiB");
+    }
+}
+
+/// Opens a disk with these files and one of them changed; says what became of it.
+fn opened_with(
+    contents: &BTreeMap<String, Vec<u8>>,
+    change: impl FnOnce(&mut BTreeMap<String, Vec<u8>>),
+) -> (Result<Wal<FaultyDisk>, StorageError>, FaultyDisk) {
+    let mut contents = contents.clone();
+    change(&mut contents);
+    let disk = FaultyDisk::with(&contents);
+    let opened = open(&disk);
+    if opened.is_err() {
+        assert!(disk.contents() == contents, "what is refused is not changed");
+    }
+    (opened, disk)
+}
+
+#[test]
+fn a_flipped_bit_is_refused_unless_it_is_in_the_last_batch() {
+    const BATCHES: usize = 40;
+    let (disk, models) = written(40, BATCHES);
+    let contents = disk.contents();
+    let last_segment = contents.keys().rfind(|name| name.ends_with(".wal")).unwrap().clone();
+    let mut cut = 0;
+    for (name, content) in &contents {
+        if name.ends_with(".tmp") {
+            continue;
+        }
+        for at in 0..content.len() {
+            let (opened, _) = opened_with(&contents, |contents| {
+                contents.get_mut(name).unwrap()[at] ^= 1 << (at % 8);
+            });
+            let case = format!("{name} at {at}");
+            match opened {
+                Err(StorageError::Damaged { path, .. }) => assert!(path.ends_with(name), "{case}"),
+                Err(StorageError::WrongIdentity { .. }) => assert_eq!(name, "identity"),
+                Err(error) => panic!("{case}: {error}"),
+                Ok(wal) if name.ends_with(".snapshot") => {
+                    let damaged =
+                        |group| matches!(wal.restore(group), Err(StorageError::Damaged { .. }));
+                    assert!(Writes::groups().any(damaged), "{case}");
+                }
+                Ok(wal) => {
+                    assert_eq!(*name, last_segment, "{case}");
+                    if !holds(&wal, &models[BATCHES]) {
+                        cut += 1;
+                        assert!(holds(&wal, &models[BATCHES - 1]), "{case}");
+                    }
+                }
+            }
+        }
+    }
+    assert!(cut > 0, "the last batch cannot be told from a torn one");
+}
+
+#[test]
+fn missing_and_foreign_files_are_refused() {
+    let (disk, models) = written(50, 60);
+    let contents = disk.contents();
+    for name in contents.keys().filter(|name| !name.ends_with(".tmp")) {
+        let (opened, _) = opened_with(&contents, |contents| {
+            contents.remove(name);
+        });
+        let newest = contents.keys().rfind(|name| name.ends_with(".wal")).unwrap();
+        match opened {
+            Err(StorageError::Damaged { .. }) => {}
+            // A newest segment that is gone has left no trace.
+            Ok(_) if name == newest => {}
+            // An oldest one may hold nothing but what a snapshot covers.
+            Ok(wal) if covers(&wal, &models[60]) => {}
+            other => panic!("without {name}: {:?}", other.map(|_| ())),
+        }
+    }
+    let (opened, _) = opened_with(&contents, |contents| {
+        contents.retain(|name, _| !name.ends_with(".wal"));
+    });
+    assert!(matches!(opened, Err(StorageError::Damaged { .. })), "a log without segments");
+    let newest = contents.keys().rfind(|name| name.ends_with(".wal")).unwrap();
+    for length in [0, 40, 100, SEGMENT_BYTES - 1, SEGMENT_BYTES + 1] {
+        let (opened, _) = opened_with(&contents, |contents| {
+            contents.get_mut(newest).unwrap().resize(length, 0);
+        });
+        assert!(matches!(opened, Err(StorageError::Damaged { .. })), "of {length} bytes");
+    }
+    let (opened, _) = opened_with(&contents, |contents| {
+        let copy = contents[newest].clone();
+        contents.insert("99999999.wal".to_owned(), copy);
+    });
+    assert!(matches!(opened, Err(StorageError::Damaged { .. })), "a segment out of order");
+}
+
+#[test]
+fn files_of_others_and_unfinished_ones_do_no_harm() {
+    let (disk, models) = written(60, 30);
+    let contents = disk.contents();
+    let (opened, disk) = opened_with(&contents, |contents| {
+        for name in ["notes.txt", "1.wal", "x.wal", "00000009.wal.tmp", "00000999.snapshot"] {
+            contents.insert(name.to_owned(), b"whatever".to_vec());
+        }
+    });
+    assert!(holds(&opened.unwrap(), &models[30]));
+    let names: Vec<String> = disk.contents().into_keys().collect();
+    assert!(names.contains(&"notes.txt".to_owned()) && names.contains(&"x.wal".to_owned()));
+    assert!(!names.contains(&"00000999.snapshot".to_owned()), "nothing names it");
+    assert!(!names.iter().any(|name| name.ends_with(".tmp")), "they were not finished");
+}
+
+#[test]
+fn a_torn_tail_is_zeroed_before_anything_is_written() {
+    let (disk, models) = written(70, 25);
+    let contents = disk.contents();
+    let newest = contents.keys().rfind(|name| name.ends_with(".wal")).unwrap().clone();
+    let used = contents[&newest].iter().rposition(|byte| *byte != 0).unwrap();
+    for garbage in [1, 7, 31, 32, 33, 64, 500] {
+        let (opened, disk) = opened_with(&contents, |contents| {
+            let end = (used + 1).next_multiple_of(8) + garbage;
+            let segment = contents.get_mut(&newest).unwrap();
+            let end = end.min(segment.len());
+            segment[end - garbage..end].fill(0xa5);
+        });
+        assert!(holds(&opened.unwrap(), &models[25]), "{garbage} bytes of garbage");
+        let durable = disk.after(Loss::Everything).contents();
+        assert!(durable[&newest] == contents[&newest], "{garbage} bytes of garbage");
+    }
+}

@@ -19,6 +19,11 @@ use crate::types::GroupId;
 
 /// The share of a new segment that entries from older ones may take, so that those can go.
 const CARRIED_SHARE: usize = 4;
+/// From how many segments on, and how many times more bytes in them, a group's entries are written
+/// again however many they are: a group that falls silent does not hold on to the others' log for
+/// ever, and a large log is not written over and over.
+const HELD_SEGMENTS: usize = 8;
+const HELD_FACTOR: usize = 4;
 /// How much of the buffer is kept between two batches.
 const BUFFER_KEPT: usize = 1 << 20;
 
@@ -191,23 +196,25 @@ impl<D: Disk> Wal<D> {
         Ok(())
     }
 
-    /// The groups whose entries are written again: the lightest, while they fit in a fair share.
+    /// The groups whose entries are written again: the lightest, while they fit in a fair share,
+    /// and those that hold on to many segments for little.
     fn groups_to_carry(&self) -> Vec<GroupId> {
-        let mut by_weight: Vec<(usize, GroupId)> = self
+        let mut by_weight: Vec<(usize, GroupId, u64)> = self
             .groups
             .iter()
-            .filter(|(_, log)| log.oldest_segment().is_some())
-            .map(|(group, log)| (log.weight(), *group))
+            .filter_map(|(group, log)| Some((log.weight(), *group, log.oldest_segment()?)))
             .collect();
         by_weight.sort_unstable();
         let mut room = self.segment_bytes / CARRIED_SHARE;
         let mut carried = Vec::new();
-        for (weight, group) in by_weight {
-            if weight > room {
-                break;
+        for (weight, group, oldest) in by_weight {
+            let held = usize::try_from(self.segment.number + 1 - oldest).unwrap_or(usize::MAX);
+            let holds_much = held >= HELD_SEGMENTS
+                && held.saturating_mul(self.segment_bytes) / HELD_FACTOR >= weight;
+            if weight <= room || holds_much {
+                room = room.saturating_sub(weight);
+                carried.push(group);
             }
-            room -= weight;
-            carried.push(group);
         }
         carried
     }
