@@ -22,6 +22,7 @@ mod metrics;
 mod openapi;
 mod operations;
 mod problem;
+mod refusal;
 mod ring;
 mod route;
 mod routing;
