@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 
+use crate::load;
+
 /// Locks, queues and a coherent cache, served over HTTP by a cluster of nodes.
 ///
 /// Without a command: three nodes in this process, clients at 127.0.0.1:8001 to :8003.
@@ -23,6 +25,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Runs one node of the cluster that a file describes, in the foreground.
     Node(NodeArgs),
+    /// Keeps a cluster busy and measures throughput and latency.
+    Load(load::Options),
 }
 
 /// The options of `node`.
@@ -100,12 +104,26 @@ mod tests {
     }
 
     #[test]
+    fn load_takes_targets_a_workload_and_how_much_of_it() {
+        let line = "load --target http://a:1,http://b:2 --workload lock --clients 3 --seconds 4 --json";
+        let Some(Command::Load(load)) = parse_words(line).unwrap().command else {
+            panic!("not a load");
+        };
+        assert_eq!((load.targets.len(), load.workload), (2, load::Workload::Lock));
+        assert_eq!((load.clients, load.seconds, load.json), (3, 4, true));
+    }
+
+    #[test]
     fn a_usage_error_is_one_line_that_names_the_option() {
         for (words, named) in [
             ("--frobnicate", "--frobnicate"),
             ("node --id n1", "--config"),
             ("node --config", "--config"),
             ("dance", "dance"),
+            ("load --workload lock", "--target"),
+            ("load --target a:1 --workload lock", "a:1"),
+            ("load --target http://a:1 --workload chess", "chess"),
+            ("load --target http://a:1 --workload lock --clients 0", "0"),
             ("--data-dir d node --config c --id n1", "--data-dir"),
         ] {
             let Err(Stop::Refuse(line)) = parse_words(words) else { panic!("{words} accepted") };

@@ -8,6 +8,7 @@
 //! - `peer`: how nodes talk to each other; `forward`: clients' requests between nodes.
 //! - `cache_group`: the Raft group behind the cache; `placement`: where its keys live.
 //! - `http`: everything that clients see.
+//! - `load`: clients that keep a cluster busy, and what they measure.
 
 mod app;
 mod cache_group;
@@ -16,6 +17,7 @@ mod config;
 mod forward;
 mod http;
 mod life;
+mod load;
 mod local;
 mod node;
 mod peer;
@@ -47,6 +49,8 @@ enum Failure {
     Config(#[from] ConfigError),
     #[error(transparent)]
     Start(#[from] StartError),
+    #[error(transparent)]
+    Load(#[from] load::Error),
     #[error("signals cannot be received")]
     Signals(#[source] std::io::Error),
 }
@@ -74,7 +78,10 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("error: {}", one_line(&failure));
-            ExitCode::from(USAGE)
+            match failure {
+                Failure::Load(_) => ExitCode::FAILURE,
+                _ => ExitCode::from(USAGE),
+            }
         }
     }
 }
@@ -95,6 +102,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
             Ok(local::run(config, stop).await?)
         }
         Some(Command::Node(arguments)) => run_node(arguments).await,
+        Some(Command::Load(options)) => Ok(load::run(options).await?),
     }
 }
 

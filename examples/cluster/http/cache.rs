@@ -81,8 +81,8 @@ impl Key {
     }
 }
 
-async fn get(State(app): State<App>, Name(key): Name<Key>) -> Result<Response, Response> {
-    let Some(read) = app.cache().get(key.into_bytes()).await.map_err(refused_by_cache)? else {
+async fn get(State(app): State<App>, Name(key): Name<Key>) -> Result<Response, Problem> {
+    let Some(read) = app.cache().get(key.into_bytes()).await? else {
         return Err(absent());
     };
     let hit = HeaderValue::from_static(if read.hit { "hit" } else { "miss" });
@@ -102,10 +102,9 @@ async fn put(
     Name(key): Name<Key>,
     headers: HeaderMap,
     Raw(value): Raw,
-) -> Result<Response, Response> {
+) -> Result<Response, Problem> {
     let condition = possible(&headers)?;
-    let version =
-        app.cache().put(key.into_bytes(), value, condition).await.map_err(refused_by_cache)?;
+    let version = app.cache().put(key.into_bytes(), value, condition).await?;
     Ok((StatusCode::NO_CONTENT, [(header::ETAG, etag(version))]).into_response())
 }
 
@@ -113,22 +112,21 @@ async fn delete(
     State(app): State<App>,
     Name(key): Name<Key>,
     headers: HeaderMap,
-) -> Result<StatusCode, Response> {
+) -> Result<StatusCode, Problem> {
     if headers.contains_key(header::IF_NONE_MATCH) {
         let problem = "what is not there cannot be removed";
-        return Err(Problem::invalid_field("if-none-match", problem).into_response());
+        return Err(Problem::invalid_field("if-none-match", problem));
     }
     let condition = possible(&headers)?;
-    let was_there =
-        app.cache().remove(key.into_bytes(), condition).await.map_err(refused_by_cache)?;
+    let was_there = app.cache().remove(key.into_bytes(), condition).await?;
     if !was_there {
         return Err(absent());
     }
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn line(State(app): State<App>, Name(key): Name<Key>) -> Result<Answer<Line>, Response> {
-    let line = app.cache().line(key.clone().into_bytes()).await.map_err(refused_by_cache)?;
+async fn line(State(app): State<App>, Name(key): Name<Key>) -> Result<Answer<Line>, Problem> {
+    let line = app.cache().line(key.clone().into_bytes()).await?;
     let name = |node: NodeId| match app.config.name(dss_raft::NodeId::new(node.get())) {
         Some(name) => name.to_owned(),
         None => node.to_string(),
@@ -150,39 +148,34 @@ fn letter(state: LineState) -> &'static str {
     }
 }
 
-fn possible(headers: &HeaderMap) -> Result<Condition, Response> {
-    match condition(headers).map_err(IntoResponse::into_response)? {
+fn possible(headers: &HeaderMap) -> Result<Condition, Problem> {
+    match condition(headers)? {
         Wanted::Condition(condition) => Ok(condition),
-        Wanted::Impossible => Err(mismatch("no value ever had that version").into_response()),
+        Wanted::Impossible => {
+            Err(Problem::new(Code::VersionMismatch, "no value ever had that version"))
+        }
     }
 }
 
-fn absent() -> Response {
-    Problem::new(Code::NotFound, "there is no value").into_response()
+fn absent() -> Problem {
+    Problem::new(Code::NotFound, "there is no value")
 }
 
-fn mismatch(detail: &str) -> Problem {
-    Problem::new(Code::VersionMismatch, detail)
-}
-
-fn refused_by_cache(error: CacheError) -> Response {
-    let code = match error {
-        CacheError::VersionMismatch { current: Some(current) } => {
-            let problem = mismatch("the value has another version; see the etag header");
-            let mut response = problem.into_response();
-            response.headers_mut().insert(header::ETAG, etag(current));
-            return response;
-        }
-        CacheError::VersionMismatch { current: None } => {
-            return mismatch("there is no value").into_response();
-        }
-        CacheError::TooLarge { .. } => Code::PayloadTooLarge,
-        CacheError::LeaseExpired
-        | CacheError::NoView
-        | CacheError::Unavailable
-        | CacheError::ShutDown => Code::Unavailable,
-        // Of a failure that is not known here, nothing may be promised.
-        _ => Code::OutcomeUnknown,
-    };
-    Problem::new(code, error.to_string()).into_response()
+impl From<CacheError> for Problem {
+    fn from(error: CacheError) -> Self {
+        let code = match error {
+            CacheError::VersionMismatch { current: Some(current) } => {
+                return Self::version_mismatch(etag(current));
+            }
+            CacheError::VersionMismatch { current: None } => Code::VersionMismatch,
+            CacheError::TooLarge { .. } => Code::PayloadTooLarge,
+            CacheError::LeaseExpired
+            | CacheError::NoView
+            | CacheError::Unavailable
+            | CacheError::ShutDown => Code::Unavailable,
+            // Of a failure that is not known here, nothing may be promised.
+            _ => Code::OutcomeUnknown,
+        };
+        Self::new(code, error.to_string())
+    }
 }

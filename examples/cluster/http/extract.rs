@@ -65,9 +65,19 @@ async fn path_segments<S: Send + Sync>(
     parts: &mut Parts,
     state: &S,
 ) -> Result<RawPathParams, Problem> {
+    if !is_percent_encoded(parts.uri.path()) {
+        return Err(Problem::invalid("a % in the path is not followed by two hexadecimal digits"));
+    }
     RawPathParams::from_request_parts(parts, state)
         .await
         .map_err(|_| Problem::invalid("a path segment is not UTF-8"))
+}
+
+/// Decoders leave a `%` that begins nothing as it is: two spellings would then name one thing.
+fn is_percent_encoded(path: &str) -> bool {
+    path.split('%').skip(1).all(|rest| {
+        rest.as_bytes().get(..2).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    })
 }
 
 fn next_name<'a, T: Named>(
@@ -216,6 +226,9 @@ mod tests {
             "/one/%7F/end",
             "/one/%C2%85/end",
             "/one/%FF/end",
+            "/one/%/end",
+            "/one/a%zz/end",
+            "/one/%4/end",
             &long,
         ] {
             let response = ask(Method::GET, uri, None, "").await;

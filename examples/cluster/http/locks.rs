@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
 use dss_lock::{
     AcquireError, AcquireRequest, FencingToken, LockInfo, LockName, Mode, OwnerId, ReleaseError,
     ReleaseRequest, RequestId, ServiceError, SessionId, Wait, WaitEdge,
@@ -17,8 +16,9 @@ use utoipa::openapi::schema::Type;
 use super::extract::{Answer, Json, Name, Named, Query};
 use super::metrics::{Counter, Recorder};
 use super::problem::{Code, Problem};
+use super::refusal::Refusal;
 use super::route::{Access, Route};
-use super::routing::{Conduct, Elsewhere};
+use super::routing::Conduct;
 use super::sessions::expired;
 use super::values::{TtlMs, WaitMs};
 use crate::app::App;
@@ -220,8 +220,8 @@ async fn acquire(
     State(recorder): State<Arc<Recorder>>,
     Name(lock): Name<LockName>,
     Json(body): Json<Acquire>,
-) -> Result<Answer<Granted>, Response> {
-    let request = body.into_request(lock).map_err(IntoResponse::into_response)?;
+) -> Result<Answer<Granted>, Refusal> {
+    let request = body.into_request(lock)?;
     match app.locks.acquire(request).await {
         Ok(grant) => {
             recorder.count(Counter::LocksGranted, 1);
@@ -232,7 +232,10 @@ async fn acquire(
                 fencing_token: grant.token.get(),
             }))
         }
-        Err(error) => Err(not_acquired(error, &recorder)),
+        Err(error) => {
+            count_refusal(&error, &recorder);
+            Err(error.into())
+        }
     }
 }
 
@@ -264,9 +267,9 @@ async fn release(
     State(recorder): State<Arc<Recorder>>,
     Name(lock): Name<LockName>,
     Json(body): Json<Release>,
-) -> Result<Answer<Released>, Response> {
-    let request = body.into_request(lock).map_err(IntoResponse::into_response)?;
-    app.locks.release(request).await.map_err(not_released)?;
+) -> Result<Answer<Released>, Refusal> {
+    let request = body.into_request(lock)?;
+    app.locks.release(request).await?;
     recorder.count(Counter::LocksReleased, 1);
     Ok(Answer(Released { released: true }))
 }
@@ -286,44 +289,41 @@ async fn validate(
     State(app): State<App>,
     Name(lock): Name<LockName>,
     Json(body): Json<Validate>,
-) -> Result<Answer<Valid>, Response> {
+) -> Result<Answer<Valid>, Refusal> {
     let token = FencingToken::new(body.fencing_token);
-    if app.locks.validate(lock, token).await.map_err(refused_by_service)? {
+    if app.locks.validate(lock, token).await? {
         return Ok(Answer(Valid { valid: true }));
     }
-    Err(Problem::new(Code::StaleToken, "the lock is not held by that grant").into_response())
+    Err(Problem::new(Code::StaleToken, "the lock is not held by that grant").into())
 }
 
-async fn show(
-    State(app): State<App>,
-    Name(lock): Name<LockName>,
-) -> Result<Answer<Lock>, Response> {
-    match app.locks.lock(lock).await.map_err(refused_by_service)? {
+async fn show(State(app): State<App>, Name(lock): Name<LockName>) -> Result<Answer<Lock>, Refusal> {
+    match app.locks.lock(lock).await? {
         Some(info) => Ok(Answer(info.into())),
-        None => Err(Problem::new(Code::NotFound, "the lock is free").into_response()),
+        None => Err(Problem::new(Code::NotFound, "the lock is free").into()),
     }
 }
 
-async fn list(State(app): State<App>, Query(page): Query<Page>) -> Result<Answer<Locks>, Response> {
+async fn list(State(app): State<App>, Query(page): Query<Page>) -> Result<Answer<Locks>, Refusal> {
     let limit = page.limit.unwrap_or(PAGE_LOCKS);
     if !(1..=dss_lock::PAGE_LOCKS_MAX).contains(&limit) {
         let problem = format_args!("{limit} is not from 1 to {}", dss_lock::PAGE_LOCKS_MAX);
-        return Err(Problem::invalid_field("limit", problem).into_response());
+        return Err(Problem::invalid_field("limit", problem).into());
     }
-    let page = app.locks.locks(page.prefix, page.after, limit).await.map_err(refused_by_service)?;
+    let page = app.locks.locks(page.prefix, page.after, limit).await?;
     Ok(Answer(Locks { locks: page.locks.into_iter().map(Lock::from).collect(), next: page.next }))
 }
 
-async fn wait_for(State(app): State<App>) -> Result<Answer<WaitFor>, Response> {
-    let edges = app.locks.wait_for().await.map_err(refused_by_service)?;
+async fn wait_for(State(app): State<App>) -> Result<Answer<WaitFor>, Refusal> {
+    let edges = app.locks.wait_for().await?;
     Ok(Answer(WaitFor { edges: edges.into_iter().map(Edge::from).collect() }))
 }
 
 async fn force_release(
     State(app): State<App>,
     Name(lock): Name<LockName>,
-) -> Result<StatusCode, Response> {
-    app.locks.force_release(lock).await.map_err(refused_by_service)?;
+) -> Result<StatusCode, Refusal> {
+    app.locks.force_release(lock).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -386,54 +386,63 @@ impl From<WaitEdge> for Edge {
     }
 }
 
-fn not_acquired(error: AcquireError, recorder: &Recorder) -> Response {
-    let problem = match error {
-        AcquireError::Held { holders } => {
-            recorder.count(Counter::LocksRefused, 1);
-            let detail = format!("{} hold it, and wait_ms is 0", holders.len());
-            Problem::new(Code::LockHeld, detail)
-        }
-        AcquireError::TimedOut => {
-            recorder.count(Counter::LockWaitsTimedOut, 1);
-            Problem::new(Code::WaitTimeout, "wait_ms went by")
-        }
-        AcquireError::Deadlock { cycle } => {
-            recorder.count(Counter::Deadlocks, 1);
-            let cycle = cycle.into_iter().map(|session| session.as_str().to_owned());
-            Problem::deadlock(cycle.collect())
-        }
-        AcquireError::OwnerBusy => {
-            Problem::new(Code::OwnerBusy, "an owner waits for one lock at a time")
-        }
-        AcquireError::SessionExpired => expired(),
-        AcquireError::Cancelled => Problem::new(Code::Unavailable, "the wait was cancelled"),
-        AcquireError::Service(error) => return refused_by_service(error),
-        other => Problem::new(Code::OutcomeUnknown, other.to_string()),
+fn count_refusal(error: &AcquireError, recorder: &Recorder) {
+    let counter = match error {
+        AcquireError::Held { .. } => Counter::LocksRefused,
+        AcquireError::TimedOut => Counter::LockWaitsTimedOut,
+        AcquireError::Deadlock { .. } => Counter::Deadlocks,
+        _ => return,
     };
-    problem.into_response()
+    recorder.count(counter, 1);
 }
 
-fn not_released(error: ReleaseError) -> Response {
-    match error {
-        ReleaseError::NotHolder => {
-            Problem::new(Code::NotHolder, "this session and owner do not hold it").into_response()
-        }
-        ReleaseError::StaleToken => {
-            Problem::new(Code::StaleToken, "it is held by another grant").into_response()
-        }
-        ReleaseError::Service(error) => refused_by_service(error),
-        other => Problem::new(Code::OutcomeUnknown, other.to_string()).into_response(),
+impl From<AcquireError> for Refusal {
+    fn from(error: AcquireError) -> Self {
+        let problem = match error {
+            AcquireError::Held { holders } => {
+                let detail = format!("{} hold it, and wait_ms is 0", holders.len());
+                Problem::new(Code::LockHeld, detail)
+            }
+            AcquireError::TimedOut => Problem::new(Code::WaitTimeout, "wait_ms went by"),
+            AcquireError::Deadlock { cycle } => {
+                let cycle = cycle.into_iter().map(|session| session.as_str().to_owned());
+                Problem::deadlock(cycle.collect())
+            }
+            AcquireError::OwnerBusy => {
+                Problem::new(Code::OwnerBusy, "an owner waits for one lock at a time")
+            }
+            AcquireError::SessionExpired => expired(),
+            AcquireError::Cancelled => Problem::new(Code::Unavailable, "the wait was cancelled"),
+            AcquireError::Service(error) => return error.into(),
+        };
+        problem.into()
     }
 }
 
-/// Why the service did not do it, or where it can be done.
-pub(crate) fn refused_by_service(error: ServiceError) -> Response {
-    let code = match error {
-        ServiceError::NotLeader { leader } => return Elsewhere(leader).into_response(),
-        ServiceError::Overloaded => Code::Overloaded,
-        ServiceError::Unavailable => Code::Unavailable,
-        // Of a failure that is not known here, nothing may be promised.
-        _ => Code::OutcomeUnknown,
-    };
-    Problem::new(code, error.to_string()).into_response()
+impl From<ReleaseError> for Refusal {
+    fn from(error: ReleaseError) -> Self {
+        let problem = match error {
+            ReleaseError::NotHolder => {
+                Problem::new(Code::NotHolder, "this session and owner do not hold it")
+            }
+            ReleaseError::StaleToken => {
+                Problem::new(Code::StaleToken, "it is held by another grant")
+            }
+            ReleaseError::Service(error) => return error.into(),
+        };
+        problem.into()
+    }
+}
+
+impl From<ServiceError> for Refusal {
+    fn from(error: ServiceError) -> Self {
+        let code = match error {
+            ServiceError::NotLeader { leader } => return Self::not_leader(leader),
+            ServiceError::Overloaded => Code::Overloaded,
+            ServiceError::Unavailable => Code::Unavailable,
+            // Of a failure that is not known here, nothing may be promised.
+            _ => Code::OutcomeUnknown,
+        };
+        Problem::new(code, error.to_string()).into()
+    }
 }

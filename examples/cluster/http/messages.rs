@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
 use dss_queue::limits::{PUBLISH_MESSAGES_MAX, RECEIPTS_MAX, RECEIVE_MESSAGES_MAX};
 use dss_queue::{
     ConsumerName, DeadLetter, DeadReason, Delivery, GroupName, NewMessage, Receipt, ReceiveRequest,
@@ -18,9 +17,9 @@ use utoipa::ToSchema;
 use super::extract::{Answer, Json, Name, Named, Names, check_name};
 use super::metrics::{Counter, Recorder};
 use super::problem::{Code, Problem};
+use super::refusal::Refusal;
 use super::route::{Access, Route};
 use super::routing::Conduct;
-use super::topics::refused_by_broker;
 use super::values::{DelayMs, Instant, Payload, VisibilityMs, WaitMs, payload};
 use crate::app::App;
 
@@ -244,18 +243,18 @@ async fn publish(
     State(recorder): State<Arc<Recorder>>,
     Name(topic): Name<TopicName>,
     Json(body): Json<Publish>,
-) -> Result<Response, Response> {
+) -> Result<(StatusCode, Answer<Published>), Refusal> {
     at_most(PUBLISH_MESSAGES_MAX, body.messages.len(), "messages")?;
     if body.messages.is_empty() {
-        return Err(Problem::invalid_field("messages", "there is none").into_response());
+        return Err(Problem::invalid_field("messages", "there is none").into());
     }
     let messages: Result<Vec<_>, _> =
         body.messages.into_iter().map(Message::into_message).collect();
-    let messages = messages.map_err(IntoResponse::into_response)?;
-    let ids = app.queues.publish(&topic, messages).await.map_err(refused_by_broker)?;
+    let messages = messages?;
+    let ids = app.queues.publish(&topic, messages).await?;
     recorder.count(Counter::MessagesPublished, ids.len());
     let ids = ids.iter().map(ToString::to_string).collect();
-    Ok((StatusCode::CREATED, Answer(Published { ids })).into_response())
+    Ok((StatusCode::CREATED, Answer(Published { ids })))
 }
 
 impl Message {
@@ -280,10 +279,9 @@ async fn receive(
     State(recorder): State<Arc<Recorder>>,
     Names(topic, group): Names<TopicName, GroupName>,
     Json(body): Json<Receive>,
-) -> Result<Answer<Received>, Response> {
-    let request = body.into_request().map_err(IntoResponse::into_response)?;
-    let deliveries =
-        app.queues.receive(&topic, &group, request).await.map_err(refused_by_broker)?;
+) -> Result<Answer<Received>, Refusal> {
+    let request = body.into_request()?;
+    let deliveries = app.queues.receive(&topic, &group, request).await?;
     recorder.count(Counter::MessagesDelivered, deliveries.len());
     Ok(Answer(Received { messages: deliveries.into_iter().map(Delivered::from).collect() }))
 }
@@ -310,10 +308,9 @@ async fn ack(
     State(recorder): State<Arc<Recorder>>,
     Names(topic, group): Names<TopicName, GroupName>,
     Json(body): Json<Ack>,
-) -> Result<Answer<Acked>, Response> {
+) -> Result<Answer<Acked>, Refusal> {
     let receipts = Receipts::parse(body.receipts)?;
-    let settled =
-        app.queues.ack(&topic, &group, receipts.known).await.map_err(refused_by_broker)?;
+    let settled = app.queues.ack(&topic, &group, receipts.known).await?;
     recorder.count(Counter::MessagesAcknowledged, settled.done);
     Ok(Answer(Acked { acked: settled.done, stale: all_stale(receipts.unknown, &settled) }))
 }
@@ -323,11 +320,10 @@ async fn nack(
     State(recorder): State<Arc<Recorder>>,
     Names(topic, group): Names<TopicName, GroupName>,
     Json(body): Json<Nack>,
-) -> Result<Answer<Nacked>, Response> {
+) -> Result<Answer<Nacked>, Refusal> {
     let receipts = Receipts::parse(body.receipts)?;
     let delay = body.delay_ms.map(DelayMs::get).unwrap_or_default();
-    let settled =
-        app.queues.nack(&topic, &group, receipts.known, delay).await.map_err(refused_by_broker)?;
+    let settled = app.queues.nack(&topic, &group, receipts.known, delay).await?;
     recorder.count(Counter::MessagesReturned, settled.done);
     Ok(Answer(Nacked { returned: settled.done, stale: all_stale(receipts.unknown, &settled) }))
 }
@@ -336,27 +332,27 @@ async fn extend(
     State(app): State<App>,
     Names(topic, group): Names<TopicName, GroupName>,
     Json(body): Json<Extend>,
-) -> Result<Answer<Extended>, Response> {
+) -> Result<Answer<Extended>, Refusal> {
     let receipts = Receipts::parse(body.receipts)?;
     let visibility = body.visibility_ms.map_or(EXTENSION, VisibilityMs::get);
     let extended = app.queues.extend(&topic, &group, receipts.known, visibility).await;
-    let settled = extended.map_err(refused_by_broker)?;
+    let settled = extended?;
     Ok(Answer(Extended { extended: settled.done, stale: all_stale(receipts.unknown, &settled) }))
 }
 
 async fn dead(
     State(app): State<App>,
     Names(topic, group): Names<TopicName, GroupName>,
-) -> Result<Answer<Dead>, Response> {
-    let letters = app.queues.dead_letters(&topic, &group).await.map_err(refused_by_broker)?;
+) -> Result<Answer<Dead>, Refusal> {
+    let letters = app.queues.dead_letters(&topic, &group).await?;
     Ok(Answer(Dead { messages: letters.into_iter().map(DeadMessage::from).collect() }))
 }
 
 async fn redrive(
     State(app): State<App>,
     Names(topic, group): Names<TopicName, GroupName>,
-) -> Result<Answer<Redriven>, Response> {
-    let redriven = app.queues.redrive(&topic, &group).await.map_err(refused_by_broker)?;
+) -> Result<Answer<Redriven>, Refusal> {
+    let redriven = app.queues.redrive(&topic, &group).await?;
     Ok(Answer(Redriven { redriven }))
 }
 
@@ -368,7 +364,7 @@ struct Receipts {
 }
 
 impl Receipts {
-    fn parse(texts: Vec<String>) -> Result<Self, Response> {
+    fn parse(texts: Vec<String>) -> Result<Self, Problem> {
         at_most(RECEIPTS_MAX, texts.len(), "receipts")?;
         let mut receipts = Self { known: Vec::new(), unknown: Vec::new() };
         for text in texts {
@@ -385,12 +381,12 @@ fn all_stale(unknown: Vec<String>, settled: &Settled) -> Vec<String> {
     settled.stale.iter().map(ToString::to_string).chain(unknown).collect()
 }
 
-fn at_most(limit: usize, count: usize, field: &str) -> Result<(), Response> {
+fn at_most(limit: usize, count: usize, field: &str) -> Result<(), Problem> {
     if count <= limit {
         return Ok(());
     }
     let problem = format_args!("{count} are more than {limit}");
-    Err(Problem::invalid_field(field, problem).into_response())
+    Err(Problem::invalid_field(field, problem))
 }
 
 impl From<Delivery> for Delivered {

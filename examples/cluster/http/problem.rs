@@ -138,6 +138,7 @@ pub(crate) struct Problem {
     status: StatusCode,
     detail: String,
     cycle: Option<Vec<String>>,
+    etag: Option<HeaderValue>,
 }
 
 impl Problem {
@@ -147,7 +148,7 @@ impl Problem {
             detail.truncate(end);
             detail.push('…');
         }
-        Self { code, status: code.status(), detail, cycle: None }
+        Self { code, status: code.status(), detail, cycle: None, etag: None }
     }
 
     /// A request that makes no sense as a whole.
@@ -173,6 +174,13 @@ impl Problem {
         Self { cycle: Some(cycle), ..Self::new(Code::Deadlock, detail) }
     }
 
+    /// A write whose condition does not hold, with the version that is there.
+    pub(crate) fn version_mismatch(etag: HeaderValue) -> Self {
+        let detail = "the value has another version; see the etag header";
+        Self { etag: Some(etag), ..Self::new(Code::VersionMismatch, detail) }
+    }
+
+    #[cfg(test)]
     pub(crate) fn code(&self) -> Code {
         self.code
     }
@@ -212,14 +220,18 @@ impl From<Problem> for ProblemBody {
 }
 
 impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
+    fn into_response(mut self) -> Response {
         let status = self.status;
+        let etag = self.etag.take();
         let body = serde_json::to_vec(&ProblemBody::from(self))
             .expect("strings and numbers are always written as JSON");
         let content_type = [(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON))];
         let mut response = (status, content_type, body).into_response();
         if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
             response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
+        }
+        if let Some(etag) = etag {
+            response.headers_mut().insert(header::ETAG, etag);
         }
         response
     }

@@ -2,14 +2,13 @@
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
 use dss_lock::{LockName, SessionError, SessionId, SessionInfo};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::extract::{Answer, Json, Name, Named};
-use super::locks::refused_by_service;
 use super::problem::{Code, Problem};
+use super::refusal::Refusal;
 use super::route::{Access, Route};
 use super::routing::Conduct;
 use super::values::{TtlMs, millis};
@@ -77,8 +76,8 @@ async fn open(
     State(app): State<App>,
     Name(session): Name<SessionId>,
     Json(body): Json<OpenSession>,
-) -> Result<Answer<Session>, Response> {
-    let info = app.locks.open_session(session, body.ttl_ms.get()).await.map_err(refused)?;
+) -> Result<Answer<Session>, Refusal> {
+    let info = app.locks.open_session(session, body.ttl_ms.get()).await?;
     Ok(Answer(Session {
         session: info.session.as_str().to_owned(),
         ttl_ms: millis(info.ttl),
@@ -89,16 +88,16 @@ async fn open(
 async fn show(
     State(app): State<App>,
     Name(session): Name<SessionId>,
-) -> Result<Answer<SessionDetails>, Response> {
-    let info = app.locks.session(session).await.map_err(refused)?;
+) -> Result<Answer<SessionDetails>, Refusal> {
+    let info = app.locks.session(session).await?;
     Ok(Answer(info.into()))
 }
 
 async fn close(
     State(app): State<App>,
     Name(session): Name<SessionId>,
-) -> Result<StatusCode, Response> {
-    app.locks.close_session(session).await.map_err(refused)?;
+) -> Result<StatusCode, Refusal> {
+    app.locks.close_session(session).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -116,11 +115,12 @@ impl From<SessionInfo> for SessionDetails {
     }
 }
 
-fn refused(error: SessionError) -> Response {
-    match error {
-        SessionError::Expired => expired().into_response(),
-        SessionError::Service(error) => refused_by_service(error),
-        other => Problem::new(Code::OutcomeUnknown, other.to_string()).into_response(),
+impl From<SessionError> for Refusal {
+    fn from(error: SessionError) -> Self {
+        match error {
+            SessionError::Expired => expired().into(),
+            SessionError::Service(error) => error.into(),
+        }
     }
 }
 

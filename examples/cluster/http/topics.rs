@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
 use dss_queue::{BrokerError, TopicInfo, TopicName, TopicSettings};
 use dss_raft::NodeId;
 use serde::{Deserialize, Serialize};
@@ -13,8 +12,9 @@ use utoipa::ToSchema;
 
 use super::extract::{Answer, Json, Name, Named};
 use super::problem::{Code, Problem};
+use super::refusal::Refusal;
 use super::route::{Access, Route};
-use super::routing::{Conduct, Elsewhere};
+use super::routing::Conduct;
 use super::values::{RetentionMs, VisibilityMs, millis};
 use crate::app::App;
 
@@ -119,10 +119,10 @@ async fn configure(
     State(app): State<App>,
     Name(topic): Name<TopicName>,
     Json(body): Json<Settings>,
-) -> Result<Answer<Configured>, Response> {
-    let settings = body.into_settings().map_err(IntoResponse::into_response)?;
+) -> Result<Answer<Configured>, Refusal> {
+    let settings = body.into_settings()?;
     let in_force = SettingsInForce::from(&settings);
-    app.queues.configure(&topic, settings).await.map_err(refused_by_broker)?;
+    app.queues.configure(&topic, settings).await?;
     Ok(Answer(Configured { topic: topic.as_str().to_owned(), settings: in_force }))
 }
 
@@ -147,8 +147,8 @@ impl Settings {
 async fn show(
     State(app): State<App>,
     Name(topic): Name<TopicName>,
-) -> Result<Answer<Topic>, Response> {
-    let mut info = app.queues.topic(&topic).await.map_err(refused_by_broker)?;
+) -> Result<Answer<Topic>, Refusal> {
+    let mut info = app.queues.topic(&topic).await?;
     // Raft knows nodes by number, clients by name; a Redis server is known by its address.
     let named = |home: &str| app.config.name(NodeId::new(home.parse().ok()?));
     if let Some(name) = info.home.as_deref().and_then(named) {
@@ -157,15 +157,9 @@ async fn show(
     Ok(Answer(info.into()))
 }
 
-async fn list(State(app): State<App>) -> Result<Answer<Topics>, Response> {
-    let mut topics: Vec<_> = app
-        .queues
-        .topics()
-        .await
-        .map_err(refused_by_broker)?
-        .into_iter()
-        .map(|topic| topic.as_str().to_owned())
-        .collect();
+async fn list(State(app): State<App>) -> Result<Answer<Topics>, Refusal> {
+    let mut topics: Vec<_> =
+        app.queues.topics().await?.into_iter().map(|topic| topic.as_str().to_owned()).collect();
     topics.sort_unstable();
     Ok(Answer(Topics { topics }))
 }
@@ -173,8 +167,8 @@ async fn list(State(app): State<App>) -> Result<Answer<Topics>, Response> {
 async fn delete(
     State(app): State<App>,
     Name(topic): Name<TopicName>,
-) -> Result<StatusCode, Response> {
-    app.queues.delete(&topic).await.map_err(refused_by_broker)?;
+) -> Result<StatusCode, Refusal> {
+    app.queues.delete(&topic).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -211,17 +205,18 @@ impl From<TopicInfo> for Topic {
     }
 }
 
-/// Why the broker did not do it, or where it can be done.
-pub(crate) fn refused_by_broker(error: BrokerError) -> Response {
-    let code = match error {
-        BrokerError::NotLeader { leader } => return Elsewhere(leader).into_response(),
-        BrokerError::NotFound => Code::NotFound,
-        BrokerError::Invalid { .. } => Code::InvalidRequest,
-        BrokerError::Overloaded => Code::Overloaded,
-        BrokerError::TooLarge { .. } => Code::PayloadTooLarge,
-        BrokerError::Unavailable => Code::Unavailable,
-        // Of a failure that is not known here, nothing may be promised.
-        _ => Code::OutcomeUnknown,
-    };
-    Problem::new(code, error.to_string()).into_response()
+impl From<BrokerError> for Refusal {
+    fn from(error: BrokerError) -> Self {
+        let code = match error {
+            BrokerError::NotLeader { leader } => return Self::not_leader(leader),
+            BrokerError::NotFound => Code::NotFound,
+            BrokerError::Invalid { .. } => Code::InvalidRequest,
+            BrokerError::Overloaded => Code::Overloaded,
+            BrokerError::TooLarge { .. } => Code::PayloadTooLarge,
+            BrokerError::Unavailable => Code::Unavailable,
+            // Of a failure that is not known here, nothing may be promised.
+            _ => Code::OutcomeUnknown,
+        };
+        Problem::new(code, error.to_string()).into()
+    }
 }

@@ -3,7 +3,6 @@
 use axum::body::Body;
 use axum::http::{Method, Request};
 
-use super::client::Client;
 use super::cluster::Cluster;
 use crate::http::table;
 
@@ -117,117 +116,126 @@ async fn bodies_that_are_too_large_are_refused_on_every_route() {
     }
 }
 
+/// Bodies that each have one member out of its range, by method and path.
+const OUT_OF_RANGE: [(Method, &str, &[&str]); 9] = [
+    (
+        Method::PUT,
+        "/v1/sessions/s",
+        &[
+            "{}",
+            r#"{"ttl_ms":0}"#,
+            r#"{"ttl_ms":-1}"#,
+            r#"{"ttl_ms":1.5}"#,
+            r#"{"ttl_ms":"10000"}"#,
+            r#"{"ttl_ms":1000000000000000000}"#,
+            r#"{"ttl_ms":1e400}"#,
+        ],
+    ),
+    (
+        Method::POST,
+        "/v1/locks/a/acquire",
+        &[
+            "{}",
+            r#"{"session":""}"#,
+            r#"{"session":"a\u0000b"}"#,
+            r#"{"session":7}"#,
+            r#"{"session":"s","wait_ms":1000000000000000000}"#,
+            r#"{"session":"s","wait_ms":-1}"#,
+            r#"{"session":"s","ttl_ms":0}"#,
+            r#"{"session":"s","mode":"exclusiv"}"#,
+            r#"{"session":"s","request_id":""}"#,
+            r#"{"session":"s","session":"t"}"#,
+        ],
+    ),
+    (
+        Method::POST,
+        "/v1/locks/a/release",
+        &[
+            "{}",
+            r#"{"session":"s","fencing_token":-1}"#,
+            r#"{"session":"s","fencing_token":"1"}"#,
+            r#"{"session":"s","fencing_token":18446744073709551616}"#,
+        ],
+    ),
+    (Method::POST, "/v1/locks/a/validate", &["{}", r#"{"fencing_token":null}"#]),
+    (
+        Method::PUT,
+        "/v1/queues/t",
+        &[
+            r#"{"visibility_ms":0}"#,
+            r#"{"visibility_ms":1000000000000000000}"#,
+            r#"{"max_attempts":0}"#,
+            r#"{"max_attempts":4294967296}"#,
+            r#"{"max_length":0}"#,
+            r#"{"retention_ms":0}"#,
+        ],
+    ),
+    (
+        Method::POST,
+        "/v1/queues/t/messages",
+        &[
+            "{}",
+            r#"{"messages":[]}"#,
+            r#"{"messages":[{}]}"#,
+            r#"{"messages":[{"payload":"a","payload_base64":"YQ=="}]}"#,
+            r#"{"messages":[{"payload_base64":"%"}]}"#,
+            r#"{"messages":[{"payload":{}}]}"#,
+            r#"{"messages":[{"payload":"a","delay_ms":1000000000000000000}]}"#,
+            r#"{"messages":[{"payload":"a","key":""}]}"#,
+            r#"{"messages":[{"payload":"a","dedupe_id":""}]}"#,
+            r#"{"messages":[{"payload":"a","headers":{"a":1}}]}"#,
+            r#"{"messages":[{"payload":"a","frobnicate":1}]}"#,
+        ],
+    ),
+    (
+        Method::POST,
+        "/v1/queues/t/groups/g/receive",
+        &[
+            "{}",
+            r#"{"consumer":""}"#,
+            r#"{"consumer":"c","max":0}"#,
+            r#"{"consumer":"c","max":1001}"#,
+            r#"{"consumer":"c","wait_ms":1000000000000000000}"#,
+            r#"{"consumer":"c","visibility_ms":0}"#,
+        ],
+    ),
+    (
+        Method::POST,
+        "/v1/queues/t/groups/g/nack",
+        &["{}", r#"{"receipts":[1]}"#, r#"{"receipts":[],"delay_ms":1000000000000000000}"#],
+    ),
+    (Method::POST, "/v1/queues/t/groups/g/extend", &["{}", r#"{"receipts":[],"visibility_ms":0}"#]),
+];
+
 #[tokio::test(start_paused = true)]
 async fn values_out_of_their_range_are_invalid_requests() {
-    let cluster = Cluster::start(1).await;
-    let client = cluster.client(0);
-    let long = "a".repeat(513);
-    let long_session = format!(r#"{{"session":"{long}"}}"#);
-    let long_owner = format!(r#"{{"session":"s","owner":"{long}"}}"#);
-    let receipts = format!(r#"{{"receipts":[{}"x"]}}"#, r#""x","#.repeat(1000));
-    let messages =
-        format!(r#"{{"messages":[{}{{"payload":""}}]}}"#, r#"{"payload":""},"#.repeat(1000));
-    for (method, path, bodies) in [
-        (
-            Method::PUT,
-            "/v1/sessions/s",
-            &[
-                "{}",
-                r#"{"ttl_ms":0}"#,
-                r#"{"ttl_ms":-1}"#,
-                r#"{"ttl_ms":1.5}"#,
-                r#"{"ttl_ms":"10000"}"#,
-                r#"{"ttl_ms":1000000000000000000}"#,
-                r#"{"ttl_ms":1e400}"#,
-            ][..],
-        ),
-        (
-            Method::POST,
-            "/v1/locks/a/acquire",
-            &[
-                "{}",
-                r#"{"session":""}"#,
-                r#"{"session":"a\u0000b"}"#,
-                r#"{"session":7}"#,
-                &long_session,
-                &long_owner,
-                r#"{"session":"s","wait_ms":1000000000000000000}"#,
-                r#"{"session":"s","wait_ms":-1}"#,
-                r#"{"session":"s","ttl_ms":0}"#,
-                r#"{"session":"s","mode":"exclusiv"}"#,
-                r#"{"session":"s","request_id":""}"#,
-                r#"{"session":"s","session":"t"}"#,
-            ],
-        ),
-        (
-            Method::POST,
-            "/v1/locks/a/release",
-            &[
-                "{}",
-                r#"{"session":"s","fencing_token":-1}"#,
-                r#"{"session":"s","fencing_token":"1"}"#,
-                r#"{"session":"s","fencing_token":18446744073709551616}"#,
-            ],
-        ),
-        (Method::POST, "/v1/locks/a/validate", &["{}", r#"{"fencing_token":null}"#]),
-        (
-            Method::PUT,
-            "/v1/queues/t",
-            &[
-                r#"{"visibility_ms":0}"#,
-                r#"{"visibility_ms":1000000000000000000}"#,
-                r#"{"max_attempts":0}"#,
-                r#"{"max_attempts":4294967296}"#,
-                r#"{"max_length":0}"#,
-                r#"{"retention_ms":0}"#,
-            ],
-        ),
-        (
-            Method::POST,
-            "/v1/queues/t/messages",
-            &[
-                "{}",
-                r#"{"messages":[]}"#,
-                r#"{"messages":[{}]}"#,
-                r#"{"messages":[{"payload":"a","payload_base64":"YQ=="}]}"#,
-                r#"{"messages":[{"payload_base64":"%"}]}"#,
-                r#"{"messages":[{"payload":{}}]}"#,
-                r#"{"messages":[{"payload":"a","delay_ms":1000000000000000000}]}"#,
-                r#"{"messages":[{"payload":"a","key":""}]}"#,
-                r#"{"messages":[{"payload":"a","dedupe_id":""}]}"#,
-                r#"{"messages":[{"payload":"a","headers":{"a":1}}]}"#,
-                r#"{"messages":[{"payload":"a","frobnicate":1}]}"#,
-                &messages,
-            ],
-        ),
-        (
-            Method::POST,
-            "/v1/queues/t/groups/g/receive",
-            &[
-                "{}",
-                r#"{"consumer":""}"#,
-                r#"{"consumer":"c","max":0}"#,
-                r#"{"consumer":"c","max":1001}"#,
-                r#"{"consumer":"c","wait_ms":1000000000000000000}"#,
-                r#"{"consumer":"c","visibility_ms":0}"#,
-            ],
-        ),
-        (Method::POST, "/v1/queues/t/groups/g/ack", &["{}", r#"{"receipts":[1]}"#, &receipts]),
-        (
-            Method::POST,
-            "/v1/queues/t/groups/g/nack",
-            &[r#"{"receipts":[],"delay_ms":1000000000000000000}"#, &receipts],
-        ),
-        (
-            Method::POST,
-            "/v1/queues/t/groups/g/extend",
-            &[r#"{"receipts":[],"visibility_ms":0}"#, &receipts],
-        ),
-    ] {
+    let client = Cluster::start(1).await.client(0);
+    for (method, path, bodies) in OUT_OF_RANGE {
         for body in bodies {
-            let answer = client.ask(method.clone(), path, body).await;
-            answer.problem(400, "invalid_request");
+            client.ask(method.clone(), path, body).await.problem(400, "invalid_request");
         }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_too_long_or_too_many_is_an_invalid_request() {
+    let client = Cluster::start(1).await.client(0);
+    let long = "a".repeat(513);
+    let receipts = format!(r#"{{"receipts":[{}"x"]}}"#, r#""x","#.repeat(1000));
+    let message = r#"{"payload":""}"#;
+    let messages = format!(r#"{{"messages":[{}{message}]}}"#, format!("{message},").repeat(1000));
+    for (path, body) in [
+        ("locks/a/acquire", format!(r#"{{"session":"{long}"}}"#)),
+        ("locks/a/acquire", format!(r#"{{"session":"s","owner":"{long}"}}"#)),
+        ("locks/a/acquire", format!(r#"{{"session":"s","request_id":"{long}"}}"#)),
+        ("queues/t/messages", messages),
+        ("queues/t/messages", format!(r#"{{"messages":[{{"payload":"","key":"{long}"}}]}}"#)),
+        ("queues/t/groups/g/receive", format!(r#"{{"consumer":"{long}"}}"#)),
+        ("queues/t/groups/g/ack", receipts.clone()),
+        ("queues/t/groups/g/nack", receipts.clone()),
+        ("queues/t/groups/g/extend", receipts),
+    ] {
+        client.post(&format!("/v1/{path}"), &body).await.problem(400, "invalid_request");
     }
 }
 
