@@ -119,7 +119,7 @@ async fn run_node(arguments: NodeArgs) -> Result<(), Failure> {
         () = async {
             running.ready().await;
             tracing::info!(node = %node.name, "ready");
-            std::future::pending().await
+            std::future::pending::<()>().await;
         } => {}
         () = stop.next() => {}
     }

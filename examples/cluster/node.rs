@@ -136,12 +136,13 @@ impl BoundNode {
         let life = begin_life(groups.folder().to_owned()).await?;
         let life = (groups.folder().to_owned(), Incarnation::new(life));
         let cache = CacheParts::start(&node, &config, &group, peers.clone(), cache_events, life);
-        let stopping = CancellationToken::new();
+        let (stopping, log) = (CancellationToken::new(), groups.raft.clone());
         let ready = ReadyProbe::new(Probes {
             groups: groups.take_probes(),
             view: cache.view.clone(),
             standing: cache.membership.standing(),
             stopping: stopping.clone(),
+            log_failed: Box::new(move || log.storage_failure().is_some()),
         });
         let app = App::from(AppInner {
             id: node.id,

@@ -83,8 +83,8 @@ impl Peers {
 
     /// Connects to all others and serves whoever connects to `listener`.
     pub(crate) fn start(&self, listener: TcpListener, inbox: Arc<dyn Inbox>) {
-        for node in self.0.links.keys().copied() {
-            let peers = self.clone();
+        for node in self.0.links.keys() {
+            let (node, peers) = (*node, self.clone());
             self.spawn(async move {
                 if let Some(link) = peers.0.links.get(&node) {
                     link.keep().await;

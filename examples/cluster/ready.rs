@@ -17,6 +17,8 @@ use crate::cache_group::Standing;
 pub(crate) enum NotReady {
     /// It is shutting down.
     Stopping,
+    /// Its log cannot be written any more: it votes and acknowledges nothing until it is restarted.
+    LogFailed,
     /// A Raft group has no leader that this node knows.
     NoLeader { group: String },
     /// It has not yet applied what was committed before it started.
@@ -31,6 +33,7 @@ impl fmt::Display for NotReady {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Stopping => write!(formatter, "the node is shutting down"),
+            Self::LogFailed => write!(formatter, "the node's log cannot be written"),
             Self::NoLeader { group } => write!(formatter, "no leader of {group} is known"),
             Self::CatchingUp { group } => write!(formatter, "{group} is catching up"),
             Self::NotInTheView => write!(formatter, "the node has not joined the cache's view"),
@@ -56,6 +59,8 @@ pub(crate) struct Probes {
     pub(crate) view: watch::Receiver<View>,
     pub(crate) standing: watch::Receiver<Standing>,
     pub(crate) stopping: CancellationToken,
+    /// Whether the log cannot be written any more.
+    pub(crate) log_failed: Box<dyn Fn() -> bool + Send + Sync>,
 }
 
 /// Answers whether the node can serve, at any time and at no cost.
@@ -69,9 +74,12 @@ impl ReadyProbe {
 
     /// Whether the node can serve, and why not.
     pub(crate) fn check(&self) -> Result<(), NotReady> {
-        let Probes { groups, view, standing, stopping } = &*self.0;
+        let Probes { groups, view, standing, stopping, log_failed } = &*self.0;
         if stopping.is_cancelled() {
             return Err(NotReady::Stopping);
+        }
+        if log_failed() {
+            return Err(NotReady::LogFailed);
         }
         for GroupProbe { name, leadership, caught_up } in groups {
             if leadership.borrow().leader.is_none() {
@@ -113,6 +121,8 @@ mod tests {
         let (viewed, view) = watch::channel(View::default());
         let caught_up = Arc::new(AtomicBool::new(false));
         let stopping = CancellationToken::new();
+        let log_failed = Arc::new(AtomicBool::new(false));
+        let failed = log_failed.clone();
         let member = Member { node: NodeId::new(1), incarnation: Incarnation::new(2) };
         let (leased, standing) = watch::channel(Standing { member, until: None });
         let group = || "locks".to_owned();
@@ -125,6 +135,7 @@ mod tests {
             view,
             standing,
             stopping: stopping.clone(),
+            log_failed: Box::new(move || failed.load(Ordering::Acquire)),
         });
 
         assert_eq!(probe.check(), Err(NotReady::NoLeader { group: group() }));
@@ -142,6 +153,8 @@ mod tests {
         let until = Some(Instant::now() + Duration::from_secs(3600));
         leased.send_replace(Standing { member, until });
         assert_eq!(probe.check(), Ok(()));
+        log_failed.store(true, Ordering::Release);
+        assert_eq!(probe.check(), Err(NotReady::LogFailed));
         stopping.cancel();
         assert_eq!(probe.check(), Err(NotReady::Stopping));
     }

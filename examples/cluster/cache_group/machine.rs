@@ -133,3 +133,81 @@ impl StateMachine for CacheMachine {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use dss_mesi::{Incarnation, Member, NodeId};
+
+    use super::*;
+
+    fn member(node: u64) -> Member {
+        Member { node: NodeId::new(node), incarnation: Incarnation::new(1) }
+    }
+
+    fn version(write: u64) -> Version {
+        Version { epoch: Epoch::new(1), grant: 1, write }
+    }
+
+    fn apply(machine: &mut CacheMachine, command: &CacheCommand) -> CacheReply {
+        machine.apply(LogIndex::new(1), &command.encode())
+    }
+
+    fn store(key: &'static str, write: u64) -> CacheCommand {
+        CacheCommand::Store {
+            writer: Epoch::new(1),
+            key: key.into(),
+            version: version(write),
+            value: Some(key.into()),
+        }
+    }
+
+    #[test]
+    fn every_new_view_is_told_once_and_every_table() {
+        let (mut machine, mut events) = CacheMachine::new();
+        let join = |node| CacheCommand::View(ViewCommand::Join { member: member(node) });
+        apply(&mut machine, &join(1));
+        apply(&mut machine, &join(1));
+        apply(&mut machine, &join(2));
+        apply(&mut machine, &CacheCommand::View(ViewCommand::TakeOffice { term: 7 }));
+        apply(&mut machine, &store("k", 1));
+        let epochs = std::iter::from_fn(|| events.views.try_recv().ok());
+        assert_eq!(epochs.map(|view| view.epoch.get()).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(events.table.borrow().office(), 7);
+    }
+
+    #[test]
+    fn a_snapshot_restores_members_and_memory_and_tells_the_view() {
+        let (mut machine, _events) = CacheMachine::new();
+        let join = CacheCommand::View(ViewCommand::Join { member: member(1) });
+        apply(&mut machine, &join);
+        apply(&mut machine, &store("k", 2));
+        apply(&mut machine, &CacheCommand::Fence(Epoch::new(9)));
+        let snapshot = machine.snapshot();
+
+        let (mut restored, mut events) = CacheMachine::new();
+        restored.restore(&snapshot).unwrap();
+        assert_eq!(restored.table(), machine.table());
+        assert_eq!(restored.load(b"k").unwrap().version, version(2));
+        assert_eq!(events.views.try_recv().unwrap(), *machine.table().view());
+        let late = apply(&mut restored, &store("k", 3));
+        let fenced = StoreOutcome::Fenced { fence: Epoch::new(9) };
+        assert_eq!(late, CacheReply::Stored(fenced), "the fence is part of it");
+    }
+
+    #[test]
+    fn what_cannot_be_read_changes_nothing() {
+        let (mut machine, _events) = CacheMachine::new();
+        apply(&mut machine, &store("k", 1));
+        let before = machine.snapshot();
+        let command = store("k", 2).encode();
+        for bytes in [&b""[..], b"\x01", b"\x02\x00", b"\x01\x09", &command[..command.len() - 1]] {
+            let bytes = Bytes::copy_from_slice(bytes);
+            assert_eq!(machine.apply(LogIndex::new(1), &bytes), CacheReply::Malformed);
+            assert!(machine.restore(&bytes).is_err());
+        }
+        for end in 0..before.len() {
+            assert!(machine.restore(&before.slice(..end)).is_err(), "{end}");
+        }
+        assert_eq!(machine.snapshot(), before);
+    }
+}

@@ -414,6 +414,7 @@ impl From<AcquireError> for Refusal {
             AcquireError::SessionExpired => expired(),
             AcquireError::Cancelled => Problem::new(Code::Unavailable, "the wait was cancelled"),
             AcquireError::Service(error) => return error.into(),
+            other => Problem::new(Code::OutcomeUnknown, other.to_string()),
         };
         problem.into()
     }
@@ -429,6 +430,7 @@ impl From<ReleaseError> for Refusal {
                 Problem::new(Code::StaleToken, "it is held by another grant")
             }
             ReleaseError::Service(error) => return error.into(),
+            other => Problem::new(Code::OutcomeUnknown, other.to_string()),
         };
         problem.into()
     }

@@ -120,6 +120,7 @@ impl From<SessionError> for Refusal {
         match error {
             SessionError::Expired => expired().into(),
             SessionError::Service(error) => error.into(),
+            other => Problem::new(Code::OutcomeUnknown, other.to_string()).into(),
         }
     }
 }

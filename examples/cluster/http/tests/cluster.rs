@@ -140,6 +140,7 @@ impl World {
                 view: view.clone(),
                 standing: watch::channel(standing).1,
                 stopping: CancellationToken::new(),
+                log_failed: Box::new(|| false),
             }),
             view,
             placement,
