@@ -27,7 +27,7 @@ fn id(index: u64) -> LogId {
 }
 
 fn command(index: u64) -> Bytes {
-    format!("{index} ").repeat(1 + usize::try_from(index % 40).unwrap()).into()
+    format!("{index} ").repeat(1 + usize::try_from(index % 40).expect("small")).into()
 }
 
 /// The write of this entry.
