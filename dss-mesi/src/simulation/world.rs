@@ -183,17 +183,6 @@ impl World {
                 return Ok(());
             }
             self.now = self.now.max(event.min(timer));
-            if std::env::var("DSS_TRACE").is_ok() {
-                eprintln!(
-                    "{} {}",
-                    self.now,
-                    if event <= timer {
-                        format!("{:?}", self.events.first_key_value())
-                    } else {
-                        format!("timer {slot}")
-                    }
-                );
-            }
             if event <= timer {
                 let (_, event) = self.events.pop_first().unwrap();
                 self.happen(event)?;
@@ -518,7 +507,11 @@ impl World {
             self.history.saw(key, version, value)?;
             self.known[key].push(version);
         }
-        self.tally.failed += u64::from(matches!(answer, Answer::Failed(_)));
+        let refused = matches!(answer, Answer::Failed(CacheError::VersionMismatch { .. }));
+        self.tally.failed += u64::from(!refused && matches!(answer, Answer::Failed(_)));
+        if std::env::var("DSS_TRACE").is_ok() {
+            eprintln!("{} answered {:?} {answer:?}", self.now, self.history.entries[place]);
+        }
         self.history.entries[place].ended = Some((self.now, answer));
         Ok(())
     }
