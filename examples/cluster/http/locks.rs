@@ -66,6 +66,7 @@ pub(crate) fn routes() -> Vec<Route> {
             .answers::<WaitFor>(StatusCode::OK, "The edges of the wait-for graph."),
         Route::delete("/v1/locks/{name}", Access::Admin, force_release)
             .named("forceRelease", "Takes a lock away from all who hold it.")
+            .conduct(Conduct::ActsIdempotently)
             .answers_nothing("Nobody holds it any more."),
     ]
 }
@@ -414,6 +415,7 @@ impl From<AcquireError> for Refusal {
             AcquireError::SessionExpired => expired(),
             AcquireError::Cancelled => Problem::new(Code::Unavailable, "the wait was cancelled"),
             AcquireError::Service(error) => return error.into(),
+            other => Problem::new(Code::OutcomeUnknown, other.to_string()),
         };
         problem.into()
     }
@@ -429,6 +431,7 @@ impl From<ReleaseError> for Refusal {
                 Problem::new(Code::StaleToken, "it is held by another grant")
             }
             ReleaseError::Service(error) => return error.into(),
+            other => Problem::new(Code::OutcomeUnknown, other.to_string()),
         };
         problem.into()
     }
