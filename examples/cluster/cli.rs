@@ -105,7 +105,8 @@ mod tests {
 
     #[test]
     fn load_takes_targets_a_workload_and_how_much_of_it() {
-        let line = "load --target http://a:1,http://b:2 --workload lock --clients 3 --seconds 4 --json";
+        let line =
+            "load --target http://a:1,http://b:2 --workload lock --clients 3 --seconds 4 --json";
         let Some(Command::Load(load)) = parse_words(line).unwrap().command else {
             panic!("not a load");
         };
