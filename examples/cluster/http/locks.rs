@@ -66,6 +66,7 @@ pub(crate) fn routes() -> Vec<Route> {
             .answers::<WaitFor>(StatusCode::OK, "The edges of the wait-for graph."),
         Route::delete("/v1/locks/{name}", Access::Admin, force_release)
             .named("forceRelease", "Takes a lock away from all who hold it.")
+            .conduct(Conduct::ActsIdempotently)
             .answers_nothing("Nobody holds it any more."),
     ]
 }

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use dss_queue::limits::{PUBLISH_MESSAGES_MAX, RECEIPTS_MAX, RECEIVE_MESSAGES_MAX};
+use dss_queue::limits::{
+    BATCH_BYTES_MAX, PUBLISH_MESSAGES_MAX, RECEIPTS_MAX, RECEIVE_MESSAGES_MAX,
+};
 use dss_queue::{
     ConsumerName, DeadLetter, DeadReason, Delivery, GroupName, NewMessage, Receipt, ReceiveRequest,
     Settled, TopicName,
@@ -20,7 +22,7 @@ use super::problem::{Code, Problem};
 use super::refusal::Refusal;
 use super::route::{Access, Route};
 use super::routing::Conduct;
-use super::values::{DelayMs, Instant, Payload, VisibilityMs, WaitMs, payload};
+use super::values::{DelayMs, Instant, Payload, PollMs, VisibilityMs, payload};
 use crate::app::App;
 
 /// For how long an extension runs where the client does not say: as long as a delivery by default.
@@ -60,7 +62,7 @@ pub(crate) fn routes() -> Vec<Route> {
             .refuses(&[Code::NotFound]),
         Route::get("/v1/queues/{topic}/groups/{group}/dead", Access::Reader, dead)
             .named("listDeadLetters", "Lists the messages that were given up, oldest first.")
-            .answers::<Dead>(StatusCode::OK, "Up to a thousand of them.")
+            .answers::<Dead>(StatusCode::OK, "Up to a thousand of them, and up to 4 MiB.")
             .refuses(&[Code::NotFound]),
         Route::post("/v1/queues/{topic}/groups/{group}/dead/redrive", Access::Writer, redrive)
             .named("redrive", "Delivers the messages that were given up once more.")
@@ -114,7 +116,7 @@ struct Receive {
     max: Option<usize>,
     /// How long to wait for the first one; 0, where left out, is not at all.
     #[schema(inline)]
-    wait_ms: Option<WaitMs>,
+    wait_ms: Option<PollMs>,
     /// How long they are this consumer's alone; what the topic says where left out.
     #[schema(inline)]
     visibility_ms: Option<VisibilityMs>,
@@ -297,7 +299,7 @@ impl Receive {
             consumer: ConsumerName::new(self.consumer)
                 .map_err(|error| Problem::invalid_field("consumer", error))?,
             max,
-            wait: self.wait_ms.map(WaitMs::get).unwrap_or_default(),
+            wait: self.wait_ms.map(PollMs::get).unwrap_or_default(),
             visibility: self.visibility_ms.map(VisibilityMs::get),
         })
     }
@@ -345,7 +347,12 @@ async fn dead(
     Names(topic, group): Names<TopicName, GroupName>,
 ) -> Result<Answer<Dead>, Refusal> {
     let letters = app.queues.dead_letters(&topic, &group).await?;
-    Ok(Answer(Dead { messages: letters.into_iter().map(DeadMessage::from).collect() }))
+    let mut bytes = 0;
+    let fitting = letters.into_iter().enumerate().take_while(|(place, letter)| {
+        bytes += letter.payload.len();
+        *place == 0 || bytes <= BATCH_BYTES_MAX
+    });
+    Ok(Answer(Dead { messages: fitting.map(|(_, letter)| letter.into()).collect() }))
 }
 
 async fn redrive(

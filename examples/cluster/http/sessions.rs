@@ -28,8 +28,8 @@ pub(crate) fn routes() -> Vec<Route> {
             .refuses(&[Code::SessionExpired]),
         Route::delete(path, Access::Writer, close)
             .named("closeSession", "Ends a session: releases all that it holds.")
-            .answers_nothing("It is over.")
-            .refuses(&[Code::SessionExpired]),
+            .conduct(Conduct::ActsIdempotently)
+            .answers_nothing("It is over, or was already."),
     ]
 }
 

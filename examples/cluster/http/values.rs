@@ -14,19 +14,23 @@ use utoipa::{PartialSchema, ToSchema};
 
 use super::problem::Problem;
 
-/// One day in milliseconds.
-const DAY_MS: u64 = 24 * 60 * 60 * 1000;
-
-/// How long a request may wait: up to a day. A client that wants longer asks again.
-pub(crate) type WaitMs = Millis<0, DAY_MS>;
+/// How long an acquire may wait: up to a day. A client that wants longer asks again.
+pub(crate) type WaitMs = Millis<0, { 24 * 60 * 60 * 1000 }>;
+/// How long a receive may wait: up to an hour.
+pub(crate) type PollMs = Millis<0, { whole_millis(dss_queue::limits::WAIT_MAX) }>;
 /// How long a session lives without a sign of life: up to a day.
-pub(crate) type TtlMs = Millis<1, DAY_MS>;
-/// How long a delivered message stays hidden: up to a week.
-pub(crate) type VisibilityMs = Millis<1, { 7 * DAY_MS }>;
-/// How long a message is held back: up to a year.
-pub(crate) type DelayMs = Millis<0, { 366 * DAY_MS }>;
+pub(crate) type TtlMs =
+    Millis<{ whole_millis(dss_lock::TTL_MIN) }, { whole_millis(dss_lock::TTL_MAX) }>;
+/// How long a delivered message stays hidden: up to 12 hours.
+pub(crate) type VisibilityMs = Millis<1, { whole_millis(dss_queue::limits::VISIBILITY_MAX) }>;
+/// How long a message is held back: up to ten years.
+pub(crate) type DelayMs = Millis<0, { whole_millis(dss_queue::limits::SPAN_MAX) }>;
 /// How long a topic keeps a message: up to ten years.
-pub(crate) type RetentionMs = Millis<1, { 3660 * DAY_MS }>;
+pub(crate) type RetentionMs = Millis<1, { whole_millis(dss_queue::limits::SPAN_MAX) }>;
+
+const fn whole_millis(limit: Duration) -> u64 {
+    limit.as_secs() * 1000 + limit.subsec_millis() as u64
+}
 
 /// A whole number of milliseconds between two bounds, both included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

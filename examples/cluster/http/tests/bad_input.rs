@@ -196,6 +196,7 @@ const OUT_OF_RANGE: [(Method, &str, &[&str]); 9] = [
             r#"{"consumer":"c","max":0}"#,
             r#"{"consumer":"c","max":1001}"#,
             r#"{"consumer":"c","wait_ms":1000000000000000000}"#,
+            r#"{"consumer":"c","wait_ms":3600001}"#,
             r#"{"consumer":"c","visibility_ms":0}"#,
         ],
     ),

@@ -169,6 +169,7 @@ async fn sessions_are_kept_alive_shown_and_closed() {
 
     let closed = client.delete("/v1/sessions/worker%207").await;
     assert_eq!((closed.status, closed.text()), (204, ""));
+    assert_eq!(client.delete("/v1/sessions/worker%207").await.status, 204);
     client.get("/v1/sessions/worker%207").await.problem(404, "session_expired");
     client.get("/v1/locks/a").await.problem(404, "not_found");
 }

@@ -151,3 +151,18 @@ async fn a_receive_waits_for_a_message() {
     publish(&client, json!([{"payload": "at last"}])).await;
     assert_eq!(waiting.await.unwrap()[0]["payload"], "at last");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_listing_of_dead_letters_is_bounded() {
+    let client = Cluster::start(1).await.client(0);
+    client.put("/v1/queues/jobs", r#"{"max_attempts":1}"#).await.json(200);
+    for _ in 0..6 {
+        publish(&client, json!([{"payload": "x".repeat(1_000_000)}])).await;
+        let delivered = receive(&client, json!({"consumer": "c"})).await;
+        let receipts = json!({"receipts": [delivered[0]["receipt"]]}).to_string();
+        client.post("/v1/queues/jobs/groups/workers/nack", &receipts).await.json(200);
+    }
+    assert_eq!(receive(&client, json!({"consumer": "c"})).await, Vec::<Value>::new());
+    let dead = client.get("/v1/queues/jobs/groups/workers/dead").await.json(200);
+    assert_eq!(dead["messages"].as_array().unwrap().len(), 4);
+}
