@@ -1,6 +1,7 @@
 //! One node: everything that it is made of, wired together, started and stopped.
 
 mod cache;
+mod clients;
 mod groups;
 mod inbox;
 
@@ -9,16 +10,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::serve::ListenerExt;
+use axum::http::HeaderValue;
 use dss_lock::{LockMachine, LockService};
 use dss_mesi::Incarnation;
 use dss_queue::{QueueMachine, ReplicatedBroker};
 use dss_raft::{FileStorage, GroupId, Identity, Node, StartGroupError, StorageError};
 use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use self::cache::CacheParts;
+use self::clients::Clients;
 use self::groups::Groups;
 use self::inbox::NodeInbox;
 use crate::app::{App, AppInner};
@@ -39,8 +40,6 @@ const FIRST_SHARD: u32 = 16;
 /// function of its name and of this.
 const SHARDS: u32 = 3;
 
-/// How long clients have to finish what they began when the node stops.
-const CLIENTS_LIMIT: Duration = Duration::from_secs(2);
 /// How long the cache may take to write back and leave.
 const CACHE_LIMIT: Duration = Duration::from_secs(2);
 /// How long handing over leadership and flushing the log may take.
@@ -159,13 +158,15 @@ impl BoundNode {
             view: cache.view,
             placement: cache.placement,
         });
+        let header = HeaderValue::from_str(&app.name)
+            .expect("a node's name consists of letters, digits and a few marks");
         let http = Http::new(app.clone());
         let router = http.router();
         let raft = groups.raft.clone();
         let CacheParts { caches, leases, membership, .. } = cache;
         let inbox = NodeInbox { raft: raft.clone(), caches, leases, http: Arc::new(http) };
         peers.start(peer, Arc::new(inbox));
-        let clients = tokio::spawn(serve_clients(client, router, stopping.clone()));
+        let clients = Clients::serve(client, router, header, stopping.clone());
         Ok(RunningNode { app, raft, membership, clients, stopping })
     }
 }
@@ -176,24 +177,12 @@ async fn begin_life(folder: PathBuf) -> Result<u64, LifeError> {
         .expect("beginning a life does not panic, and is not cancelled")
 }
 
-async fn serve_clients(listener: TcpListener, router: axum::Router, stopping: CancellationToken) {
-    let listener = listener.tap_io(|tcp| {
-        if let Err(error) = tcp.set_nodelay(true) {
-            tracing::debug!("a client's connection cannot be set to send at once: {error}");
-        }
-    });
-    let served = axum::serve(listener, router).with_graceful_shutdown(stopping.cancelled_owned());
-    if let Err(error) = served.await {
-        tracing::error!("no client is served any more: {error}");
-    }
-}
-
 /// A node that runs.
 pub(crate) struct RunningNode {
     app: App,
     raft: Node,
     membership: Membership,
-    clients: JoinHandle<()>,
+    clients: Clients,
     stopping: CancellationToken,
 }
 
@@ -223,9 +212,8 @@ impl RunningNode {
     pub(crate) async fn stop_serving(&mut self) {
         let name = &self.app.name;
         self.stopping.cancel();
-        if tokio::time::timeout(CLIENTS_LIMIT, &mut self.clients).await.is_err() {
-            tracing::warn!(%name, "some clients are cut off");
-            self.clients.abort();
+        if !self.clients.finish().await {
+            tracing::warn!(%name, "some clients were cut off");
         }
         if tokio::time::timeout(CACHE_LIMIT, self.membership.leave()).await.is_err() {
             tracing::warn!(%name, "the cache could not take its leave");

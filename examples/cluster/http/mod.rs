@@ -51,15 +51,16 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use self::gateway::{Gateway, Passage};
 use self::metrics::{Counter, Recorder};
-use self::problem::{Code, Problem};
 use self::route::Route;
 use self::routing::{Forward, Routing};
 use crate::app::App;
 use crate::forward::{ForwardError, Forwarded};
 use crate::peer::Peers;
 
+pub(crate) use self::problem::{Code, Problem};
+
 /// Which node answered.
-const NODE: HeaderName = HeaderName::from_static("x-dss-node");
+pub(crate) const NODE: HeaderName = HeaderName::from_static("x-dss-node");
 
 /// Every route, in the order of the documentation.
 fn table() -> Vec<Route> {

@@ -166,3 +166,44 @@ async fn the_folder_of_another_cluster_is_refused_and_left_alone() {
     assert!(line.contains("n1") && line.contains("test") && line.contains("other"), "{line}");
     assert_eq!(files(), before);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_waits_when_a_node_stops_is_told_and_leaves_the_queue() {
+    let folder = tempfile::tempdir().unwrap();
+    let nodes = start(bind(3, folder.path()).await).await;
+    take_lock(&nodes[0], "orders").await;
+    let leader = nodes[0].app.lock_group.status().leader.unwrap();
+    let (mut others, mut leaders): (Vec<_>, Vec<_>) =
+        nodes.into_iter().partition(|node| node.app.id != leader);
+    let mut stopping = others.remove(0);
+    let leading = leaders.remove(0);
+
+    let name = dss_lock::LockName::new("orders").unwrap();
+    let queue = async || leading.app.locks.lock(name.clone()).await.unwrap().unwrap().queue.len();
+    let address = stopping.app.config.node(&stopping.app.name).unwrap().client.clone();
+    let waiting = tokio::spawn(async move {
+        let body = json!({"session": "other", "wait_ms": 60_000}).to_string();
+        let request = Request::post(format!("http://{address}/v1/locks/orders/acquire"))
+            .header("content-type", "application/json")
+            .body(Full::new(Bytes::from(body)))
+            .unwrap();
+        Client::builder(TokioExecutor::new()).build_http().request(request).await.unwrap()
+    });
+    while queue().await == 0 {
+        tokio::time::sleep(READY_POLL).await;
+    }
+    stopping.stop_serving().await;
+    let response = tokio::time::timeout(PATIENCE, waiting).await.unwrap().unwrap();
+    assert_eq!(response.status(), StatusCode::GATEWAY_TIMEOUT);
+    assert_eq!(response.headers()["x-dss-node"], stopping.app.name);
+    let left = async {
+        while queue().await > 0 {
+            tokio::time::sleep(READY_POLL).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, left).await.expect("the wait is taken back");
+    others.extend([stopping, leading]);
+    for node in others {
+        node.stop().await;
+    }
+}
