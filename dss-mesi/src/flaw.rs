@@ -23,4 +23,16 @@ pub(crate) enum Flaw {
     LineKeptWhenHomeMoved,
     /// Messages of another view are taken.
     NoEpochCheck,
+    /// The data of a downgraded line is repeated as if the line had been given up.
+    DowngradeRepeatedAsPut,
+    /// An exclusive line is taken for clean: its holder is not asked.
+    ExclusiveTakenForClean,
+    /// What is read and written past the lease is answered all the same.
+    NoLeaseCheck,
+    /// Main memory takes whatever comes last.
+    #[cfg(test)]
+    MemoryWithoutVersions,
+    /// Main memory has no fence.
+    #[cfg(test)]
+    MemoryWithoutFence,
 }

@@ -72,6 +72,12 @@ impl MemoryTable {
         self.fence
     }
 
+    /// Drops what is stored under `key`, as no main memory may.
+    #[cfg(test)]
+    pub(crate) fn forget(&mut self, key: &[u8]) {
+        self.values.remove(key);
+    }
+
     /// How many keys have a value or a tombstone.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -84,11 +84,11 @@ impl Cache {
         } else if self.write_backs.len() >= self.config.write_backs_max {
             self.stalled.push_back((key, operation));
         } else {
-            self.open_request(now, key, operation);
+            self.open_request(now, &key, operation);
         }
     }
 
-    fn open_request(&mut self, now: Timestamp, key: Bytes, operation: Operation) {
+    fn open_request(&mut self, now: Timestamp, key: &Bytes, operation: Operation) {
         let floor = Seq::default();
         let pending = Pending {
             request: self.next_request(),
@@ -99,7 +99,7 @@ impl Cache {
         };
         self.timers.arm(pending.retry.at(), Timer::Get(key.clone()));
         self.pending.insert(key.clone(), pending);
-        self.send_get(&key);
+        self.send_get(key);
     }
 
     /// Sends the pending request of `key` to the key's home.
@@ -125,28 +125,28 @@ impl Cache {
         }
     }
 
-    pub(super) fn handle_grant(&mut self, now: Timestamp, from: NodeId, key: Bytes, grant: Grant) {
-        let Some(pending) = self.pending.get(&key) else { return };
+    pub(super) fn handle_grant(&mut self, now: Timestamp, from: NodeId, key: &Bytes, grant: Grant) {
+        let Some(pending) = self.pending.get(key) else { return };
         let is_answer = pending.request == grant.request || self.flawed(Flaw::AnyGrantAccepted);
-        if !is_answer || self.home(&key) != Some(from) {
+        if !is_answer || self.home(key) != Some(from) {
             return;
         }
         if grant.seq < pending.floor && !self.flawed(Flaw::NoRecallFloor) {
-            self.refuse_grant(now, &key, grant);
+            self.refuse_grant(now, key, grant);
             return;
         }
         let value = match grant.payload {
             Payload::Value(value) => value,
-            Payload::Same => match self.lines.peek(&key) {
+            Payload::Same => match self.lines.peek(key) {
                 Some(line) if line.version == grant.version => line.value.clone(),
                 // The copy that the home relied on is gone: only the value itself will do.
                 _ => {
-                    self.ask_anew(now, &key);
+                    self.ask_anew(now, key);
                     return;
                 }
             },
         };
-        let waiting = self.pending.remove(&key).map_or(Vec::new(), |pending| pending.waiting);
+        let waiting = self.pending.remove(key).map_or(Vec::new(), |pending| pending.waiting);
         let state = if grant.exclusive { LineState::Exclusive } else { LineState::Shared };
         let (seq, version) = (grant.seq, grant.version);
         self.lines.insert(key.clone(), Line { state, seq, version, value, through: None });

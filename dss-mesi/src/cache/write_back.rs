@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::operation::{Answer, Operation, OperationId};
 use super::{Cache, Timer};
+use crate::flaw::Flaw;
 use crate::message::{Body, Dirty};
 use crate::timer::{Backoff, Retry};
 use crate::version::Seq;
@@ -64,7 +65,8 @@ impl Cache {
         let (Some(home), Some(write_back)) = (self.home(key), self.write_backs.get(key)) else {
             return;
         };
-        match write_back.downgrade {
+        let downgrade = write_back.downgrade;
+        match downgrade.filter(|_| !self.flawed(Flaw::DowngradeRepeatedAsPut)) {
             Some(recall) => self.send_ack(home, key, recall),
             None => {
                 let data = write_back.data.clone();

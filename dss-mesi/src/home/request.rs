@@ -5,6 +5,7 @@ use bytes::Bytes;
 use super::Home;
 use super::directory::Hold;
 use super::transaction::{Job, Transaction};
+use crate::flaw::Flaw;
 use crate::message::Want;
 use crate::version::{RequestId, Version};
 use crate::view::{NodeId, Timestamp};
@@ -72,12 +73,13 @@ impl Home {
     }
 
     fn begin_request(&mut self, now: Timestamp, key: &Bytes, request: Request) {
+        let careless = self.flawed(Flaw::ExclusiveTakenForClean);
         let seq = self.next_seq();
         let Some(entry) = self.directory.get(key) else { return };
         let others = entry.holds.keys().copied().filter(|node| *node != request.node);
         let (recalled, downgrade) = match request.want {
             Want::Exclusive => (others.collect(), false),
-            Want::Shared if entry.exclusive => (others.collect(), true),
+            Want::Shared if entry.exclusive && !careless => (others.collect(), true),
             Want::Shared => (Default::default(), true),
         };
         let job = Job::Grant(request);

@@ -6,26 +6,19 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::history::{Call, Entry, History};
+use super::history::{Call, History};
 use super::membership::Membership;
 use super::plan::Plan;
 use super::random::Random;
-use crate::cache::{Answer, Cache, Condition, OperationId, Output};
+use crate::cache::{Answer, Cache, Output};
 use crate::error::CacheError;
 use crate::home::{Home, HomeOutput, MemoryCall};
-use crate::line::LineState;
 use crate::memory::MemoryTable;
 use crate::message::Message;
 use crate::placement::RendezvousPlacement;
 use crate::ports::{StoreOutcome, Stored};
 use crate::version::Version;
 use crate::view::{Epoch, Incarnation, Member, NodeId, Timestamp, View};
-
-/// How long a call of main memory may take before its outcome is unknown.
-const MEMORY_TIMEOUT: u64 = 60_000;
-
-/// How many operations one key sees at most: what the checker's bit set holds, less the losses.
-const OPERATIONS_MAX: usize = 90;
 
 pub(super) struct World {
     pub(super) random: Random,
@@ -40,9 +33,9 @@ pub(super) struct World {
     pub(super) healed: bool,
     events: BTreeMap<(u64, u64), Event>,
     last_event: u64,
-    last_value: u32,
+    pub(super) last_value: u32,
     /// What clients of each key know: versions to make conditions of.
-    known: Vec<Vec<Version>>,
+    pub(super) known: Vec<Vec<Version>>,
     pub(super) tally: Tally,
 }
 
@@ -85,7 +78,7 @@ pub(super) struct Node {
 pub(super) struct Running {
     pub(super) member: Member,
     pub(super) cache: Cache,
-    home: Home,
+    pub(super) home: Home,
     /// The end of its lease, as it knows it.
     pub(super) lease: u64,
 }
@@ -282,7 +275,7 @@ impl World {
     }
 
     /// Gives the node an input, and does what it asks for: perhaps after a pause.
-    fn input(
+    pub(super) fn input(
         &mut self,
         slot: usize,
         input: impl FnOnce(&mut Running, Timestamp),
@@ -353,60 +346,6 @@ impl World {
         }
     }
 
-    /// A call of main memory takes effect some time later, and is answered after that; or its
-    /// answer is lost, and it takes effect later still, or never.
-    fn call_memory(&mut self, slot: usize, life: u64, output: HomeOutput) {
-        let effect = self.random.between(1, 2 * self.plan.memory_delay);
-        let answer = self.random.between(1, 2 * self.plan.memory_delay);
-        if self.healed || !self.random.chance(self.plan.memory_failure) {
-            self.after(effect, Event::Effect { slot, life, output, answer_after: Some(answer) });
-            return;
-        }
-        let unknown = match &output {
-            HomeOutput::Load { call, .. } => {
-                Event::Loaded { slot, life, call: *call, loaded: None }
-            }
-            HomeOutput::Store { call, .. } => {
-                Event::Stored { slot, life, call: *call, outcome: None }
-            }
-            HomeOutput::Fence { call, .. } => {
-                Event::Fenced { slot, life, call: *call, stands: false }
-            }
-            HomeOutput::Send { .. } => return,
-        };
-        self.after(MEMORY_TIMEOUT, unknown);
-        if self.random.chance(700) {
-            let late = self.random.between(1, 5 * MEMORY_TIMEOUT);
-            self.after(late, Event::Effect { slot, life, output, answer_after: None });
-        }
-    }
-
-    fn affect_memory(
-        &mut self,
-        slot: usize,
-        life: u64,
-        output: HomeOutput,
-        answer_after: Option<u64>,
-    ) {
-        let event = match output {
-            HomeOutput::Load { call, key } => {
-                let loaded = Some(self.memory.load(&key).cloned());
-                Event::Loaded { slot, life, call, loaded }
-            }
-            HomeOutput::Store { call, writer, key, version, value } => {
-                let outcome = Some(self.memory.store(writer, key, version, value));
-                Event::Stored { slot, life, call, outcome }
-            }
-            HomeOutput::Fence { call, epoch } => {
-                Event::Fenced { slot, life, call, stands: self.memory.fence(epoch) == epoch }
-            }
-            HomeOutput::Send { .. } => return,
-        };
-        if let Some(delay) = answer_after {
-            self.after(delay, event);
-        }
-    }
-
     pub(super) fn crash(&mut self, slot: usize) {
         let Some(running) = self.nodes[slot].running.take() else { return };
         let statistics = running.cache.statistics();
@@ -440,130 +379,6 @@ impl World {
         let cache = Cache::new(config.clone(), member, placement.clone());
         let home = Home::new(config, member, placement);
         self.nodes[slot].running = Some(Running { member, cache, home, lease: 0 });
-    }
-
-    fn operate(&mut self, slot: usize) -> Result<(), String> {
-        let key = self.random.below(self.plan.keys);
-        let asked = self.history.entries.iter().filter(|entry| entry.key == key).count();
-        if asked >= OPERATIONS_MAX {
-            return Ok(());
-        }
-        let known = &self.known[key];
-        let condition = match self.random.between(0, 6) {
-            0 => Condition::Absent,
-            1 | 2 if !known.is_empty() => {
-                // Mostly a recent one, so that some hold.
-                let back = self.random.below(known.len().min(3)) + 1;
-                Condition::Matches(known[known.len() - back])
-            }
-            _ => Condition::None,
-        };
-        let call = match self.random.between(0, 10) {
-            0..5 => Call::Read,
-            5 => Call::Remove { condition },
-            _ => {
-                self.last_value += 1;
-                Call::Put { value: self.last_value, condition }
-            }
-        };
-        self.begin(slot, key, call)
-    }
-
-    pub(super) fn begin(&mut self, slot: usize, key: usize, call: Call) -> Result<(), String> {
-        let Some(running) = self.nodes[slot].running.as_ref() else { return Ok(()) };
-        let id = OperationId::new(self.history.entries.len() as u64);
-        let entry = Entry { member: running.member, key, call, begun: self.now, ended: None };
-        self.history.entries.push(entry);
-        let key = name(key);
-        self.input(slot, |running, now| match call {
-            Call::Read => running.cache.read(now, id, key),
-            Call::Put { value, condition } => {
-                let value = Bytes::from(value.to_be_bytes().to_vec());
-                running.cache.put(now, id, key, value, condition);
-            }
-            Call::Remove { condition } => running.cache.remove(now, id, key, condition),
-        })
-    }
-
-    fn answered(&mut self, operation: OperationId, answer: Answer) -> Result<(), String> {
-        let place = usize::try_from(operation.get()).unwrap();
-        let (key, call) = {
-            let entry = &self.history.entries[place];
-            if entry.ended.is_some() {
-                return Err(format!("operation {place} was answered twice: {answer:?}"));
-            }
-            (entry.key, entry.call)
-        };
-        self.tally.answered += 1;
-        let seen = match (&answer, call) {
-            (Answer::Read(Some(read)), _) => {
-                let value = <[u8; 4]>::try_from(&read.value[..]).map_err(|_| "torn value")?;
-                Some((read.version, u32::from_be_bytes(value)))
-            }
-            (Answer::Written(version), Call::Put { value, .. }) => Some((*version, value)),
-            _ => None,
-        };
-        if let Some((version, value)) = seen {
-            self.history.saw(key, version, value)?;
-            self.known[key].push(version);
-        }
-        let refused = matches!(answer, Answer::Failed(CacheError::VersionMismatch { .. }));
-        self.tally.failed += u64::from(!refused && matches!(answer, Answer::Failed(_)));
-        if std::env::var("DSS_TRACE").is_ok() {
-            eprintln!("{} answered {:?} {answer:?}", self.now, self.history.entries[place]);
-        }
-        self.history.entries[place].ended = Some((self.now, answer));
-        Ok(())
-    }
-
-    /// Of every key: one node may write, or many may read what main memory has.
-    fn check_lines(&self) -> Result<(), String> {
-        for key in 0..self.plan.keys {
-            let key = name(key);
-            let usable = self.nodes.iter().filter_map(|node| node.running.as_ref());
-            let usable = usable.filter(|running| {
-                self.now < running.lease && running.cache.view().contains(running.member)
-            });
-            let held: Vec<_> = usable
-                .map(|running| (running, running.cache.line(&key)))
-                .filter(|(_, (state, _))| *state != LineState::Invalid)
-                .collect();
-            if held.len() > 1 && held.iter().any(|(_, (state, _))| state.is_owned()) {
-                let held: Vec<_> = held.iter().map(|(it, line)| (it.member, line)).collect();
-                return Err(format!("at {}: {key:?} is owned and shared: {held:?}", self.now));
-            }
-            let stored = self.memory.load(&key).map(|stored| stored.version);
-            for (running, (state, version)) in held {
-                // What was downgraded is on its way to main memory, and nobody else has it yet.
-                let stored_later = running.cache.is_writing_back(&key);
-                if state == LineState::Shared && version != stored && !stored_later {
-                    let member = running.member;
-                    return Err(format!(
-                        "at {}: {member:?} shares {version:?} of {key:?}, stored is {stored:?}",
-                        self.now
-                    ));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether nothing is under way any more.
-    pub(super) fn check_quiet(&self) -> Result<(), String> {
-        for running in self.nodes.iter().filter_map(|node| node.running.as_ref()) {
-            let home = &running.home;
-            if !home.is_open() || !home.is_quiet() {
-                return Err(format!("the home of {:?} is not quiet: {home:?}", running.member));
-            }
-            if !running.cache.is_clean() {
-                let (member, cache) = (running.member, &running.cache);
-                return Err(format!("the cache of {member:?} is not clean: {cache:?}"));
-            }
-        }
-        match self.history.entries.iter().find(|entry| entry.ended.is_none()) {
-            Some(entry) => Err(format!("never answered: {entry:?}")),
-            None => Ok(()),
-        }
     }
 
     pub(super) fn epoch(&self) -> Epoch {

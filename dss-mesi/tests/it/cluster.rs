@@ -14,7 +14,6 @@ pub(crate) struct Cluster {
     pub(crate) network: InMemoryNetwork,
     pub(crate) memory: InMemoryMemory,
     pub(crate) nodes: Vec<CacheNode>,
-    pub(crate) view: View,
 }
 
 pub(crate) fn member(node: u64) -> Member {
@@ -48,7 +47,7 @@ impl Cluster {
                 node
             })
             .collect();
-        Self { network, memory, nodes, view }
+        Self { network, memory, nodes }
     }
 }
 

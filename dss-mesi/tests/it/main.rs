@@ -1,4 +1,8 @@
-//! Nodes of a cache in one process, over a network in memory.
+//! Nodes of a cache in one process, over a network in memory; and cores, message by message.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod cluster;
+mod faults;
 mod node;
+mod races;
+mod rig;
