@@ -1,3 +1,141 @@
-//! The dss cluster server.
+//! The dss cluster server: locks, queues and a coherent cache, served over HTTP.
+//!
+//! # Layout
+//!
+//! - `cli`, `config`: what the process is asked to run.
+//! - `local`: three nodes in this process; `node`: one node, its parts wired together.
+//! - `app`, `ready`: what handlers see of a running node.
+//! - `peer`: how nodes talk to each other; `forward`: clients' requests between nodes.
+//! - `cache_group`: the Raft group behind the cache; `placement`: where its keys live.
+//! - `http`: everything that clients see.
+//! - `load`: clients that keep a cluster busy, and what they measure.
 
-fn main() {}
+mod app;
+mod cache_group;
+mod cli;
+mod config;
+mod forward;
+mod http;
+mod life;
+mod load;
+mod local;
+mod node;
+mod peer;
+mod placement;
+mod ready;
+mod signals;
+
+use std::error::Error;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing_subscriber::EnvFilter;
+
+use crate::cli::{Cli, Command, NodeArgs, Stop};
+use crate::config::{ClusterConfig, ConfigError};
+use crate::node::{BoundNode, StartError};
+use crate::signals::StopSignals;
+
+/// Exit status of a usage or configuration error.
+const USAGE: u8 = 2;
+/// How long blocking work may hold up the end of the process.
+const RUNTIME_LIMIT: Duration = Duration::from_secs(1);
+
+/// Why the process ends without having served.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Start(#[from] StartError),
+    #[error(transparent)]
+    Load(#[from] load::Error),
+    #[error("signals cannot be received")]
+    Signals(#[source] std::io::Error),
+}
+
+fn main() -> ExitCode {
+    let cli = match cli::parse(std::env::args_os()) {
+        Ok(cli) => cli,
+        Err(Stop::Show(text)) => {
+            print!("{text}");
+            return ExitCode::SUCCESS;
+        }
+        Err(Stop::Refuse(line)) => {
+            eprintln!("{line}");
+            return ExitCode::from(USAGE);
+        }
+    };
+    log_to_standard_error(&cli);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .expect("the operating system lets a process have threads");
+    let result = runtime.block_on(run(cli));
+    runtime.shutdown_timeout(RUNTIME_LIMIT);
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("error: {}", one_line(&failure));
+            match failure {
+                Failure::Load(_) => ExitCode::FAILURE,
+                _ => ExitCode::from(USAGE),
+            }
+        }
+    }
+}
+
+/// Standard output is for what was asked for; `DSS_LOG` says how much is told beside it.
+fn log_to_standard_error(cli: &Cli) {
+    let default = if cli.command.is_some() { "info" } else { "warn" };
+    let filter = EnvFilter::try_from_env("DSS_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}
+
+async fn run(cli: Cli) -> Result<(), Failure> {
+    match cli.command {
+        None => {
+            let storage = cli.storage;
+            let config = ClusterConfig::local().with_storage(storage.data_dir, storage.redis)?;
+            let stop = StopSignals::listen().map_err(Failure::Signals)?;
+            Ok(local::run(config, stop).await?)
+        }
+        Some(Command::Node(arguments)) => run_node(arguments).await,
+        Some(Command::Load(options)) => Ok(load::run(options).await?),
+    }
+}
+
+/// One node, in the foreground.
+async fn run_node(arguments: NodeArgs) -> Result<(), Failure> {
+    let NodeArgs { config: file, id, storage } = arguments;
+    let config = ClusterConfig::read(&file)?.with_storage(storage.data_dir, storage.redis)?;
+    let node = config.require_node(&id)?.clone();
+    let config = Arc::new(config);
+    let mut stop = StopSignals::listen().map_err(Failure::Signals)?;
+    let running = BoundNode::bind(&config, &node).await?.start().await?;
+    tracing::info!(node = %node.name, client = %node.client, peer = %node.peer, "started");
+    tokio::select! {
+        () = async {
+            running.ready().await;
+            tracing::info!(node = %node.name, "ready");
+            std::future::pending::<()>().await;
+        } => {}
+        () = stop.next() => {}
+    }
+    signals::exit_at_the_next(stop);
+    tracing::info!(node = %node.name, "stopping");
+    running.shutdown().await;
+    Ok(())
+}
+
+/// An error and its causes, on one line.
+fn one_line(error: &dyn Error) -> String {
+    let mut line = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        line = format!("{line}: {cause}");
+        source = cause.source();
+    }
+    line.replace('\n', " ")
+}

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::time::Instant;
 
 use super::core_task::Event;
 use super::error::{ProposeError, ReadError};
@@ -12,9 +14,11 @@ use crate::entry::{Entries, Payload, Snapshot};
 use crate::ports::StateMachine;
 use crate::types::LogIndex;
 
-/// After how many entries the task lets others run: a woken reader or the core task may be bound
-/// to the same worker.
-const ENTRIES_PER_TURN: usize = 256;
+/// What is expected to take longer than this is done on a blocking thread, where it keeps no other
+/// task waiting; below it, the way there and back would be the greater part.
+const INLINE_MAX: Duration = Duration::from_micros(500);
+/// Snapshots larger than this are taken and restored there, too.
+const INLINE_SNAPSHOT_BYTES_MAX: usize = 64 << 10;
 
 /// Who waits for the reply to a proposal, and the share of the limits that it holds meanwhile.
 pub(super) struct ProposalWaiter<R> {
@@ -71,16 +75,71 @@ pub(super) enum Job<M: StateMachine> {
 
 /// The applier: `run` is its task.
 pub(super) struct Applier<M: StateMachine> {
+    jobs: mpsc::UnboundedReceiver<Job<M>>,
+    worker: Worker<M>,
+}
+
+impl<M: StateMachine> Applier<M> {
+    /// `machine` is as after `restored`.
+    pub(super) fn new(
+        machine: M,
+        restored: Option<&Snapshot>,
+        jobs: mpsc::UnboundedReceiver<Job<M>>,
+        events: mpsc::UnboundedSender<Event>,
+    ) -> Self {
+        let worker = Worker {
+            machine,
+            applied: restored.map_or(LogIndex::ZERO, |snapshot| snapshot.last.index),
+            events,
+            waiting: BTreeMap::new(),
+            pace: Duration::ZERO,
+            snapshot_bytes: restored.map_or(0, |snapshot| snapshot.data.len()),
+        };
+        Self { jobs, worker }
+    }
+
+    /// Works until the core task has gone and every job is done, or until the machine fails.
+    pub(super) async fn run(self) {
+        let Self { mut jobs, mut worker } = self;
+        while let Some(job) = jobs.recv().await {
+            let mut left = Some(job);
+            if let Some(job) = left.take_if(|job| !worker.would_block(job)) {
+                match worker.perform(job, INLINE_MAX) {
+                    Ok(rest) => left = rest,
+                    Err(MachineFailed) => return,
+                }
+            }
+            if let Some(job) = left {
+                let done = tokio::task::spawn_blocking(move || {
+                    let performed = worker.perform(job, Duration::MAX);
+                    (worker, performed)
+                });
+                // The work panics only where an invariant is broken: the worker says goodbye when
+                // it is dropped.
+                let Ok((returned, Ok(_))) = done.await else { return };
+                worker = returned;
+            }
+            // A woken reader or the core task may be bound to this very thread.
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// The state machine, and who waits for it.
+struct Worker<M: StateMachine> {
     machine: M,
     applied: LogIndex,
-    jobs: mpsc::UnboundedReceiver<Job<M>>,
     events: mpsc::UnboundedSender<Event>,
     /// Reads that came before the entries they must see.
     waiting: BTreeMap<LogIndex, Vec<Query<M>>>,
+    /// How long an entry takes, as a moving average.
+    pace: Duration,
+    /// How large the last snapshot was.
+    snapshot_bytes: usize,
 }
 
 /// However the task ends, nothing is applied behind it. A core task that ended first does not care.
-impl<M: StateMachine> Drop for Applier<M> {
+impl<M: StateMachine> Drop for Worker<M> {
     fn drop(&mut self) {
         self.tell(Event::MachineFailed);
     }
@@ -89,49 +148,44 @@ impl<M: StateMachine> Drop for Applier<M> {
 /// The machine panicked or refused a snapshot; its state is not to be trusted.
 struct MachineFailed;
 
-impl<M: StateMachine> Applier<M> {
-    pub(super) fn new(
-        machine: M,
-        applied: LogIndex,
-        jobs: mpsc::UnboundedReceiver<Job<M>>,
-        events: mpsc::UnboundedSender<Event>,
-    ) -> Self {
-        Self { machine, applied, jobs, events, waiting: BTreeMap::new() }
-    }
-
-    /// Works until the core task has gone and every job is done, or until the machine fails.
-    pub(super) async fn run(mut self) {
-        while let Some(job) = self.jobs.recv().await {
-            if self.perform(job).await.is_err() {
-                break;
-            }
-            tokio::task::yield_now().await;
-        }
-    }
-
+impl<M: StateMachine> Worker<M> {
     /// The core task may have gone; the jobs it left are done all the same.
     fn tell(&self, event: Event) {
         let _ = self.events.send(event);
     }
 
-    async fn perform(&mut self, job: Job<M>) -> Result<(), MachineFailed> {
+    fn would_block(&self, job: &Job<M>) -> bool {
         match job {
-            Job::Apply { entries, waiters } => self.apply(&entries, waiters).await,
+            Job::Apply { entries, .. } => {
+                let entries = u32::try_from(entries.len()).unwrap_or(u32::MAX);
+                self.pace.saturating_mul(entries) > INLINE_MAX
+            }
+            Job::Restore(snapshot) => snapshot.data.len() > INLINE_SNAPSHOT_BYTES_MAX,
+            Job::TakeSnapshot(_) => self.snapshot_bytes > INLINE_SNAPSHOT_BYTES_MAX,
+            // Asked to be short.
+            Job::Query { .. } => false,
+        }
+    }
+
+    /// Does the job, or as much of it as may be done within `limit`: returns the rest.
+    fn perform(&mut self, job: Job<M>, limit: Duration) -> Result<Option<Job<M>>, MachineFailed> {
+        match job {
+            Job::Apply { entries, waiters } => return self.apply(&entries, waiters, limit),
             Job::Restore(snapshot) => {
                 let restored =
                     catch_unwind(AssertUnwindSafe(|| self.machine.restore(&snapshot.data)));
                 if !matches!(restored, Ok(Ok(()))) {
                     return Err(MachineFailed);
                 }
+                self.snapshot_bytes = snapshot.data.len();
                 self.advance_to(snapshot.last.index);
-                Ok(())
             }
             Job::TakeSnapshot(index) => {
                 assert_eq!(index, self.applied, "a snapshot is taken right after its last entry");
                 let data = catch_unwind(AssertUnwindSafe(|| self.machine.snapshot()))
                     .map_err(|_| MachineFailed)?;
+                self.snapshot_bytes = data.len();
                 self.tell(Event::SnapshotTaken { index, data });
-                Ok(())
             }
             Job::Query { after, query } => {
                 if after <= self.applied {
@@ -139,34 +193,40 @@ impl<M: StateMachine> Applier<M> {
                 } else {
                     self.waiting.entry(after).or_default().push(query);
                 }
-                Ok(())
             }
         }
+        Ok(None)
     }
 
-    async fn apply(
+    fn apply(
         &mut self,
         entries: &Entries,
         mut waiters: BTreeMap<LogIndex, ProposalWaiter<M::Reply>>,
-    ) -> Result<(), MachineFailed> {
-        for turn in entries.chunks(ENTRIES_PER_TURN) {
-            for entry in turn {
-                let index = entry.id.index;
-                assert_eq!(index, self.applied.next(), "entries are applied once and in order");
-                if let Payload::Command(command) = &entry.payload {
-                    let reply =
-                        catch_unwind(AssertUnwindSafe(|| self.machine.apply(index, command)))
-                            .map_err(|_| MachineFailed)?;
-                    if let Some(waiter) = waiters.remove(&index) {
-                        waiter.end(Ok(Applied { index, reply }));
-                    }
-                }
-                self.applied = index;
+        limit: Duration,
+    ) -> Result<Option<Job<M>>, MachineFailed> {
+        let begun = Instant::now();
+        let mut done = 0;
+        for entry in entries.iter() {
+            if begun.elapsed() > limit {
+                break;
             }
-            self.advance_to(self.applied);
-            tokio::task::yield_now().await;
+            let index = entry.id.index;
+            assert_eq!(index, self.applied.next(), "entries are applied once and in order");
+            if let Payload::Command(command) = &entry.payload {
+                let reply = catch_unwind(AssertUnwindSafe(|| self.machine.apply(index, command)))
+                    .map_err(|_| MachineFailed)?;
+                if let Some(waiter) = waiters.remove(&index) {
+                    waiter.end(Ok(Applied { index, reply }));
+                }
+            }
+            self.applied = index;
+            done += 1;
         }
-        Ok(())
+        self.advance_to(self.applied);
+        let each = begun.elapsed() / u32::try_from(done).unwrap_or(u32::MAX).max(1);
+        self.pace = (self.pace * 3 + each) / 4;
+        let entries = entries.slice(done..entries.len());
+        Ok((!entries.is_empty()).then_some(Job::Apply { entries, waiters }))
     }
 
     fn advance_to(&mut self, index: LogIndex) {

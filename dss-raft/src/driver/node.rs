@@ -102,10 +102,10 @@ impl Node {
         mut machine: M,
     ) -> Result<Group<M>, StartGroupError> {
         let restored = self.restore(group).await?;
-        let mut applied = crate::LogIndex::ZERO;
-        if let Some(snapshot) = &restored.snapshot {
+        // Shares its memory with what the core keeps of it.
+        let snapshot = restored.snapshot.clone();
+        if let Some(snapshot) = &snapshot {
             machine.restore(&snapshot.data)?;
-            applied = snapshot.last.index;
         }
         let transfer_limit = config.election_timeout * 2;
         let now = Timestamp::since_origin(self.inner.origin.elapsed());
@@ -154,7 +154,7 @@ impl Node {
                 leadership: leadership_sender,
             },
         };
-        let applier = Applier::new(machine, applied, jobs, events_sender.clone());
+        let applier = Applier::new(machine, snapshot.as_ref(), jobs, events_sender.clone());
         self.inner.spawn(&mut state, applier.run());
         self.inner.spawn(&mut state, CoreTask::new(raft, wiring).run());
         drop(state);

@@ -44,7 +44,7 @@ pub async fn storage_conformance<S: Storage>(open: impl AsyncFn(usize) -> S) {
     groups_are_apart_and_written_together(disks.new_one()).await;
     large_and_empty_commands_are_kept(disks.new_one()).await;
     nothing_is_written_by_an_empty_write(disks.new_one()).await;
-    for seed in 0..20 {
+    for seed in 0..8 {
         any_sequence_of_writes_is_kept(disks.new_one(), seed).await;
     }
 }
@@ -282,13 +282,13 @@ async fn any_sequence_of_writes_is_kept<S: Storage>(
     seed: u64,
 ) {
     let mut writes = Writes::new(seed);
-    for _ in 0..4 {
+    for _ in 0..3 {
         let mut storage = disk.open().await;
         for group in Writes::groups() {
             let found = restore(&mut storage, group).await;
             assert_eq!(found, writes.model().restored(group), "seed {seed}, {group}");
         }
-        for _ in 0..60 {
+        for _ in 0..40 {
             persist(&mut storage, writes.next_batch()).await;
         }
     }

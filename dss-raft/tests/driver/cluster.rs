@@ -10,19 +10,19 @@ use dss_raft::{
 };
 use tokio::time::{Instant, sleep, timeout};
 
-pub const GROUP: GroupId = GroupId::new(0);
+pub(crate) const GROUP: GroupId = GroupId::new(0);
 
 /// Adds up numbers, and remembers each that it was given.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Sum {
-    pub total: u64,
-    pub seen: Vec<u64>,
+pub(crate) struct Sum {
+    pub(crate) total: u64,
+    pub(crate) seen: Vec<u64>,
     /// How long each command takes.
-    pub slowness: Duration,
+    pub(crate) slowness: Duration,
 }
 
 /// A command that makes the machine panic.
-pub const POISON: u64 = u64::MAX;
+pub(crate) const POISON: u64 = u64::MAX;
 
 impl StateMachine for Sum {
     type Reply = u64;
@@ -43,43 +43,43 @@ impl StateMachine for Sum {
     }
 
     fn restore(&mut self, snapshot: &Bytes) -> Result<(), RestoreError> {
-        if snapshot.len() % 8 != 0 {
+        if !snapshot.len().is_multiple_of(8) {
             return Err(RestoreError { problem: "not a list of numbers" });
         }
         self.seen = snapshot
             .chunks_exact(8)
-            .map(|number| u64::from_le_bytes(number.try_into().unwrap()))
+            .map(|number| u64::from_le_bytes(number.try_into().expect("chunks of eight")))
             .collect();
         self.total = self.seen.iter().sum();
         Ok(())
     }
 }
 
-pub fn command(number: u64) -> Bytes {
+pub(crate) fn command(number: u64) -> Bytes {
     number.to_le_bytes().to_vec().into()
 }
 
-pub fn id(node: u64) -> NodeId {
+pub(crate) fn id(node: u64) -> NodeId {
     NodeId::new(node)
 }
 
 /// Nodes 1 to n of one group, each with a disk that outlives it.
-pub struct Cluster {
-    pub network: MemoryNetwork,
-    pub disks: BTreeMap<NodeId, MemoryStorage>,
-    pub nodes: BTreeMap<NodeId, Node>,
-    pub groups: BTreeMap<NodeId, Group<Sum>>,
-    pub members: Configuration,
-    pub compact_after: u64,
+pub(crate) struct Cluster {
+    pub(crate) network: MemoryNetwork,
+    pub(crate) disks: BTreeMap<NodeId, MemoryStorage>,
+    pub(crate) nodes: BTreeMap<NodeId, Node>,
+    pub(crate) groups: BTreeMap<NodeId, Group<Sum>>,
+    pub(crate) members: Configuration,
+    pub(crate) compact_after: u64,
     starts: u64,
 }
 
 impl Cluster {
-    pub async fn start(nodes: u64) -> Self {
+    pub(crate) async fn start(nodes: u64) -> Self {
         Self::start_compacting(nodes, 20_000).await
     }
 
-    pub async fn start_compacting(nodes: u64, compact_after: u64) -> Self {
+    pub(crate) async fn start_compacting(nodes: u64, compact_after: u64) -> Self {
         let members = Configuration::of_voters((1..=nodes).map(id));
         let mut cluster = Self {
             network: MemoryNetwork::new(),
@@ -97,12 +97,12 @@ impl Cluster {
     }
 
     /// Starts the node on the disk that it has, or on an empty one.
-    pub async fn start_node(&mut self, node: NodeId) {
+    pub(crate) async fn start_node(&mut self, node: NodeId) {
         let disk = self.disks.entry(node).or_default().clone();
         self.start_node_on(node, disk, Sum::default()).await;
     }
 
-    pub async fn start_node_on(&mut self, id: NodeId, disk: impl Storage, machine: Sum) {
+    pub(crate) async fn start_node_on(&mut self, id: NodeId, disk: impl Storage, machine: Sum) {
         let node = Node::start(disk, self.network.transport(id));
         self.network.attach(id, &node);
         let config = self.config(id);
@@ -111,24 +111,24 @@ impl Cluster {
         self.nodes.insert(id, node);
     }
 
-    pub fn config(&mut self, node: NodeId) -> Config {
+    pub(crate) fn config(&mut self, node: NodeId) -> Config {
         self.starts += 1;
         Config::new(node, node.get() * 1000 + self.starts)
             .compaction(self.compact_after, usize::MAX)
     }
 
     /// Stops the node as a crash would.
-    pub fn crash(&mut self, node: NodeId) {
+    pub(crate) fn crash(&mut self, node: NodeId) {
         self.nodes.remove(&node);
         self.groups.remove(&node);
     }
 
     /// The node that leads, once one does that is not cut off.
-    pub async fn leader(&self) -> NodeId {
+    pub(crate) async fn leader(&self) -> NodeId {
         self.leader_among(self.groups.keys().copied().collect()).await
     }
 
-    pub async fn leader_among(&self, nodes: Vec<NodeId>) -> NodeId {
+    pub(crate) async fn leader_among(&self, nodes: Vec<NodeId>) -> NodeId {
         let elected = async {
             loop {
                 let leads = |node: &&NodeId| self.groups[node].status().role == RoleKind::Leader;
@@ -146,7 +146,7 @@ impl Cluster {
 
     /// Proposes on whichever node leads, until one says that it is done. Only for commands whose
     /// outcome is never unknown in the test at hand.
-    pub async fn add(&self, number: u64) -> u64 {
+    pub(crate) async fn add(&self, number: u64) -> u64 {
         let begun = Instant::now();
         loop {
             let leader = self.leader().await;
@@ -160,12 +160,12 @@ impl Cluster {
     }
 
     /// What the node has applied, without asking anybody.
-    pub async fn seen(&self, node: NodeId) -> Vec<u64> {
+    pub(crate) async fn seen(&self, node: NodeId) -> Vec<u64> {
         self.groups[&node].read_local(|sum| sum.seen.clone()).await.expect("the node runs")
     }
 
     /// Waits until every running node has applied exactly these, in this order.
-    pub async fn converged(&self, expected: &[u64]) {
+    pub(crate) async fn converged(&self, expected: &[u64]) {
         for node in self.groups.keys() {
             let same = async {
                 while self.seen(*node).await != expected {

@@ -3,6 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "a slow state machine really sleeps")]
 
 mod cluster;
+mod durable;
 mod failover;
 mod groups;
 mod machine_faults;

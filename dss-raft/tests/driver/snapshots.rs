@@ -10,7 +10,8 @@ use crate::cluster::{Cluster, GROUP, Sum, id};
 async fn compacted(cluster: &Cluster, node: u64) {
     let compacted = async {
         loop {
-            let restored = cluster.disks[&id(node)].clone().restore(GROUP).await.unwrap();
+            let restored = cluster.disks[&id(node)].clone().restore(GROUP).await;
+            let restored = restored.expect("nothing is wrong with the disk");
             if restored.snapshot.is_some() && restored.entries.len() < 60 {
                 return;
             }

@@ -1,0 +1,57 @@
+//! Main memory in the cache's group.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use dss_mesi::{Epoch, Memory, MemoryError, StoreOutcome, Stored, Version};
+
+use super::client::{CacheGroup, NoMajority};
+use super::machine::{CacheCommand, CacheReply};
+
+/// The replicated memory: what it says is stored, a majority has on disk.
+pub(crate) struct RaftMemory(CacheGroup);
+
+impl RaftMemory {
+    pub(crate) fn new(group: CacheGroup) -> Self {
+        Self(group)
+    }
+}
+
+impl From<NoMajority> for MemoryError {
+    fn from(reason: NoMajority) -> Self {
+        Self::Unavailable { reason: reason.to_string() }
+    }
+}
+
+fn unexpected() -> MemoryError {
+    MemoryError::Unavailable { reason: "nodes of different versions".to_owned() }
+}
+
+#[async_trait]
+impl Memory for RaftMemory {
+    async fn load(&self, key: &Bytes) -> Result<Option<Stored>, MemoryError> {
+        let key = key.clone();
+        Ok(self.0.read(move |machine| machine.load(&key)).await?)
+    }
+
+    async fn store(
+        &self,
+        writer: Epoch,
+        key: &Bytes,
+        version: Version,
+        value: Option<Bytes>,
+    ) -> Result<StoreOutcome, MemoryError> {
+        let command = CacheCommand::Store { writer, key: key.clone(), version, value };
+        match self.0.propose(&command).await? {
+            CacheReply::Stored(outcome) => Ok(outcome),
+            _ => Err(unexpected()),
+        }
+    }
+
+    async fn fence(&self, epoch: Epoch) -> Result<(), MemoryError> {
+        match self.0.propose(&CacheCommand::Fence(epoch)).await? {
+            CacheReply::Fence(fence) if fence == epoch => Ok(()),
+            CacheReply::Fence(fence) => Err(MemoryError::Fenced { fence }),
+            _ => Err(unexpected()),
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::error::ErrorKind;
+use clap::{Args, Parser, Subcommand};
+
+use crate::load;
+
+/// Locks, queues and a coherent cache, served over HTTP by a cluster of nodes.
+///
+/// Without a command: three nodes in this process, clients at 127.0.0.1:8001 to :8003.
+#[derive(Debug, Parser)]
+#[command(name = "cluster", version, args_conflicts_with_subcommands = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+    #[command(flatten)]
+    pub(crate) storage: StorageArgs,
+}
+
+/// What to run instead of three nodes in one process.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Runs one node of the cluster that a file describes, in the foreground.
+    Node(NodeArgs),
+    /// Keeps a cluster busy and measures throughput and latency.
+    Load(load::Options),
+}
+
+/// The options of `node`.
+#[derive(Debug, Args)]
+pub(crate) struct NodeArgs {
+    /// The cluster's file, the same on every node.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// Which of the file's nodes this is.
+    #[arg(long, value_name = "ID")]
+    pub(crate) id: String,
+    #[command(flatten)]
+    pub(crate) storage: StorageArgs,
+}
+
+/// Where a node keeps its data.
+#[derive(Debug, Args)]
+pub(crate) struct StorageArgs {
+    /// The folder in which each node keeps its own.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Keep queues and the cache's main memory in these Redis servers.
+    #[arg(long, value_name = "URL[,URL…]", value_delimiter = ',')]
+    pub(crate) redis: Option<Vec<String>>,
+}
+
+/// What the command line asked for, where it is not to run.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// Help or version: this text, on standard output.
+    Show(String),
+    /// A usage error: this line, on standard error.
+    Refuse(String),
+}
+
+/// Understands the arguments, the first of which is the program's name.
+pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, Stop> {
+    Cli::try_parse_from(arguments).map_err(|error| match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Stop::Show(error.to_string()),
+        _ => Stop::Refuse(first_paragraph(&error.to_string())),
+    })
+}
+
+/// clap explains itself on several lines; its first paragraph is what is wrong.
+fn first_paragraph(text: &str) -> String {
+    let lines: Vec<&str> =
+        text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
+    format!("{} (see --help)", lines.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse_words(words: &str) -> Result<Cli, Stop> {
+        parse(std::iter::once("cluster").chain(words.split_whitespace()).map(OsString::from))
+    }
+
+    #[test]
+    fn nothing_means_three_nodes_with_optional_storage() {
+        let cli = parse_words("").unwrap();
+        assert!(cli.command.is_none() && cli.storage.data_dir.is_none());
+
+        let cli = parse_words("--data-dir d --redis redis://a,redis://b").unwrap();
+        assert_eq!(cli.storage.data_dir, Some(PathBuf::from("d")));
+        assert_eq!(cli.storage.redis.unwrap(), ["redis://a", "redis://b"]);
+    }
+
+    #[test]
+    fn node_takes_its_file_its_id_and_its_storage() {
+        let cli = parse_words("node --config c.toml --id n2 --data-dir d").unwrap();
+        let Some(Command::Node(node)) = cli.command else { panic!("not a node: {cli:?}") };
+        assert_eq!((node.config, node.id.as_str()), (PathBuf::from("c.toml"), "n2"));
+        assert_eq!(node.storage.data_dir, Some(PathBuf::from("d")));
+    }
+
+    #[test]
+    fn load_takes_targets_a_workload_and_how_much_of_it() {
+        let line =
+            "load --target http://a:1,http://b:2 --workload lock --clients 3 --seconds 4 --json";
+        let Some(Command::Load(load)) = parse_words(line).unwrap().command else {
+            panic!("not a load");
+        };
+        assert_eq!((load.targets.len(), load.workload), (2, load::Workload::Lock));
+        assert_eq!((load.clients, load.seconds, load.json), (3, 4, true));
+    }
+
+    #[test]
+    fn a_usage_error_is_one_line_that_names_the_option() {
+        for (words, named) in [
+            ("--frobnicate", "--frobnicate"),
+            ("node --id n1", "--config"),
+            ("node --config", "--config"),
+            ("dance", "dance"),
+            ("load --workload lock", "--target"),
+            ("load --target a:1 --workload lock", "a:1"),
+            ("load --target http://a:1 --workload chess", "chess"),
+            ("load --target http://a:1 --workload lock --clients 0", "0"),
+            ("--data-dir d node --config c --id n1", "--data-dir"),
+        ] {
+            let Err(Stop::Refuse(line)) = parse_words(words) else { panic!("{words} accepted") };
+            assert!(line.contains(named), "{words}: {line}");
+            assert!(!line.contains('\n') && line.starts_with("error: "), "{words}: {line}");
+        }
+    }
+
+    #[test]
+    fn help_goes_to_standard_output() {
+        assert!(matches!(parse_words("--help"), Err(Stop::Show(text)) if text.contains("node")));
+    }
+}

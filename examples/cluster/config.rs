@@ -1,0 +1,197 @@
+//! What a cluster is: its nodes, their addresses and its timing.
+
+mod parse;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use dss_raft::NodeId;
+use xxhash_rust::xxh3::xxh3_64;
+
+pub(crate) use parse::ConfigError;
+
+/// A cluster as its file describes it. One that exists is valid: names and addresses are unique
+/// and well formed, and the timing is one that Raft accepts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ClusterConfig {
+    origin: String,
+    cluster: String,
+    data_dir: PathBuf,
+    nodes: Vec<NodeConfig>,
+    redis: Vec<String>,
+    timing: Timing,
+}
+
+/// One node of a cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NodeConfig {
+    /// What Raft calls it: the xxh3 hash of its name, so that no file has to number nodes.
+    pub(crate) id: NodeId,
+    /// What people call it.
+    pub(crate) name: String,
+    /// Where it serves clients.
+    pub(crate) client: Address,
+    /// Where it serves the other nodes.
+    pub(crate) peer: Address,
+    /// The field of its file that describes it, for messages: `nodes[0]`.
+    field: String,
+}
+
+/// `host:port`, where the host is a name, an IPv4 address, or an IPv6 address in brackets.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Address(String);
+
+/// How fast a lost leader is noticed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Timing {
+    /// Elections begin after one to two times this without a leader.
+    pub(crate) election_timeout: Duration,
+    /// How often a leader says that it is there.
+    pub(crate) heartbeat: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self { election_timeout: Duration::from_secs(1), heartbeat: Duration::from_millis(100) }
+    }
+}
+
+impl ClusterConfig {
+    /// Reads and checks the cluster's file.
+    pub(crate) fn read(file: &Path) -> Result<Self, ConfigError> {
+        let origin = file.display().to_string();
+        let text = std::fs::read_to_string(file)
+            .map_err(|error| ConfigError::unreadable(&origin, &error))?;
+        Self::parse(&origin, &text)
+    }
+
+    /// Understands the text of a cluster's file; `origin` is what messages call it.
+    pub(crate) fn parse(origin: &str, text: &str) -> Result<Self, ConfigError> {
+        parse::parse(origin, text, hash)
+    }
+
+    /// The cluster that runs in one process when nothing else is asked for: `n1` to `n3`.
+    pub(crate) fn local() -> Self {
+        let nodes = (1..=3)
+            .map(|number| {
+                let address = |base: u16| Address(format!("127.0.0.1:{}", base + number));
+                NodeConfig {
+                    id: hash(&format!("n{number}")),
+                    name: format!("n{number}"),
+                    client: address(8000),
+                    peer: address(9000),
+                    field: format!("n{number}"),
+                }
+            })
+            .collect();
+        Self {
+            origin: "the local cluster".to_owned(),
+            cluster: "local".to_owned(),
+            data_dir: PathBuf::from("dss-data"),
+            nodes,
+            redis: Vec::new(),
+            timing: Timing::default(),
+        }
+    }
+
+    /// The same cluster with what the command line says instead of the file.
+    pub(crate) fn with_storage(
+        mut self,
+        data_dir: Option<PathBuf>,
+        redis: Option<Vec<String>>,
+    ) -> Result<Self, ConfigError> {
+        if let Some(data_dir) = data_dir {
+            self.data_dir = data_dir;
+        }
+        if let Some(urls) = redis {
+            for url in &urls {
+                parse::check_redis_url(url)
+                    .map_err(|problem| ConfigError::on_the_command_line("--redis", &problem))?;
+            }
+            self.redis = urls;
+        }
+        Ok(self)
+    }
+
+    /// The file, or what else described the cluster.
+    pub(crate) fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// The cluster's name.
+    pub(crate) fn cluster(&self) -> &str {
+        &self.cluster
+    }
+
+    /// The folder in which each node keeps its own.
+    pub(crate) fn data_dir(&self) -> &Path {
+        &self.data_dir
+    }
+
+    /// The nodes, in the order of the file.
+    pub(crate) fn nodes(&self) -> &[NodeConfig] {
+        &self.nodes
+    }
+
+    /// The node of this name.
+    pub(crate) fn node(&self, name: &str) -> Option<&NodeConfig> {
+        self.nodes.iter().find(|node| node.name == name)
+    }
+
+    /// The node that `--id` names.
+    pub(crate) fn require_node(&self, id: &str) -> Result<&NodeConfig, ConfigError> {
+        self.node(id).ok_or_else(|| {
+            let problem = format!("no node of {} has the id {id:?}", self.origin);
+            ConfigError::on_the_command_line("--id", &problem)
+        })
+    }
+
+    /// What Raft calls the node of this name.
+    pub(crate) fn node_id(&self, name: &str) -> Option<NodeId> {
+        self.node(name).map(|node| node.id)
+    }
+
+    /// What people call this node.
+    pub(crate) fn name(&self, id: NodeId) -> Option<&str> {
+        self.nodes.iter().find(|node| node.id == id).map(|node| node.name.as_str())
+    }
+
+    /// The Redis servers for queues and the cache's memory; none where both are embedded.
+    pub(crate) fn redis(&self) -> &[String] {
+        &self.redis
+    }
+
+    /// The timing of every Raft group.
+    pub(crate) fn timing(&self) -> Timing {
+        self.timing
+    }
+}
+
+impl NodeConfig {
+    /// The field that holds this node's client or peer address, as messages name it.
+    pub(crate) fn field(&self, which: &str) -> String {
+        format!("{}.{which}", self.field)
+    }
+}
+
+impl Address {
+    /// What the operating system resolves and connects to.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+/// The Raft id of a node name; the same in every process and version.
+fn hash(name: &str) -> NodeId {
+    NodeId::new(xxh3_64(name.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests;

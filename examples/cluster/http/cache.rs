@@ -1,0 +1,181 @@
+//! The cache.
+
+use std::collections::BTreeMap;
+
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use dss_mesi::{CacheError, Condition, LineState, NodeId};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::cache_version::{VersionNumber, Wanted, condition, etag};
+use super::extract::{Answer, Name, Named, Raw};
+use super::problem::{Code, Problem};
+use super::route::{Access, Route};
+use crate::app::App;
+
+/// Whether this node had the line.
+const CACHE: HeaderName = HeaderName::from_static("x-cache");
+/// How it holds the line.
+const STATE: HeaderName = HeaderName::from_static("x-mesi-state");
+
+pub(crate) fn routes() -> Vec<Route> {
+    let path = "/v1/cache/{key}";
+    let version = "The version of the value.";
+    vec![
+        Route::get(path, Access::Reader, get)
+            .named("getValue", "Reads a value; this node takes the line.")
+            .answers_bytes("The value.")
+            .with_header("etag", version)
+            .with_header("x-cache", "`hit` where this node had the line, else `miss`.")
+            .with_header("x-mesi-state", "How this node holds the line: `M`, `E` or `S`.")
+            .refuses(&[Code::NotFound]),
+        Route::put(path, Access::Writer, put)
+            .named("putValue", "Writes a value.")
+            .takes_bytes()
+            .header("if-match", "Only where this is the version of the value.")
+            .header("if-none-match", "`*`: only where there is no value.")
+            .answers_nothing("It is written.")
+            .with_header("etag", version)
+            .refuses(&[Code::VersionMismatch])
+            .fenced(),
+        Route::delete(path, Access::Writer, delete)
+            .named("deleteValue", "Removes a value.")
+            .header("if-match", "Only where this is the version of the value.")
+            .answers_nothing("It is removed.")
+            .refuses(&[Code::NotFound, Code::VersionMismatch])
+            .fenced(),
+        Route::get("/v1/cache/{key}/line", Access::Reader, line)
+            .named("getLine", "Shows how each node holds the line of a key.")
+            .answers::<Line>(StatusCode::OK, "The line, as its home sees it."),
+    ]
+}
+
+/// The line of a key.
+#[derive(Debug, Serialize, ToSchema)]
+struct Line {
+    key: String,
+    /// The node that decides who may have it.
+    home: String,
+    /// The version of the value; `null` where there is none.
+    version: Option<VersionNumber>,
+    /// `M`, `E`, `S` or `I` for each node.
+    states: BTreeMap<String, char>,
+}
+
+/// The key of a value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Key(String);
+
+impl Named for Key {
+    fn named(name: String) -> Result<Self, String> {
+        Ok(Self(name))
+    }
+}
+
+impl Key {
+    fn into_bytes(self) -> Bytes {
+        self.0.into()
+    }
+}
+
+async fn get(State(app): State<App>, Name(key): Name<Key>) -> Result<Response, Problem> {
+    let Some(read) = app.cache().get(key.into_bytes()).await? else {
+        return Err(absent());
+    };
+    let hit = HeaderValue::from_static(if read.hit { "hit" } else { "miss" });
+    let state = HeaderValue::from_static(letter(read.state));
+    let octets = HeaderValue::from_static("application/octet-stream");
+    let headers = [
+        (header::CONTENT_TYPE, octets),
+        (header::ETAG, etag(read.version)),
+        (CACHE, hit),
+        (STATE, state),
+    ];
+    Ok((headers, read.value).into_response())
+}
+
+async fn put(
+    State(app): State<App>,
+    Name(key): Name<Key>,
+    headers: HeaderMap,
+    Raw(value): Raw,
+) -> Result<Response, Problem> {
+    let condition = possible(&headers)?;
+    let version = app.cache().put(key.into_bytes(), value, condition).await?;
+    Ok((StatusCode::NO_CONTENT, [(header::ETAG, etag(version))]).into_response())
+}
+
+async fn delete(
+    State(app): State<App>,
+    Name(key): Name<Key>,
+    headers: HeaderMap,
+) -> Result<StatusCode, Problem> {
+    if headers.contains_key(header::IF_NONE_MATCH) {
+        let problem = "what is not there cannot be removed";
+        return Err(Problem::invalid_field("if-none-match", problem));
+    }
+    let condition = possible(&headers)?;
+    let was_there = app.cache().remove(key.into_bytes(), condition).await?;
+    if !was_there {
+        return Err(absent());
+    }
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn line(State(app): State<App>, Name(key): Name<Key>) -> Result<Answer<Line>, Problem> {
+    let line = app.cache().line(key.clone().into_bytes()).await?;
+    let name = |node: NodeId| match app.config.name(dss_raft::NodeId::new(node.get())) {
+        Some(name) => name.to_owned(),
+        None => node.to_string(),
+    };
+    // The home knows of holders only; whoever is in the view and holds nothing has it invalid.
+    let mut states: BTreeMap<_, _> =
+        app.view.borrow().nodes().map(|node| (name(node), LineState::Invalid.letter())).collect();
+    states.extend(line.states.iter().map(|(node, state)| (name(*node), state.letter())));
+    let home = name(line.home);
+    Ok(Answer(Line { key: key.0, home, version: line.version.map(VersionNumber::from), states }))
+}
+
+fn letter(state: LineState) -> &'static str {
+    match state {
+        LineState::Modified => "M",
+        LineState::Exclusive => "E",
+        LineState::Shared => "S",
+        LineState::Invalid => "I",
+    }
+}
+
+fn possible(headers: &HeaderMap) -> Result<Condition, Problem> {
+    match condition(headers)? {
+        Wanted::Condition(condition) => Ok(condition),
+        Wanted::Impossible => {
+            Err(Problem::new(Code::VersionMismatch, "no value ever had that version"))
+        }
+    }
+}
+
+fn absent() -> Problem {
+    Problem::new(Code::NotFound, "there is no value")
+}
+
+impl From<CacheError> for Problem {
+    fn from(error: CacheError) -> Self {
+        let code = match error {
+            CacheError::VersionMismatch { current: Some(current) } => {
+                return Self::version_mismatch(etag(current));
+            }
+            CacheError::VersionMismatch { current: None } => Code::VersionMismatch,
+            CacheError::TooLarge { .. } => Code::PayloadTooLarge,
+            CacheError::LeaseExpired
+            | CacheError::NoView
+            | CacheError::Unavailable
+            | CacheError::ShutDown => Code::Unavailable,
+            // Of a failure that is not known here, nothing may be promised.
+            _ => Code::OutcomeUnknown,
+        };
+        Self::new(code, error.to_string())
+    }
+}

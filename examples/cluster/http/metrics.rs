@@ -1,0 +1,232 @@
+//! What a node counts, and how Prometheus reads it.
+
+mod exposition;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use tokio::time::Instant;
+
+use super::route::Route;
+
+pub(crate) use exposition::{Exposition, Kind, MEDIA_TYPE};
+
+/// Upper bounds of the latency buckets, in microseconds: from a local cache hit to an acquire that
+/// waits.
+const BUCKETS_MICROS: [u64; 14] = [
+    100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 1_000_000,
+    10_000_000, 60_000_000,
+];
+
+/// What a request ended in: the class of its status, or the client went away before it ended.
+const OUTCOMES: [&str; 5] = ["2xx", "3xx", "4xx", "5xx", "abandoned"];
+const ABANDONED: usize = 4;
+
+/// Things that handlers count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Counter {
+    LocksGranted,
+    LocksRefused,
+    LockWaitsTimedOut,
+    Deadlocks,
+    LocksReleased,
+    MessagesPublished,
+    MessagesDelivered,
+    MessagesAcknowledged,
+    MessagesReturned,
+    Forwarded,
+}
+
+impl Counter {
+    const ALL: [(Self, &'static str, &'static str); 10] = [
+        (Self::LocksGranted, "dss_lock_grants_total", "Acquires that this node granted."),
+        (
+            Self::LocksRefused,
+            "dss_lock_refusals_total",
+            "Acquires refused since the lock was held.",
+        ),
+        (Self::LockWaitsTimedOut, "dss_lock_wait_timeouts_total", "Acquires that waited in vain."),
+        (Self::Deadlocks, "dss_lock_deadlocks_total", "Acquires refused as deadlocks."),
+        (Self::LocksReleased, "dss_lock_releases_total", "Locks released by their holders."),
+        (Self::MessagesPublished, "dss_queue_published_total", "Messages stored."),
+        (Self::MessagesDelivered, "dss_queue_delivered_total", "Messages handed to consumers."),
+        (Self::MessagesAcknowledged, "dss_queue_acknowledged_total", "Deliveries acknowledged."),
+        (Self::MessagesReturned, "dss_queue_returned_total", "Deliveries given back."),
+        (Self::Forwarded, "dss_forwarded_requests_total", "Requests answered for other nodes."),
+    ];
+}
+
+/// What a node has counted since it started. Cardinality is bounded: one series for each entry of
+/// the route table and outcome, never one for a name that a client chose.
+#[derive(Debug)]
+pub(crate) struct Recorder {
+    routes: Vec<RouteSeries>,
+    counters: [AtomicU64; Counter::ALL.len()],
+}
+
+#[derive(Debug)]
+struct RouteSeries {
+    method: String,
+    path: &'static str,
+    in_flight: AtomicU64,
+    outcomes: [AtomicU64; OUTCOMES.len()],
+    /// How many requests took up to each bound and more than the one before; the last is the rest.
+    buckets: [AtomicU64; BUCKETS_MICROS.len() + 1],
+    sum_micros: AtomicU64,
+}
+
+impl Recorder {
+    /// Nothing counted yet for `routes`, nor for requests that match none of them.
+    pub(crate) fn new(routes: &[Route]) -> Self {
+        let named = routes.iter().map(|route| (route.method.to_string(), route.path));
+        let unmatched = [("any".to_owned(), "none")];
+        let routes = named.chain(unmatched).map(|(method, path)| RouteSeries {
+            method,
+            path,
+            in_flight: AtomicU64::default(),
+            outcomes: Default::default(),
+            buckets: Default::default(),
+            sum_micros: AtomicU64::default(),
+        });
+        Self { routes: routes.collect(), counters: Default::default() }
+    }
+
+    /// The place of requests that match no route.
+    pub(crate) fn unmatched(&self) -> usize {
+        self.routes.len() - 1
+    }
+
+    pub(crate) fn count(&self, counter: Counter, by: usize) {
+        self.counters[counter as usize].fetch_add(by as u64, Ordering::Relaxed);
+    }
+
+    /// Begins to measure a request to the route at this place of the table.
+    pub(crate) fn begin(self: &Arc<Self>, route: usize) -> Measured {
+        self.routes[route].in_flight.fetch_add(1, Ordering::Relaxed);
+        Measured { recorder: Arc::clone(self), route, start: Instant::now(), outcome: ABANDONED }
+    }
+
+    /// Writes what was counted.
+    pub(crate) fn write(&self, exposition: &mut Exposition) {
+        let load = |number: &AtomicU64| number.load(Ordering::Relaxed);
+        for (counter, name, help) in Counter::ALL {
+            let value = load(&self.counters[counter as usize]);
+            exposition.family(name, Kind::Counter, help).sample(&[], value);
+        }
+        let mut family = exposition.family(
+            "dss_http_requests_total",
+            Kind::Counter,
+            "Requests of clients by what they ended in.",
+        );
+        for series in &self.routes {
+            for (outcome, count) in OUTCOMES.iter().zip(&series.outcomes) {
+                let [method, route] = series.labels();
+                family.sample(&[method, route, ("outcome", outcome)], load(count));
+            }
+        }
+        let mut family = exposition.family(
+            "dss_http_requests_in_flight",
+            Kind::Gauge,
+            "Requests of clients that are not answered yet.",
+        );
+        for series in &self.routes {
+            family.sample(&series.labels(), load(&series.in_flight));
+        }
+        let mut family = exposition.family(
+            "dss_http_request_duration_seconds",
+            Kind::Histogram,
+            "How long clients waited for their answers.",
+        );
+        for series in &self.routes {
+            let buckets: Vec<_> = series.buckets.iter().map(load).collect();
+            let sum = Duration::from_micros(load(&series.sum_micros));
+            family.histogram(&series.labels(), &BUCKETS_MICROS, &buckets, sum);
+        }
+    }
+}
+
+impl RouteSeries {
+    fn labels(&self) -> [(&str, &str); 2] {
+        [("method", &self.method), ("route", self.path)]
+    }
+}
+
+/// A request that is being measured. Dropped before it is [`answered`](Self::answered), it counts
+/// as abandoned.
+#[derive(Debug)]
+pub(crate) struct Measured {
+    recorder: Arc<Recorder>,
+    route: usize,
+    start: Instant,
+    outcome: usize,
+}
+
+impl Measured {
+    /// The request was answered with this status.
+    pub(crate) fn answered(mut self, status: StatusCode) {
+        self.outcome = match status.as_u16() {
+            ..300 => 0,
+            300..400 => 1,
+            400..500 => 2,
+            500.. => 3,
+        };
+    }
+}
+
+impl Drop for Measured {
+    fn drop(&mut self) {
+        let series = &self.recorder.routes[self.route];
+        let micros = u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let bucket = BUCKETS_MICROS.partition_point(|bound| *bound < micros);
+        series.in_flight.fetch_sub(1, Ordering::Relaxed);
+        series.outcomes[self.outcome].fetch_add(1, Ordering::Relaxed);
+        series.buckets[bucket].fetch_add(1, Ordering::Relaxed);
+        series.sum_micros.fetch_add(micros, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_counter_stands_at_its_own_place_under_its_own_name() {
+        let names: std::collections::BTreeSet<_> =
+            Counter::ALL.iter().map(|(_, name, _)| name).collect();
+        assert_eq!(names.len(), Counter::ALL.len());
+        for (place, (counter, name, _)) in Counter::ALL.iter().enumerate() {
+            assert_eq!(*counter as usize, place);
+            assert!(name.starts_with("dss_") && name.ends_with("_total"), "{name}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_are_counted_by_outcome_and_duration() {
+        let recorder = Arc::new(Recorder::new(&[]));
+        let measured = recorder.begin(recorder.unmatched());
+        tokio::time::advance(Duration::from_millis(3)).await;
+        measured.answered(StatusCode::NOT_FOUND);
+        drop(recorder.begin(recorder.unmatched()));
+        let _in_flight = recorder.begin(recorder.unmatched());
+
+        let mut exposition = Exposition::default();
+        recorder.write(&mut exposition);
+        let text = exposition.finish();
+        let labels = r#"method="any",route="none""#;
+        for line in [
+            format!(r#"dss_http_requests_total{{{labels},outcome="4xx"}} 1"#),
+            format!(r#"dss_http_requests_total{{{labels},outcome="abandoned"}} 1"#),
+            format!(r#"dss_http_requests_total{{{labels},outcome="2xx"}} 0"#),
+            format!("dss_http_requests_in_flight{{{labels}}} 1"),
+            format!(r#"dss_http_request_duration_seconds_bucket{{{labels},le="0.0025"}} 1"#),
+            format!(r#"dss_http_request_duration_seconds_bucket{{{labels},le="0.005"}} 2"#),
+            format!(r#"dss_http_request_duration_seconds_bucket{{{labels},le="+Inf"}} 2"#),
+            format!("dss_http_request_duration_seconds_count{{{labels}}} 2"),
+            format!("dss_http_request_duration_seconds_sum{{{labels}}} 0.003"),
+        ] {
+            assert!(text.lines().any(|written| written == line), "{line} is not in\n{text}");
+        }
+    }
+}

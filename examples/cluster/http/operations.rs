@@ -1,0 +1,139 @@
+//! What operators and load balancers ask.
+
+mod exported;
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use dss_raft::{NodeId, RoleKind, Status};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::Context;
+use super::extract::Answer;
+use super::metrics::{Exposition, MEDIA_TYPE};
+use super::problem::{Code, Problem};
+use super::route::{Access, Route};
+use crate::app::App;
+use crate::config::ClusterConfig;
+
+pub(crate) fn routes() -> Vec<Route> {
+    vec![
+        Route::get("/healthz", Access::Public, health)
+            .named("getHealth", "Says that the process serves.")
+            .answers_text("`ok`"),
+        Route::get("/readyz", Access::Public, readiness)
+            .named("getReadiness", "Says whether this node can serve.")
+            .answers_text("`ready`")
+            .refuses(&[Code::Unavailable]),
+        Route::get("/v1/status", Access::Reader, status)
+            .named("getStatus", "Shows this node's part in the cluster.")
+            .answers::<NodeStatus>(StatusCode::OK, "As this node sees it."),
+        Route::get("/metrics", Access::Reader, metrics)
+            .named("getMetrics", "What this node counts, for Prometheus.")
+            .answers_text("The text exposition format, version 0.0.4."),
+        Route::get("/openapi.json", Access::Reader, openapi)
+            .named("getOpenApi", "This document.")
+            .answers::<serde_json::Value>(StatusCode::OK, "An OpenAPI 3.1 document."),
+    ]
+}
+
+/// A node's part in the cluster.
+#[derive(Debug, Serialize, ToSchema)]
+struct NodeStatus {
+    /// The node that was asked.
+    node: String,
+    raft: RaftStatus,
+    /// Every node of the cluster.
+    nodes: Vec<Node>,
+}
+
+/// A node's part in the Raft group that holds the locks.
+#[derive(Debug, Serialize, ToSchema)]
+struct RaftStatus {
+    /// `leader`, `follower`, `candidate` or `learner`.
+    role: &'static str,
+    term: u64,
+    /// The leader, where one is known.
+    leader: Option<String>,
+    commit_index: u64,
+    applied_index: u64,
+    last_index: u64,
+    voters: Vec<String>,
+    learners: Vec<String>,
+}
+
+/// A node of the cluster.
+#[derive(Debug, Serialize, ToSchema)]
+struct Node {
+    id: String,
+    /// Where it serves clients.
+    url: String,
+    /// Whether the node that was asked is connected to it.
+    up: bool,
+}
+
+async fn health() -> &'static str {
+    "ok"
+}
+
+async fn readiness(State(app): State<App>) -> Result<&'static str, Problem> {
+    match app.ready.check() {
+        Ok(()) => Ok("ready"),
+        Err(missing) => Err(Problem::new(Code::Unavailable, missing.to_string())),
+    }
+}
+
+async fn status(State(app): State<App>) -> Answer<NodeStatus> {
+    let nodes = app.config.nodes().iter().map(|node| Node {
+        id: node.name.clone(),
+        url: format!("http://{}", node.client),
+        up: app.peers.is_up(node.id),
+    });
+    Answer(NodeStatus {
+        node: app.name.clone(),
+        raft: RaftStatus::new(&app.lock_group.status(), &app.config),
+        nodes: nodes.collect(),
+    })
+}
+
+async fn metrics(State(context): State<Context>) -> Response {
+    let mut exposition = Exposition::default();
+    exported::write(&context.app, &mut exposition);
+    context.recorder.write(&mut exposition);
+    ([(header::CONTENT_TYPE, MEDIA_TYPE)], exposition.finish()).into_response()
+}
+
+async fn openapi(State(context): State<Context>) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], context.document).into_response()
+}
+
+impl RaftStatus {
+    fn new(status: &Status, config: &ClusterConfig) -> Self {
+        // A member that is in no file is known by its number.
+        let name = |node: NodeId| match config.name(node) {
+            Some(name) => name.to_owned(),
+            None => node.to_string(),
+        };
+        let names = |nodes: &std::collections::BTreeSet<NodeId>| {
+            let mut names: Vec<_> = nodes.iter().copied().map(name).collect();
+            names.sort_unstable();
+            names
+        };
+        Self {
+            role: match status.role {
+                RoleKind::Leader => "leader",
+                RoleKind::Follower => "follower",
+                RoleKind::PreCandidate | RoleKind::Candidate => "candidate",
+                RoleKind::Learner => "learner",
+            },
+            term: status.term.get(),
+            leader: status.leader.map(name),
+            commit_index: status.commit_index.get(),
+            applied_index: status.applied_index.get(),
+            last_index: status.last_index.get(),
+            voters: names(&status.configuration.voters),
+            learners: names(&status.configuration.learners),
+        }
+    }
+}

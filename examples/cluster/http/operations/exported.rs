@@ -1,0 +1,98 @@
+//! What `/metrics` tells of the parts of a node that count for themselves.
+
+use dss_raft::{RoleKind, Status};
+
+use crate::app::App;
+use crate::http::metrics::{Exposition, Kind};
+
+/// Writes what the Raft groups, the cache and the peers of `app` have to tell.
+pub(crate) fn write(app: &App, exposition: &mut Exposition) {
+    let node: &[_] = &[("node", app.name.as_str()), ("version", env!("CARGO_PKG_VERSION"))];
+    exposition.family("dss_node_info", Kind::Gauge, "Which node this is.").sample(node, 1);
+    let ready = u8::from(app.ready.check().is_ok());
+    exposition.family("dss_ready", Kind::Gauge, "Whether the node can serve.").sample(&[], ready);
+    write_raft(&groups(app), exposition);
+    write_cache(app, exposition);
+    let mut family =
+        exposition.family("dss_peer_up", Kind::Gauge, "Whether this node is connected to a peer.");
+    for peer in app.config.nodes().iter().filter(|peer| peer.id != app.id) {
+        family.sample(&[("peer", &peer.name)], u8::from(app.peers.is_up(peer.id)));
+    }
+}
+
+/// Every Raft group of the node with what it is called.
+fn groups(app: &App) -> Vec<(String, Status)> {
+    let shards = app.queue_groups.iter().enumerate();
+    [("locks".to_owned(), app.lock_group.status()), ("cache".to_owned(), app.cache_group.status())]
+        .into_iter()
+        .chain(shards.map(|(number, group)| (format!("shard-{number}"), group.status())))
+        .collect()
+}
+
+fn write_raft(groups: &[(String, Status)], exposition: &mut Exposition) {
+    let roles = [
+        ("leader", RoleKind::Leader),
+        ("follower", RoleKind::Follower),
+        ("pre_candidate", RoleKind::PreCandidate),
+        ("candidate", RoleKind::Candidate),
+        ("learner", RoleKind::Learner),
+    ];
+    let help = "1 for the role that the node has in a group, 0 for the others.";
+    let mut family = exposition.family("dss_raft_role", Kind::Gauge, help);
+    for (group, status) in groups {
+        for (name, role) in roles {
+            family.sample(&[("group", group), ("role", name)], u8::from(status.role == role));
+        }
+    }
+    type Figure = fn(&Status) -> u64;
+    let figures: [(&str, &str, Figure); 5] = [
+        ("dss_raft_term", "The term that the node is in.", |status| status.term.get()),
+        ("dss_raft_has_leader", "Whether the node knows a leader.", |status| {
+            u64::from(status.leader.is_some())
+        }),
+        ("dss_raft_commit_index", "The last entry known to be committed.", |status| {
+            status.commit_index.get()
+        }),
+        ("dss_raft_applied_index", "The last entry applied.", |status| status.applied_index.get()),
+        ("dss_raft_last_index", "The last entry of the log.", |status| status.last_index.get()),
+    ];
+    for (name, help, figure) in figures {
+        let mut family = exposition.family(name, Kind::Gauge, help);
+        for (group, status) in groups {
+            family.sample(&[("group", group)], figure(status));
+        }
+    }
+}
+
+fn write_cache(app: &App, exposition: &mut Exposition) {
+    let cache = app.cache().statistics();
+    for (name, help, value) in [
+        ("dss_cache_hits_total", "Reads that found the line here.", cache.hits),
+        ("dss_cache_misses_total", "Reads that did not.", cache.misses),
+        ("dss_cache_changes_total", "Writes and removals that changed a value.", cache.writes),
+        ("dss_cache_evictions_total", "Lines dropped to make room.", cache.evictions),
+        ("dss_cache_write_backs_total", "Written lines given up and stored.", cache.write_backs),
+        ("dss_cache_recalls_total", "Lines given up because the home asked.", cache.recalls),
+        ("dss_cache_lost_total", "Written lines lost before they were stored.", cache.lost),
+        ("dss_cache_grants_total", "Lines granted by this node as their home.", cache.grants),
+        (
+            "dss_cache_memory_failures_total",
+            "Calls of main memory that failed.",
+            cache.memory_failures,
+        ),
+    ] {
+        exposition.family(name, Kind::Counter, help).sample(&[], value);
+    }
+    let mut family =
+        exposition.family("dss_cache_lines", Kind::Gauge, "Lines held, by their state.");
+    for (state, lines) in [("M", cache.modified), ("E", cache.exclusive), ("S", cache.shared)] {
+        family.sample(&[("state", state)], lines);
+    }
+    for (name, help, value) in [
+        ("dss_cache_bytes", "Bytes of the keys and values of lines held.", cache.bytes),
+        ("dss_cache_writing_back", "Lines that wait to be stored.", cache.writing_back),
+        ("dss_cache_directory_lines", "Lines that this node's home tracks.", cache.directory),
+    ] {
+        exposition.family(name, Kind::Gauge, help).sample(&[], value);
+    }
+}

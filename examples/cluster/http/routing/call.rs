@@ -1,0 +1,192 @@
+//! A request that can be made more than once.
+
+use std::time::Duration;
+
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName, Method, Request, Uri, header};
+use bytes::Bytes;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use crate::http::values::WaitMs;
+
+/// The headers that handlers read. Others (credentials among them) are the business of the node
+/// that the client talks to, and do not travel.
+const HEADERS: [HeaderName; 3] = [header::CONTENT_TYPE, header::IF_MATCH, header::IF_NONE_MATCH];
+
+/// What a request does, as far as asking again and waiting are concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Conduct {
+    /// Changes nothing.
+    Reads,
+    /// Changes something at once.
+    Acts,
+    /// Acts, so that acting twice is acting once.
+    ActsIdempotently,
+    /// Waits for a lock for up to `wait_ms`; with a `request_id` it is done once.
+    Acquires,
+    /// Stores messages; with a `dedupe_id` in each they are stored once.
+    Publishes,
+    /// Waits for messages for up to `wait_ms`.
+    Receives,
+}
+
+/// Whether a request may be made again once it may have been done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Repeating {
+    /// As often as one likes: it changes nothing.
+    ChangesNothing,
+    /// Done twice is done once.
+    IsSafe,
+    /// It might be done twice.
+    IsUnsafe,
+}
+
+/// One request with all of its body.
+#[derive(Debug, Clone)]
+pub(crate) struct Call {
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+    wait: Duration,
+    repeating: Repeating,
+}
+
+impl Call {
+    /// The request with this head and body, which conducts itself like this.
+    pub(crate) fn new(conduct: Conduct, head: &Parts, body: Bytes) -> Self {
+        let mut headers = HeaderMap::new();
+        for name in HEADERS {
+            for value in head.headers.get_all(&name) {
+                headers.append(&name, value.clone());
+            }
+        }
+        let hints = Hints::of(conduct, &body);
+        Self {
+            method: head.method.clone(),
+            uri: head.uri.clone(),
+            headers,
+            wait: hints.wait(),
+            repeating: hints.repeating(conduct),
+            body,
+        }
+    }
+
+    /// The request, once more.
+    pub(crate) fn request(&self) -> Request<Bytes> {
+        let mut request = Request::new(self.body.clone());
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = self.uri.clone();
+        *request.headers_mut() = self.headers.clone();
+        request
+    }
+
+    /// How long it may wait for what it asks for.
+    pub(crate) fn wait(&self) -> Duration {
+        self.wait
+    }
+
+    /// Whether it may be made again once it may have been done.
+    pub(crate) fn repeating(&self) -> Repeating {
+        self.repeating
+    }
+}
+
+/// What a body says about waiting and repeating. It is the handler that checks the body: one that
+/// makes no sense gives no hints and is refused there.
+#[derive(Debug, Default, Deserialize)]
+struct Hints {
+    wait_ms: Option<WaitMs>,
+    request_id: Option<IgnoredAny>,
+    messages: Option<Vec<MessageHints>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct MessageHints {
+    dedupe_id: Option<IgnoredAny>,
+}
+
+impl Hints {
+    fn of(conduct: Conduct, body: &[u8]) -> Self {
+        match conduct {
+            Conduct::Reads | Conduct::Acts | Conduct::ActsIdempotently => Self::default(),
+            Conduct::Acquires | Conduct::Publishes | Conduct::Receives => {
+                serde_json::from_slice(body).unwrap_or_default()
+            }
+        }
+    }
+
+    fn wait(&self) -> Duration {
+        self.wait_ms.map_or(Duration::ZERO, WaitMs::get)
+    }
+
+    fn repeating(&self, conduct: Conduct) -> Repeating {
+        let safe = match conduct {
+            Conduct::Reads => return Repeating::ChangesNothing,
+            Conduct::ActsIdempotently => true,
+            Conduct::Acquires => self.request_id.is_some(),
+            Conduct::Publishes => self
+                .messages
+                .as_ref()
+                .is_some_and(|messages| messages.iter().all(|message| message.dedupe_id.is_some())),
+            Conduct::Acts | Conduct::Receives => false,
+        };
+        if safe { Repeating::IsSafe } else { Repeating::IsUnsafe }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call(conduct: Conduct, body: &'static str) -> Call {
+        let (head, ()) = Request::post("/x").body(()).unwrap().into_parts();
+        Call::new(conduct, &head, Bytes::from_static(body.as_bytes()))
+    }
+
+    #[test]
+    fn waiting_is_read_from_the_body_of_what_waits() {
+        let body = r#"{"session":"s","wait_ms":1500}"#;
+        assert_eq!(call(Conduct::Acquires, body).wait(), Duration::from_millis(1500));
+        assert_eq!(call(Conduct::Receives, body).wait(), Duration::from_millis(1500));
+        assert_eq!(call(Conduct::Acts, body).wait(), Duration::ZERO);
+        for body in ["{", "", "[]", r#"{"wait_ms":1000000000000000000}"#] {
+            assert_eq!(call(Conduct::Acquires, body).wait(), Duration::ZERO, "{body}");
+        }
+    }
+
+    #[test]
+    fn only_what_carries_ids_may_be_repeated() {
+        use Repeating::{ChangesNothing, IsSafe, IsUnsafe};
+        let with_id = r#"{"request_id":"r"}"#;
+        let one_without = r#"{"messages":[{"dedupe_id":"1"},{"payload":"x"}]}"#;
+        let all_with = r#"{"messages":[{"dedupe_id":"1"},{"dedupe_id":"2"}]}"#;
+        for (conduct, body, expected) in [
+            (Conduct::Reads, "", ChangesNothing),
+            (Conduct::Acts, with_id, IsUnsafe),
+            (Conduct::ActsIdempotently, "", IsSafe),
+            (Conduct::Acquires, "{}", IsUnsafe),
+            (Conduct::Acquires, r#"{"request_id":null}"#, IsUnsafe),
+            (Conduct::Acquires, with_id, IsSafe),
+            (Conduct::Publishes, "{", IsUnsafe),
+            (Conduct::Publishes, one_without, IsUnsafe),
+            (Conduct::Publishes, all_with, IsSafe),
+            (Conduct::Receives, with_id, IsUnsafe),
+        ] {
+            assert_eq!(call(conduct, body).repeating(), expected, "{conduct:?} {body}");
+        }
+    }
+
+    #[test]
+    fn credentials_do_not_travel() {
+        let request = Request::post("/x?y=z")
+            .header("authorization", "Bearer secret")
+            .header("content-type", "application/json")
+            .header("cookie", "secret");
+        let (head, ()) = request.body(()).unwrap().into_parts();
+        let request = Call::new(Conduct::Acts, &head, Bytes::new()).request();
+        assert_eq!(request.uri(), "/x?y=z");
+        assert_eq!(request.headers().keys().collect::<Vec<_>>(), [header::CONTENT_TYPE]);
+    }
+}

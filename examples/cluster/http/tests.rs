@@ -1,0 +1,11 @@
+//! The routes as clients see them.
+
+mod bad_input;
+mod client;
+mod cluster;
+mod document;
+mod forwarding;
+mod locks;
+mod operations;
+mod queues;
+mod values;

@@ -1,0 +1,190 @@
+//! Clusters for tests: as many nodes as one likes, in memory.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use axum::http::{Request, Response};
+use bytes::Bytes;
+use dss_lock::{LockMachine, LockService};
+use dss_mesi::{
+    CacheConfig, CacheNode, Epoch, InMemoryMemory, InMemoryNetwork, Incarnation, Member, View,
+};
+use dss_queue::{QueueMachine, ReplicatedBroker};
+use dss_raft::{
+    Config, Configuration, Group, GroupId, MemoryNetwork, MemoryStorage, Node, NodeId, StateMachine,
+};
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::client::Client;
+use crate::app::{App, AppInner};
+use crate::cache_group::{CacheMachine, CurrentCache, Standing, cache_id};
+use crate::config::ClusterConfig;
+use crate::forward::ForwardError;
+use crate::http::Http;
+use crate::http::routing::Forward;
+use crate::peer::Peers;
+use crate::placement::ViewPlacement;
+use crate::ready::{Probes, ReadyProbe};
+
+/// Nodes `n1` to `n3`, or fewer. Time must be paused: elections then cost none.
+pub(super) struct Cluster {
+    nodes: Arc<Vec<Running>>,
+}
+
+struct Running {
+    http: Http,
+    app: App,
+    /// Runs the groups for as long as it lives.
+    _raft: Node,
+}
+
+/// What the nodes of a cluster have in common.
+struct World {
+    config: Arc<ClusterConfig>,
+    size: usize,
+    raft: MemoryNetwork,
+    cache: InMemoryNetwork,
+    memory: Arc<InMemoryMemory>,
+    wire: Arc<Wire>,
+}
+
+/// Carries requests between the nodes.
+#[derive(Default)]
+struct Wire {
+    nodes: OnceLock<Vec<(NodeId, Http)>>,
+}
+
+#[async_trait]
+impl Forward for Wire {
+    async fn forward(
+        &self,
+        to: NodeId,
+        request: Request<Bytes>,
+    ) -> Result<Response<Bytes>, ForwardError> {
+        let nodes = self.nodes.get().ok_or(ForwardError::Unreachable)?;
+        let (_, http) =
+            nodes.iter().find(|(node, _)| *node == to).ok_or(ForwardError::Unreachable)?;
+        Ok(http.forwarded(request).await)
+    }
+}
+
+impl Cluster {
+    pub(super) async fn start(size: usize) -> Self {
+        let world = World {
+            config: Arc::new(ClusterConfig::local()),
+            size,
+            raft: MemoryNetwork::new(),
+            cache: InMemoryNetwork::new(),
+            memory: Arc::new(InMemoryMemory::new()),
+            wire: Arc::default(),
+        };
+        let mut nodes = Vec::new();
+        for place in 0..size {
+            nodes.push(world.start_node(place).await);
+        }
+        let wired = nodes.iter().map(|node| (node.app.id, node.http.clone())).collect();
+        assert!(world.wire.nodes.set(wired).is_ok(), "a cluster is wired once");
+        Self { nodes: Arc::new(nodes) }
+    }
+
+    /// A client of the node at this place; the cluster runs for as long as it has one.
+    pub(super) fn client(&self, place: usize) -> Client {
+        let node = &self.nodes[place];
+        Client::new(node.http.router(), &node.app.name, Arc::clone(&self.nodes) as _)
+    }
+
+    /// The place of the node that leads the locks, once there is one.
+    pub(super) async fn leader_of_locks(&self) -> usize {
+        let mut leadership = self.nodes[0].app.lock_group.leadership();
+        let led = leadership.wait_for(|leadership| leadership.leader.is_some());
+        let leader = led.await.expect("the group runs").leader;
+        let is_leader = |node: &Running| Some(node.app.id) == leader;
+        self.nodes.iter().position(is_leader).expect("a member leads")
+    }
+}
+
+impl World {
+    async fn start_node(&self, place: usize) -> Running {
+        let (id, name) = {
+            let node = &self.config.nodes()[place];
+            (node.id, node.name.clone())
+        };
+        let raft = Node::start(MemoryStorage::new(), self.raft.transport(id));
+        self.raft.attach(id, &raft);
+        let (machine, lock_events) = LockMachine::new();
+        let lock_group = self.start_group(&raft, id, 0, machine).await;
+        let (machine, _) = CacheMachine::new();
+        let cache_group = self.start_group(&raft, id, 1, machine).await;
+        let (machine, events) = QueueMachine::new();
+        let queue_group = self.start_group(&raft, id, 16, machine).await;
+        let shards = vec![("shard-0".to_owned(), queue_group.clone(), events)];
+        let placement = Arc::new(ViewPlacement::new(Arc::clone(&self.config)));
+        let (cache, member, view) = self.start_cache(id, Arc::clone(&placement));
+        let standing = Standing { member, until: Some(far()) };
+        let app = App::from(AppInner {
+            id,
+            name,
+            config: Arc::clone(&self.config),
+            locks: LockService::start(lock_group.clone(), lock_events),
+            queues: Arc::new(ReplicatedBroker::start(shards)),
+            caches: Arc::new(CurrentCache::new(cache)),
+            lock_group,
+            cache_group,
+            queue_groups: vec![queue_group],
+            peers: Peers::new(&self.config, id),
+            ready: ReadyProbe::new(Probes {
+                groups: Vec::new(),
+                view: view.clone(),
+                standing: watch::channel(standing).1,
+                stopping: CancellationToken::new(),
+                log_failed: Box::new(|| false),
+            }),
+            view,
+            placement,
+        });
+        let wire = Arc::clone(&self.wire) as Arc<dyn Forward>;
+        Running { http: Http::with_peers(app.clone(), wire), app, _raft: raft }
+    }
+
+    async fn start_group<M: StateMachine>(
+        &self,
+        raft: &Node,
+        node: NodeId,
+        group: u32,
+        machine: M,
+    ) -> Group<M> {
+        let members = self.config.nodes()[..self.size].iter().map(|node| node.id);
+        let config = Config::new(node, node.get());
+        let members = Configuration::of_voters(members);
+        let started = raft.start_group(GroupId::new(group), config, members, machine);
+        started.await.expect("an empty storage starts")
+    }
+
+    fn start_cache(
+        &self,
+        node: NodeId,
+        placement: Arc<ViewPlacement>,
+    ) -> (CacheNode, Member, watch::Receiver<View>) {
+        let member = |node| Member { node: cache_id(node), incarnation: Incarnation::new(1) };
+        let nodes = &self.config.nodes()[..self.size];
+        let mut members: Vec<_> = nodes.iter().map(|node| member(node.id)).collect();
+        members.sort();
+        let view = View { epoch: Epoch::new(1), members };
+        let transport = self.cache.transport(cache_id(node));
+        let memory = Arc::clone(&self.memory) as Arc<dyn dss_mesi::Memory>;
+        let config = CacheConfig::default();
+        let cache = CacheNode::start(config, member(node), memory, transport, placement);
+        self.cache.attach(cache_id(node), &cache);
+        cache.set_lease(far());
+        cache.set_view(view.clone());
+        (cache, member(node), watch::channel(view).1)
+    }
+}
+
+/// Later than any test ends.
+fn far() -> Instant {
+    Instant::now() + Duration::from_secs(365 * 24 * 60 * 60)
+}

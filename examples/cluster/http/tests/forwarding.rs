@@ -1,0 +1,66 @@
+//! Any node serves any request.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::time::timeout;
+
+use super::cluster::Cluster;
+
+#[tokio::test(start_paused = true)]
+async fn every_node_serves_locks_and_queues() {
+    let cluster = Cluster::start(3).await;
+    let mut tokens = Vec::new();
+    for place in 0..3 {
+        let client = cluster.client(place);
+        let acquire = json!({"session": format!("s{place}")}).to_string();
+        let granted = client.post("/v1/locks/a/acquire", &acquire).await.json(200);
+        tokens.push(granted["fencing_token"].as_u64().unwrap());
+        let next = cluster.client((place + 1) % 3);
+        assert_eq!(next.post("/v1/locks/a/release", &acquire).await.json(200)["released"], true);
+        client.post("/v1/queues/t/messages", r#"{"messages":[{"payload":"a"}]}"#).await.json(201);
+    }
+    assert!(tokens.is_sorted_by(|earlier, later| earlier < later), "{tokens:?}");
+    let receive = r#"{"consumer":"c","max":10}"#;
+    let received = cluster.client(1).post("/v1/queues/t/groups/g/receive", receive).await.json(200);
+    assert_eq!(received["messages"].as_array().unwrap().len(), 3);
+    for place in 0..3 {
+        assert_eq!(cluster.client(place).get("/v1/queues").await.json(200)["topics"], json!(["t"]));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn refusals_are_the_same_through_every_node() {
+    let cluster = Cluster::start(3).await;
+    cluster.client(0).post("/v1/locks/a/acquire", r#"{"session":"s"}"#).await.json(200);
+    for place in 0..3 {
+        let client = cluster.client(place);
+        client.post("/v1/locks/a/acquire", r#"{"session":"t"}"#).await.problem(409, "lock_held");
+        client.post("/v1/locks/a/release", r#"{"session":"t"}"#).await.problem(409, "not_holder");
+        client.get("/v1/locks/free").await.problem(404, "not_found");
+        client.get("/v1/queues/t").await.problem(404, "not_found");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_goes_away_leaves_the_queue_of_another_node() {
+    let cluster = Cluster::start(3).await;
+    let leader = cluster.leader_of_locks().await;
+    let (here, there) = (cluster.client(leader), cluster.client((leader + 1) % 3));
+    here.post("/v1/locks/a/acquire", r#"{"session":"one","ttl_ms":86400000}"#).await.json(200);
+    let waits = r#"{"session":"two","wait_ms":3600000,"ttl_ms":86400000}"#;
+    let waiting = tokio::spawn(async move { there.post("/v1/locks/a/acquire", waits).await });
+    let queue_is = |expected: usize| {
+        let here = here.clone();
+        async move {
+            while here.get("/v1/locks/a").await.json(200)["queue"].as_array().unwrap().len()
+                != expected
+            {
+                tokio::task::yield_now().await;
+            }
+        }
+    };
+    timeout(Duration::from_secs(5), queue_is(1)).await.expect("the wait was forwarded");
+    waiting.abort();
+    timeout(Duration::from_secs(5), queue_is(0)).await.expect("the wait was cancelled");
+}

@@ -1,0 +1,122 @@
+//! What operators and load balancers ask.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use axum::http::Method;
+use serde_json::json;
+
+use super::cluster::Cluster;
+
+#[tokio::test(start_paused = true)]
+async fn health_and_readiness_are_plain() {
+    let client = Cluster::start(1).await.client(0);
+    let health = client.get("/healthz").await;
+    assert_eq!((health.status, health.text()), (200, "ok"));
+    assert_eq!(client.get("/readyz").await.status, 200);
+    let head = client.ask(Method::HEAD, "/healthz", "").await;
+    assert_eq!((head.status, head.text()), (200, ""));
+}
+
+#[tokio::test(start_paused = true)]
+async fn status_shows_the_cluster() {
+    let cluster = Cluster::start(1).await;
+    assert_eq!(cluster.leader_of_locks().await, 0);
+    let client = cluster.client(0);
+    let status = client.get("/v1/status").await.json(200);
+    assert_eq!(status["node"], "n1");
+    let raft = &status["raft"];
+    assert_eq!((&raft["role"], &raft["leader"]), (&json!("leader"), &json!("n1")));
+    assert_eq!((&raft["voters"], &raft["learners"]), (&json!(["n1"]), &json!([])));
+    for figure in ["term", "commit_index", "applied_index", "last_index"] {
+        assert!(raft[figure].is_u64(), "{figure} of {raft}");
+    }
+    let nodes = json!([
+        {"id": "n1", "url": "http://127.0.0.1:8001", "up": true},
+        {"id": "n2", "url": "http://127.0.0.1:8002", "up": false},
+        {"id": "n3", "url": "http://127.0.0.1:8003", "up": false},
+    ]);
+    assert_eq!(status["nodes"], nodes);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_ring_places_keys_where_the_cache_does() {
+    let cluster = Cluster::start(3).await;
+    let client = cluster.client(0);
+    let ring = client.get("/v1/ring").await.json(200);
+    let nodes = ring["nodes"].as_array().unwrap();
+    let total: f64 = nodes.iter().map(|node| node["share"].as_f64().unwrap()).sum();
+    assert!(nodes.len() == 3 && (total - 1.0).abs() < 1e-6, "{ring}");
+    assert_eq!((&ring["owner"], &ring["replicas"]), (&json!(null), &json!([])));
+    for key in ["a", "b%2Fc", "d"] {
+        let placed = client.get(&format!("/v1/ring?key={key}")).await.json(200);
+        let line = client.get(&format!("/v1/cache/{key}/line")).await.json(200);
+        assert_eq!(placed["owner"], line["home"]);
+        let replicas: BTreeSet<_> =
+            placed["replicas"].as_array().unwrap().iter().map(|node| node.as_str()).collect();
+        assert_eq!((replicas.len(), &placed["replicas"][0]), (3, &placed["owner"]));
+    }
+}
+
+/// Reads the exposition format strictly: every sample belongs to a family that was described
+/// before it, no series comes twice, every value is a number.
+fn series(text: &str) -> BTreeMap<String, f64> {
+    let mut kinds = BTreeMap::new();
+    let mut helped = BTreeSet::new();
+    let mut series = BTreeMap::new();
+    for line in text.lines() {
+        if let Some(rest) = line.strip_prefix("# HELP ") {
+            let (name, help) = rest.split_once(' ').unwrap();
+            assert!(!help.is_empty() && helped.insert(name.to_owned()), "{line}");
+        } else if let Some(rest) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = rest.split_once(' ').unwrap();
+            assert!(
+                ["counter", "gauge", "histogram"].contains(&kind) && helped.contains(name),
+                "{line}"
+            );
+            kinds.insert(name.to_owned(), kind.to_owned());
+        } else {
+            let (sample, value) = line.rsplit_once(' ').unwrap();
+            let name = sample.split('{').next().unwrap();
+            let family = ["_bucket", "_sum", "_count"]
+                .iter()
+                .filter_map(|suffix| name.strip_suffix(suffix))
+                .find(|family| kinds.get(*family).is_some_and(|kind| kind == "histogram"))
+                .unwrap_or(name);
+            let kind = kinds.get(family).unwrap_or_else(|| panic!("{line} is not described"));
+            assert_eq!(kind == "counter", name.ends_with("_total"), "{line}");
+            assert!(name.starts_with("dss_"), "{line}");
+            let value: f64 = value.parse().unwrap();
+            assert!(series.insert(sample.to_owned(), value).is_none(), "{line} comes twice");
+        }
+    }
+    series
+}
+
+#[tokio::test(start_paused = true)]
+async fn metrics_are_valid_and_bounded() {
+    let cluster = Cluster::start(1).await;
+    let client = cluster.client(0);
+    let before = series(client.get("/metrics").await.text());
+    for number in 0..50 {
+        client.get(&format!("/v1/cache/key-{number}")).await.problem(404, "not_found");
+        client.get(&format!("/v1/nothing/{number}")).await.problem(404, "not_found");
+        let acquire = json!({"session": format!("s-{number}")}).to_string();
+        client.post(&format!("/v1/locks/lock-{number}/acquire"), &acquire).await.json(200);
+    }
+    let answer = client.get("/metrics").await;
+    assert_eq!(answer.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
+    let after = series(answer.text());
+    assert_eq!(before.keys().collect::<Vec<_>>(), after.keys().collect::<Vec<_>>());
+
+    let rose = |series: &str| after[series] - before[series];
+    assert_eq!(rose("dss_lock_grants_total"), 50.0);
+    let route = r#"method="GET",route="/v1/cache/{key}""#;
+    assert_eq!(rose(&format!(r#"dss_http_requests_total{{{route},outcome="4xx"}}"#)), 50.0);
+    assert_eq!(rose(&format!("dss_http_request_duration_seconds_count{{{route}}}")), 50.0);
+    let unmatched = r#"dss_http_requests_total{method="any",route="none",outcome="4xx"}"#;
+    assert_eq!(rose(unmatched), 50.0);
+    assert_eq!(rose("dss_cache_misses_total"), 50.0);
+    assert_eq!(after[r#"dss_raft_role{group="locks",role="leader"}"#], 1.0);
+    assert!(rose(r#"dss_raft_commit_index{group="locks"}"#) >= 50.0);
+    assert!(after.contains_key(r#"dss_raft_applied_index{group="shard-0"}"#));
+}

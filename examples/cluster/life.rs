@@ -1,0 +1,72 @@
+//! Which of its lives a node is in, kept beside its log.
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+/// The file that holds the number of the last life that was begun.
+const FILE: &str = "incarnation";
+
+/// Why a life cannot be begun.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LifeError {
+    #[error("cannot {operation} {path}: {source}")]
+    Io { operation: &'static str, path: PathBuf, source: io::Error },
+    #[error("{0} does not hold a number")]
+    Damaged(PathBuf),
+}
+
+/// Begins the next life of the node whose folder this is: a number larger than that of every
+/// earlier one, durable on return. A cache that restarts is empty, and nothing that was meant for
+/// its former life may reach it.
+pub(crate) fn begin(folder: &Path) -> Result<u64, LifeError> {
+    let path = folder.join(FILE);
+    let last = match fs::read_to_string(&path) {
+        Ok(text) => text.trim_end().parse().map_err(|_| LifeError::Damaged(path.clone()))?,
+        Err(error) if error.kind() == ErrorKind::NotFound => 0u64,
+        Err(source) => return Err(LifeError::Io { operation: "read", path, source }),
+    };
+    let life = last.checked_add(1).ok_or_else(|| LifeError::Damaged(path.clone()))?;
+    replace(folder, &path, &format!("{life}\n")).map_err(|source| LifeError::Io {
+        operation: "write",
+        path,
+        source,
+    })?;
+    Ok(life)
+}
+
+/// Replaces the file by one with this text, wholly or not at all, whenever power fails.
+fn replace(folder: &Path, path: &Path, text: &str) -> io::Result<()> {
+    let new = path.with_extension("new");
+    let mut file = File::create(&new)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&new, path)?;
+    File::open(folder)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_life_has_a_larger_number() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(begin(folder.path()).unwrap(), 1);
+        assert_eq!(begin(folder.path()).unwrap(), 2);
+        // A crash while the next number was being written.
+        fs::write(folder.path().join("incarnation.new"), "9").unwrap();
+        assert_eq!(begin(folder.path()).unwrap(), 3);
+    }
+
+    #[test]
+    fn a_file_without_a_number_is_refused_and_left_alone() {
+        for text in ["", "x", "-1", "18446744073709551616", "18446744073709551615"] {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join(FILE);
+            fs::write(&path, text).unwrap();
+            assert!(begin(folder.path()).unwrap_err().to_string().contains(FILE), "{text}");
+            assert_eq!(fs::read_to_string(path).unwrap(), text);
+        }
+    }
+}

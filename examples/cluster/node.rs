@@ -1,0 +1,233 @@
+//! One node: everything that it is made of, wired together, started and stopped.
+
+mod cache;
+mod clients;
+mod groups;
+mod inbox;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::HeaderValue;
+use dss_lock::{LockMachine, LockService};
+use dss_mesi::Incarnation;
+use dss_queue::{QueueMachine, ReplicatedBroker};
+use dss_raft::{FileStorage, GroupId, Identity, Node, StartGroupError, StorageError};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use self::cache::CacheParts;
+use self::clients::Clients;
+use self::groups::Groups;
+use self::inbox::NodeInbox;
+use crate::app::{App, AppInner};
+use crate::cache_group::{CacheGroup, CacheMachine, Membership};
+use crate::config::{Address, ClusterConfig, NodeConfig};
+use crate::http::Http;
+use crate::life::{self, LifeError};
+use crate::peer::Peers;
+use crate::ready::{Probes, ReadyProbe};
+
+/// The Raft group of the locks.
+const LOCKS: GroupId = GroupId::new(0);
+/// The Raft group of the cache: its view and its main memory.
+const CACHE: GroupId = GroupId::new(1);
+/// The first Raft group of the queues; the other shards follow.
+const FIRST_SHARD: u32 = 16;
+/// How many shards the topics are spread over. Part of what is stored: a topic's shard is a
+/// function of its name and of this.
+const SHARDS: u32 = 3;
+
+/// How long the cache may take to write back and leave.
+const CACHE_LIMIT: Duration = Duration::from_secs(2);
+/// How long handing over leadership and flushing the log may take.
+const RAFT_LIMIT: Duration = Duration::from_secs(3);
+/// How often readiness is looked at while it is waited for.
+const READY_POLL: Duration = Duration::from_millis(10);
+
+/// Why a node does not start. Nothing of it runs then.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StartError {
+    #[error("{origin}: {field}: cannot listen on {address}")]
+    Listen { origin: String, field: String, address: Address, source: io::Error },
+    #[error("the data folder cannot be used")]
+    Storage(#[from] StorageError),
+    #[error("the data folder cannot be used")]
+    Life(#[from] LifeError),
+    #[error("the log of {group} in {folder} cannot be used")]
+    Group { group: String, folder: PathBuf, source: StartGroupError },
+    #[error("{origin}: keeping queues and cache in Redis is not supported by this build")]
+    Redis { origin: String },
+}
+
+/// A node that has its ports and nothing else yet: its data folder is untouched.
+pub(crate) struct BoundNode {
+    config: Arc<ClusterConfig>,
+    node: NodeConfig,
+    client: TcpListener,
+    peer: TcpListener,
+}
+
+impl BoundNode {
+    /// Takes the node's ports.
+    pub(crate) async fn bind(
+        config: &Arc<ClusterConfig>,
+        node: &NodeConfig,
+    ) -> Result<Self, StartError> {
+        if !config.redis().is_empty() {
+            return Err(StartError::Redis { origin: config.origin().to_owned() });
+        }
+        let listen = async |which: &str, address: &Address| {
+            TcpListener::bind(address.as_str()).await.map_err(|source| StartError::Listen {
+                origin: config.origin().to_owned(),
+                field: node.field(which),
+                address: address.clone(),
+                source,
+            })
+        };
+        Ok(Self {
+            client: listen("client", &node.client).await?,
+            peer: listen("peer", &node.peer).await?,
+            config: config.clone(),
+            node: node.clone(),
+        })
+    }
+
+    /// Opens the node's data folder and starts everything.
+    pub(crate) async fn start(self) -> Result<RunningNode, StartError> {
+        let folder = self.config.data_dir().join(&self.node.name);
+        let identity = Identity {
+            cluster: self.config.cluster().to_owned(),
+            node: self.node.id,
+            name: self.node.name.clone(),
+        };
+        let storage = FileStorage::open(&folder, identity).await?;
+        let peers = Peers::new(&self.config, self.node.id);
+        let raft = Node::start(storage, Arc::new(peers.clone()));
+        let mut groups = Groups::new(&self.config, self.node.id, raft.clone(), folder);
+        match self.assemble(&mut groups, peers).await {
+            Ok(running) => Ok(running),
+            Err(error) => {
+                raft.shutdown().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn assemble(self, groups: &mut Groups, peers: Peers) -> Result<RunningNode, StartError> {
+        let Self { config, node, client, peer } = self;
+        let (machine, lock_events) = LockMachine::new();
+        let lock_group = groups.start("locks", LOCKS, machine).await?;
+        let (machine, cache_events) = CacheMachine::new();
+        let cache_group = groups.start("cache", CACHE, machine).await?;
+        let mut shards = Vec::new();
+        for number in 0..SHARDS {
+            let (name, group) = (format!("shard-{number}"), GroupId::new(FIRST_SHARD + number));
+            let (machine, events) = QueueMachine::new();
+            shards.push((name.clone(), groups.start(&name, group, machine).await?, events));
+        }
+        let queue_groups = shards.iter().map(|(_, group, _)| group.clone()).collect();
+
+        let group = CacheGroup::new(cache_group.clone(), peers.clone(), node.id);
+        // Every log was readable: only now does the node change what is stored.
+        let life = begin_life(groups.folder().to_owned()).await?;
+        let life = (groups.folder().to_owned(), Incarnation::new(life));
+        let cache = CacheParts::start(&node, &config, &group, peers.clone(), cache_events, life);
+        let (stopping, log) = (CancellationToken::new(), groups.raft.clone());
+        let ready = ReadyProbe::new(Probes {
+            groups: groups.take_probes(),
+            view: cache.view.clone(),
+            standing: cache.membership.standing(),
+            stopping: stopping.clone(),
+            log_failed: Box::new(move || log.storage_failure().is_some()),
+        });
+        let app = App::from(AppInner {
+            id: node.id,
+            name: node.name,
+            config,
+            locks: LockService::start(lock_group.clone(), lock_events),
+            queues: Arc::new(ReplicatedBroker::start(shards)),
+            caches: cache.caches.clone(),
+            lock_group,
+            cache_group,
+            queue_groups,
+            peers: peers.clone(),
+            ready,
+            view: cache.view,
+            placement: cache.placement,
+        });
+        let header = HeaderValue::from_str(&app.name)
+            .expect("a node's name consists of letters, digits and a few marks");
+        let http = Http::new(app.clone());
+        let router = http.router();
+        let raft = groups.raft.clone();
+        let CacheParts { caches, leases, membership, .. } = cache;
+        let inbox = NodeInbox { raft: raft.clone(), caches, leases, http: Arc::new(http) };
+        peers.start(peer, Arc::new(inbox));
+        let clients = Clients::serve(client, router, header, stopping.clone());
+        Ok(RunningNode { app, raft, membership, clients, stopping })
+    }
+}
+
+async fn begin_life(folder: PathBuf) -> Result<u64, LifeError> {
+    tokio::task::spawn_blocking(move || life::begin(&folder))
+        .await
+        .expect("beginning a life does not panic, and is not cancelled")
+}
+
+/// A node that runs.
+pub(crate) struct RunningNode {
+    app: App,
+    raft: Node,
+    membership: Membership,
+    clients: Clients,
+    stopping: CancellationToken,
+}
+
+impl RunningNode {
+    /// What its handlers see.
+    pub(crate) fn app(&self) -> &App {
+        &self.app
+    }
+
+    /// Waits until the node can serve.
+    pub(crate) async fn ready(&self) {
+        while self.app.ready.check().is_err() {
+            tokio::time::sleep(READY_POLL).await;
+        }
+    }
+
+    /// Stops cleanly: no new clients, the cache written back and out of the view, leadership
+    /// handed over, the log flushed. Every step has a limit; what is not done by then is what a
+    /// crash would have left undone.
+    pub(crate) async fn shutdown(mut self) {
+        self.stop_serving().await;
+        self.stop().await;
+    }
+
+    /// The first part of [`shutdown`](Self::shutdown): clients and cache. The node still votes
+    /// and leads: others can do the same with its help.
+    pub(crate) async fn stop_serving(&mut self) {
+        let name = &self.app.name;
+        self.stopping.cancel();
+        if !self.clients.finish().await {
+            tracing::warn!(%name, "some clients were cut off");
+        }
+        if tokio::time::timeout(CACHE_LIMIT, self.membership.leave()).await.is_err() {
+            tracing::warn!(%name, "the cache could not take its leave");
+        }
+    }
+
+    /// The second part: Raft, its log, and the connections to the other nodes.
+    pub(crate) async fn stop(self) {
+        if tokio::time::timeout(RAFT_LIMIT, self.raft.shutdown()).await.is_err() {
+            tracing::warn!(name = %self.app.name, "leadership could not be handed over");
+        }
+        self.app.peers.shutdown().await;
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,204 @@
+//! How nodes talk to each other: one TCP connection from each to every other, kept up, carrying
+//! Raft envelopes, messages of the cache protocol, and requests with their answers as frames.
+//!
+//! ```text
+//!   dialer                                  acceptor
+//!     | Hello: cluster, from, to       -->     |  Welcome, or Refused and the end
+//!     | Raft, Cache, Request, Cancel   -->     |
+//!     |                                <--     |  Answer, Declined, Failed
+//!     | Ping, when idle               <-->     |  Ping, when idle
+//! ```
+//!
+//! A message may be lost: Raft and the cache protocol repeat what matters. A request is not
+//! repeated; its caller learns whether it surely was not begun or may have been. The frames need
+//! nothing of the stream but order: [`stream::wrap`] is where an encrypted or upgraded one begins.
+
+mod frame;
+mod handshake;
+mod incoming;
+mod link;
+mod outgoing;
+mod stream;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use dss_raft::{Envelope, NodeId, Transport};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use self::frame::{FRAME_BYTES_MAX, Frame, FrameReader, FrameWriter, HANDSHAKE_BYTES_MAX};
+use self::handshake::{HandshakeError, Hello};
+use self::link::Link;
+use self::stream::Side;
+use crate::config::ClusterConfig;
+
+pub(crate) use self::frame::RequestKind;
+pub(crate) use self::incoming::{Inbox, Malformed};
+pub(crate) use self::outgoing::CallError;
+
+/// After this long without a byte the other side counts as gone: four pings.
+const SILENCE_MAX: Duration = outgoing::PING_INTERVAL.saturating_mul(4);
+/// How long connecting and greeting may take together.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How many connections may be in their handshake at once.
+const HANDSHAKES_MAX: usize = 64;
+/// The pause after the operating system refuses to accept: it is out of something.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// The other nodes of the cluster.
+#[derive(Clone)]
+pub(crate) struct Peers(Arc<Inner>);
+
+struct Inner {
+    me: NodeId,
+    cluster: String,
+    names: BTreeMap<NodeId, String>,
+    links: BTreeMap<NodeId, Link>,
+    stopping: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Peers {
+    /// The other nodes, as `me` sees them. Nothing is connected before [`start`](Self::start).
+    pub(crate) fn new(config: &ClusterConfig, me: NodeId) -> Self {
+        let links = config.nodes().iter().filter(|node| node.id != me).map(|node| {
+            let cluster = config.cluster().to_owned();
+            let hello = Hello { cluster, from: me.get(), to: node.id.get() };
+            (node.id, Link::new(node.clone(), hello))
+        });
+        Self(Arc::new(Inner {
+            me,
+            cluster: config.cluster().to_owned(),
+            names: config.nodes().iter().map(|node| (node.id, node.name.clone())).collect(),
+            links: links.collect(),
+            stopping: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        }))
+    }
+
+    /// Connects to all others and serves whoever connects to `listener`.
+    pub(crate) fn start(&self, listener: TcpListener, inbox: Arc<dyn Inbox>) {
+        for node in self.0.links.keys() {
+            let (node, peers) = (*node, self.clone());
+            self.spawn(async move {
+                if let Some(link) = peers.0.links.get(&node) {
+                    link.keep().await;
+                }
+            });
+        }
+        let peers = self.clone();
+        self.spawn(async move { peers.accept(listener, inbox).await });
+    }
+
+    /// Ends every connection. Requests under way end as lost.
+    pub(crate) async fn shutdown(&self) {
+        self.0.stopping.cancel();
+        self.0.tasks.close();
+        self.0.tasks.wait().await;
+    }
+
+    /// What people call `node`, this one included.
+    pub(crate) fn name(&self, node: NodeId) -> &str {
+        self.0.names.get(&node).map_or("?", String::as_str)
+    }
+
+    /// Whether this node is connected to `node`; it always is to itself.
+    pub(crate) fn is_up(&self, node: NodeId) -> bool {
+        node == self.0.me || self.0.links.get(&node).is_some_and(Link::is_up)
+    }
+
+    /// Asks `node` something and waits for its answer, however long it takes: only the loss of
+    /// the connection ends it. Dropping the future cancels the request at the other side.
+    pub(crate) async fn call(
+        &self,
+        node: NodeId,
+        kind: RequestKind,
+        payload: Bytes,
+    ) -> Result<Bytes, CallError> {
+        match self.0.links.get(&node) {
+            Some(link) => link.call(kind, payload).await,
+            None => Err(CallError::Unreachable),
+        }
+    }
+
+    /// Sends an encoded message of the cache protocol. It may be lost.
+    pub(crate) fn send_cache(&self, to: NodeId, message: Bytes) {
+        self.send_frame(to, Frame::Cache(message));
+    }
+
+    fn send_frame(&self, to: NodeId, frame: Frame) {
+        if let Some(link) = self.0.links.get(&to) {
+            link.send(frame);
+        }
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let stopping = self.0.stopping.clone();
+        self.0.tasks.spawn(async move {
+            tokio::select! {
+                () = stopping.cancelled() => {}
+                () = task => {}
+            }
+        });
+    }
+
+    async fn accept(self, listener: TcpListener, inbox: Arc<dyn Inbox>) {
+        let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+        loop {
+            let permit = handshakes.clone().acquire_owned().await.expect("it is never closed");
+            let (tcp, address) = match listener.accept().await {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::warn!("cannot accept a node's connection: {error}");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let (peers, inbox) = (self.clone(), inbox.clone());
+            self.spawn(async move {
+                if let Err(error) = peers.serve(tcp, &inbox, permit).await {
+                    tracing::warn!(%address, "closed a connection on the peer port: {error}");
+                }
+            });
+        }
+    }
+
+    async fn serve(
+        &self,
+        tcp: TcpStream,
+        inbox: &Arc<dyn Inbox>,
+        permit: tokio::sync::OwnedSemaphorePermit,
+    ) -> Result<(), HandshakeError> {
+        let attempt = async {
+            let stream = stream::wrap(tcp, Side::Acceptor).await?;
+            let (reader, writer) = tokio::io::split(stream);
+            let mut reader = FrameReader::new(reader, HANDSHAKE_BYTES_MAX, SILENCE_MAX);
+            let mut writer = FrameWriter::new(writer);
+            let is_member = |node| self.0.links.contains_key(&node);
+            let Inner { cluster, me, .. } = &*self.0;
+            let from =
+                handshake::receive(&mut reader, &mut writer, cluster, *me, is_member).await?;
+            reader.allow(FRAME_BYTES_MAX);
+            Ok::<_, HandshakeError>((from, reader, writer))
+        };
+        let (from, reader, writer) = tokio::time::timeout(HANDSHAKE_TIMEOUT, attempt)
+            .await
+            .map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))??;
+        drop(permit);
+        Ok(incoming::serve(from, inbox, reader, writer).await?)
+    }
+}
+
+impl Transport for Peers {
+    fn send(&self, to: NodeId, envelope: Envelope) {
+        self.send_frame(to, Frame::Raft(envelope.encode()));
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,149 @@
+//! The connection that this node keeps to one other node, made again whenever it is lost.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+
+use super::frame::{
+    FRAME_BYTES_MAX, Frame, FrameReader, FrameWriter, HANDSHAKE_BYTES_MAX, RequestKind,
+};
+use super::handshake::{self, HandshakeError, Hello};
+use super::outgoing::{self, CallError, Outgoing};
+use super::stream::{self, Side};
+use super::{HANDSHAKE_TIMEOUT, SILENCE_MAX};
+use crate::config::NodeConfig;
+
+/// The first pause after a lost connection; it doubles with every attempt that fails.
+const BACKOFF_MIN: Duration = Duration::from_millis(25);
+/// The longest pause: a node that comes back is found again within it.
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
+
+/// The way to one other node.
+pub(super) struct Link {
+    node: NodeConfig,
+    hello: Hello,
+    current: RwLock<Option<Arc<Outgoing>>>,
+}
+
+impl Link {
+    pub(super) fn new(node: NodeConfig, hello: Hello) -> Self {
+        Self { node, hello, current: RwLock::new(None) }
+    }
+
+    /// Whether there is a connection, and the other side was heard of within [`SILENCE_MAX`].
+    pub(super) fn is_up(&self) -> bool {
+        self.current().is_some()
+    }
+
+    /// Sends a message that may be lost, and is where there is no connection or no room.
+    pub(super) fn send(&self, frame: Frame) {
+        let length = frame.len();
+        let Some(current) = self.current() else { return };
+        if !current.try_send(frame) {
+            if length > FRAME_BYTES_MAX {
+                tracing::error!(node = %self.node.name, length, "a message is too long to be sent");
+            } else {
+                tracing::debug!(node = %self.node.name, "no room for a message");
+            }
+        }
+    }
+
+    /// Sends a request and waits for its answer. Dropping the future cancels it.
+    pub(super) async fn call(&self, kind: RequestKind, payload: Bytes) -> Result<Bytes, CallError> {
+        match self.current() {
+            Some(current) => current.call(kind, payload).await,
+            None => Err(CallError::Unreachable),
+        }
+    }
+
+    fn current(&self) -> Option<Arc<Outgoing>> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_current(&self, outgoing: Option<Arc<Outgoing>>) {
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = outgoing;
+    }
+
+    /// Keeps the connection up, for ever.
+    pub(super) async fn keep(&self) {
+        let mut backoff = BACKOFF_MIN;
+        loop {
+            match self.connect().await {
+                Ok(connection) => {
+                    tracing::info!(node = %self.node.name, "connected");
+                    backoff = BACKOFF_MIN;
+                    let ended = connection.await;
+                    tracing::info!(node = %self.node.name, reason = ended, "disconnected");
+                }
+                Err(error @ (HandshakeError::Refused(_) | HandshakeError::NotANode)) => {
+                    tracing::warn!(node = %self.node.name, address = %self.node.peer, "{error}");
+                    backoff = BACKOFF_MAX;
+                }
+                Err(error) => {
+                    tracing::debug!(node = %self.node.name, "cannot connect: {error}");
+                }
+            }
+            tokio::time::sleep(with_jitter(backoff)).await;
+            backoff = (backoff * 2).min(BACKOFF_MAX);
+        }
+    }
+
+    /// Connects; what is returned then serves the connection until it ends, and says why it did.
+    async fn connect(&self) -> Result<impl Future<Output = String>, HandshakeError> {
+        let attempt = async {
+            let tcp = TcpStream::connect(self.node.peer.as_str()).await?;
+            let stream = stream::wrap(tcp, Side::Dialer).await?;
+            let (reader, writer) = tokio::io::split(stream);
+            let mut reader = FrameReader::new(reader, HANDSHAKE_BYTES_MAX, SILENCE_MAX);
+            let mut writer = FrameWriter::new(writer);
+            handshake::greet(&mut reader, &mut writer, &self.hello).await?;
+            reader.allow(FRAME_BYTES_MAX);
+            Ok::<_, HandshakeError>((reader, writer))
+        };
+        let (reader, writer) = tokio::time::timeout(HANDSHAKE_TIMEOUT, attempt)
+            .await
+            .map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))??;
+        let (outgoing, frames) = Outgoing::new();
+        Ok(self.serve(Arc::new(outgoing), frames, reader, writer))
+    }
+
+    async fn serve<R, W>(
+        &self,
+        outgoing: Arc<Outgoing>,
+        frames: mpsc::Receiver<Frame>,
+        reader: FrameReader<R>,
+        writer: FrameWriter<W>,
+    ) -> String
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        self.set_current(Some(outgoing.clone()));
+        let _down = DownOnDrop(self);
+        match outgoing::run(&outgoing, frames, reader, writer).await {
+            Ok(()) => "the other side closed the connection".to_owned(),
+            Err(error) => error.to_string(),
+        }
+    }
+}
+
+/// Marks the link as down however its connection ends.
+struct DownOnDrop<'a>(&'a Link);
+
+impl Drop for DownOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.set_current(None);
+    }
+}
+
+/// From half of `span` to all of it, so that nodes that lost each other do not all come back at
+/// the same instant.
+fn with_jitter(span: Duration) -> Duration {
+    let random = RandomState::new().hash_one(()) % 1024;
+    span / 2 + span / 2 * u32::try_from(random).expect("below 1024") / 1024
+}
