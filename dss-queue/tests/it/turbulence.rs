@@ -110,7 +110,7 @@ async fn handle(node: &ReplicatedBroker, seen: &Mutex<Seen>, delivery: Delivery,
 
 #[tokio::test(start_paused = true)]
 async fn nothing_is_lost_doubled_or_out_of_order_while_leaders_come_and_go() {
-    let cluster = Cluster::start_compacting(1, 10_000).await;
+    let cluster = Cluster::start(1).await;
     let leader = cluster.leader(None).await;
     let settings = TopicSettings {
         visibility: millis(1_000),

@@ -118,7 +118,9 @@ impl Raft {
 
     fn install(&mut self, snapshot: Snapshot) {
         self.write_pending();
-        let first = self.log.base().index.next();
+        // Not from the log's base: entries behind a stored snapshot may lie before that snapshot's end,
+        // and what is committed need not be truncated, since it agrees with the leader's.
+        let first = self.commit_index.next();
         let truncate_from = (self.log.last().index >= first).then_some(first);
         let last = snapshot.last;
         self.log = Log::new(last);

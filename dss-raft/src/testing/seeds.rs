@@ -5,14 +5,17 @@ use std::ops::Range;
 use super::violation::Failure;
 use super::world::Report;
 
-/// The seeds that a test should run: the one in the environment variable `DSS_SEED`, or the first
-/// `DSS_SEEDS`, or the first `usually`.
+/// The seeds that a test should run: the one in the environment variable `DSS_SEED`, or
+/// `DSS_SEEDS` of them (`usually`, where that is not set) from `DSS_FIRST_SEED` (0) on.
 #[must_use]
 pub fn seeds(usually: u64) -> Range<u64> {
     let number = |name: &str| std::env::var(name).ok().and_then(|value| value.trim().parse().ok());
     match number("DSS_SEED") {
         Some(seed) => seed..seed.saturating_add(1),
-        None => 0..number("DSS_SEEDS").unwrap_or(usually),
+        None => {
+            let first = number("DSS_FIRST_SEED").unwrap_or(0);
+            first..first.saturating_add(number("DSS_SEEDS").unwrap_or(usually))
+        }
     }
 }
 

@@ -1,0 +1,13 @@
+//! The core, through its inputs and outputs: the paper's claims one by one, scenarios, and
+//! arbitrary input.
+
+mod arbitrary;
+mod check_quorum;
+mod cluster;
+mod elections;
+mod failover;
+mod pre_vote;
+mod reads;
+mod replication;
+mod snapshots;
+mod transfer;
