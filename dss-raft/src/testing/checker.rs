@@ -216,10 +216,10 @@ impl Checker {
         &mut self,
         node: NodeId,
         index: LogIndex,
-        state: Bytes,
+        state: &Bytes,
     ) -> Result<(), Violation> {
         let earlier = self.states.entry(index).or_insert_with(|| state.clone());
-        if *earlier == state { Ok(()) } else { Err(Violation::StatesDiffer { node, index }) }
+        if earlier == state { Ok(()) } else { Err(Violation::StatesDiffer { node, index }) }
     }
 
     /// Looks at a node whose outputs are all polled.

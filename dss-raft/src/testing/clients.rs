@@ -107,7 +107,7 @@ impl<W: Workload> World<W> {
         for host in &self.hosts {
             let Some(running) = &host.running else { continue };
             let state = running.machine.snapshot();
-            self.checker.has_state(host.node, running.applied, state)?;
+            self.checker.has_state(host.node, running.applied, &state)?;
         }
         Ok(true)
     }

@@ -186,7 +186,7 @@ impl<W: Workload> World<W> {
             }
             Some(Task::TakeSnapshot(index)) => {
                 let data = running.machine.snapshot();
-                self.checker.has_state(node, index, data.clone())?;
+                self.checker.has_state(node, index, &data)?;
                 let span = self.random.span(Duration::ZERO, self.options.apply_max);
                 let event = Event::SnapshotTaken { at, life: host.life, index, data };
                 self.queue.push(self.now + span, event);
