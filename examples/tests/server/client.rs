@@ -16,43 +16,47 @@ const ANSWER_MAX: Duration = Duration::from_secs(20);
 
 /// Talks to any node; cheap to clone.
 #[derive(Clone)]
-pub struct Client {
+pub(crate) struct Client {
     inner: HyperClient<HttpConnector, Full<Bytes>>,
 }
 
 /// What came back.
 #[derive(Debug, Clone)]
-pub struct Answer {
-    pub status: StatusCode,
-    pub headers: hyper::HeaderMap,
-    pub body: Bytes,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: hyper::HeaderMap,
+    pub(crate) body: Bytes,
 }
 
 /// Nothing came back: the connection failed or broke, or the answer took too long.
 #[derive(Debug)]
-pub struct NoAnswer;
+pub(crate) struct NoAnswer;
 
 impl Client {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         Self { inner: HyperClient::builder(TokioExecutor::new()).build(connector) }
     }
 
-    pub async fn get(&self, url: &str) -> Result<Answer, NoAnswer> {
+    pub(crate) async fn get(&self, url: &str) -> Result<Answer, NoAnswer> {
         self.send(Method::GET, url, &[], Bytes::new()).await
     }
 
-    pub async fn post(&self, url: &str, body: Value) -> Result<Answer, NoAnswer> {
+    pub(crate) async fn post(&self, url: &str, body: Value) -> Result<Answer, NoAnswer> {
         let json = [(CONTENT_TYPE.as_str(), "application/json")];
         self.send(Method::POST, url, &json, body.to_string().into()).await
     }
 
-    pub async fn put_bytes(&self, url: &str, body: impl Into<Bytes>) -> Result<Answer, NoAnswer> {
+    pub(crate) async fn put_bytes(
+        &self,
+        url: &str,
+        body: impl Into<Bytes>,
+    ) -> Result<Answer, NoAnswer> {
         self.send(Method::PUT, url, &[], body.into()).await
     }
 
-    pub async fn send(
+    pub(crate) async fn send(
         &self,
         method: Method,
         url: &str,
@@ -75,17 +79,17 @@ impl Client {
 }
 
 impl Answer {
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body)
             .unwrap_or_else(|error| panic!("not JSON ({error}): {self:?}"))
     }
 
     /// The `code` of a problem.
-    pub fn code(&self) -> String {
+    pub(crate) fn code(&self) -> String {
         self.json()["code"].as_str().unwrap_or_default().to_owned()
     }
 
-    pub fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
 }

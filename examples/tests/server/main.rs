@@ -1,5 +1,5 @@
 //! The server as its users meet it: real processes, real sockets, real signals.
 
 mod client;
-
+mod failover;
 mod process;

@@ -19,7 +19,7 @@ const EXIT_MAX: Duration = Duration::from_secs(15);
 ///
 /// `cargo test` may have built it or not, depending on what it was asked for; asking cargo again
 /// costs next to nothing when it did.
-pub fn program() -> &'static Path {
+pub(crate) fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
         let built = Command::new(env!("CARGO"))
@@ -36,7 +36,7 @@ pub fn program() -> &'static Path {
 }
 
 /// A port that was free a moment ago.
-pub fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0")
         .and_then(|listener| listener.local_addr())
         .expect("the loopback interface has free ports")
@@ -44,11 +44,11 @@ pub fn free_port() -> u16 {
 }
 
 /// Three nodes, each a process of its own, with a configuration and data of their own.
-pub struct Cluster {
+pub(crate) struct Cluster {
     folder: TempDir,
     nodes: Vec<NodeProcess>,
     arguments: Vec<String>,
-    pub client: Client,
+    pub(crate) client: Client,
 }
 
 struct NodeProcess {
@@ -59,7 +59,7 @@ struct NodeProcess {
 
 impl Cluster {
     /// Writes a configuration for three nodes on free ports and starts them.
-    pub async fn start(arguments: &[&str]) -> Self {
+    pub(crate) async fn start(arguments: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut config = format!(
             "cluster = \"test\"\ndata_dir = {:?}\n",
@@ -84,25 +84,25 @@ impl Cluster {
         cluster
     }
 
-    pub fn config_file(&self) -> PathBuf {
+    pub(crate) fn config_file(&self) -> PathBuf {
         self.folder.path().join("cluster.toml")
     }
 
-    pub fn url(&self, node: usize) -> &str {
+    pub(crate) fn url(&self, node: usize) -> &str {
         &self.nodes[node].url
     }
 
-    pub fn urls(&self) -> Vec<String> {
+    pub(crate) fn urls(&self) -> Vec<String> {
         self.nodes.iter().map(|node| node.url.clone()).collect()
     }
 
     /// Which node has this id.
-    pub fn index_of(&self, id: &str) -> usize {
+    pub(crate) fn index_of(&self, id: &str) -> usize {
         self.nodes.iter().position(|node| node.id == id).expect("a node of this cluster")
     }
 
     /// Starts a node that does not run. Its log goes to a file beside its data.
-    pub fn spawn(&mut self, node: usize) {
+    pub(crate) fn spawn(&mut self, node: usize) {
         let log = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
@@ -123,7 +123,7 @@ impl Cluster {
     }
 
     /// Waits until every running node says that it is ready.
-    pub async fn ready(&self) {
+    pub(crate) async fn ready(&self) {
         let deadline = Instant::now() + READY_MAX;
         for node in self.nodes.iter().filter(|node| node.child.is_some()) {
             let url = format!("{}/readyz", node.url);
@@ -140,14 +140,14 @@ impl Cluster {
     }
 
     /// SIGKILL: nothing is flushed, nobody is told.
-    pub fn kill(&mut self, node: usize) {
+    pub(crate) fn kill(&mut self, node: usize) {
         let mut child = self.nodes[node].child.take().expect("the node runs");
         child.kill().expect("a child can be killed");
         child.wait().expect("a killed child ends");
     }
 
     /// Asks the node to leave and waits until it has.
-    pub async fn terminate(&mut self, node: usize) -> ExitStatus {
+    pub(crate) async fn terminate(&mut self, node: usize) -> ExitStatus {
         let mut child = self.nodes[node].child.take().expect("the node runs");
         signal(&child, "TERM");
         let deadline = Instant::now() + EXIT_MAX;
@@ -164,7 +164,7 @@ impl Cluster {
     }
 
     /// The ends of all logs, for a failed test's message.
-    pub fn logs(&self) -> String {
+    pub(crate) fn logs(&self) -> String {
         const LINES: usize = 40;
         let mut all = String::new();
         for node in &self.nodes {
@@ -192,7 +192,7 @@ impl Drop for Cluster {
 }
 
 /// Sends a signal by the standard command, which every Unix has.
-pub fn signal(child: &Child, name: &str) {
+pub(crate) fn signal(child: &Child, name: &str) {
     let sent = Command::new("kill")
         .args(["-s", name, &child.id().to_string()])
         .status()
