@@ -24,7 +24,6 @@ pub(crate) struct Client {
 #[derive(Debug, Clone)]
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
-    pub(crate) headers: hyper::HeaderMap,
     pub(crate) body: Bytes,
 }
 
@@ -72,7 +71,7 @@ impl Client {
             let response = self.inner.request(request).await.map_err(|_| NoAnswer)?;
             let (parts, body) = response.into_parts();
             let body = body.collect().await.map_err(|_| NoAnswer)?.to_bytes();
-            Ok(Answer { status: parts.status, headers: parts.headers, body })
+            Ok(Answer { status: parts.status, body })
         };
         tokio::time::timeout(ANSWER_MAX, exchange).await.map_err(|_| NoAnswer)?
     }
@@ -82,14 +81,5 @@ impl Answer {
     pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body)
             .unwrap_or_else(|error| panic!("not JSON ({error}): {self:?}"))
-    }
-
-    /// The `code` of a problem.
-    pub(crate) fn code(&self) -> String {
-        self.json()["code"].as_str().unwrap_or_default().to_owned()
-    }
-
-    pub(crate) fn header(&self, name: &str) -> &str {
-        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
 }

@@ -92,10 +92,6 @@ impl Cluster {
         &self.nodes[node].url
     }
 
-    pub(crate) fn urls(&self) -> Vec<String> {
-        self.nodes.iter().map(|node| node.url.clone()).collect()
-    }
-
     /// Which node has this id.
     pub(crate) fn index_of(&self, id: &str) -> usize {
         self.nodes.iter().position(|node| node.id == id).expect("a node of this cluster")
