@@ -28,6 +28,7 @@ mod timer;
 mod transfer;
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 pub use proposal::Rejected;
 pub use start::StartError;
@@ -121,7 +122,10 @@ impl Raft {
     }
 
     fn advance_clock(&mut self, now: Timestamp) {
-        self.now = self.now.max(now);
+        /// Time ends here, so that every deadline still lies behind the present. Billions of
+        /// years: nobody gets here but by mistake.
+        const END: Timestamp = Timestamp::since_origin(Duration::from_secs(u64::MAX / 2));
+        self.now = self.now.max(now).min(END);
     }
 }
 

@@ -146,7 +146,7 @@ impl Watched {
         match input {
             Input::Message(from, message) => raft.handle_message(now, from, message),
             Input::Timeout(at) => {
-                self.now = at;
+                self.now = self.now.max(at);
                 raft.handle_timeout(at);
             }
             Input::Persisted(seq) => raft.handle_persisted(now, seq),
@@ -213,7 +213,7 @@ fn state() -> impl Strategy<Value = Restored> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 3000, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..Default::default() })]
 
     #[test]
     fn no_input_panics_or_breaks_what_a_node_can_vouch_for_alone(
@@ -226,9 +226,11 @@ proptest! {
             watched.take(input);
         }
         watched.poll();
-        // Time ends every read.
-        watched.take(Input::Timeout(Timestamp::since_origin(Duration::from_secs(1 << 30))));
+        // Time ends every read, unless it has itself ended before.
+        let later = Timestamp::since_origin(Duration::from_secs(1 << 30));
+        let has_ended = watched.now > later;
+        watched.take(Input::Timeout(later));
         watched.poll();
-        prop_assert!(watched.reads.is_empty());
+        prop_assert!(has_ended || watched.reads.is_empty());
     }
 }
