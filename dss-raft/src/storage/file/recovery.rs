@@ -3,17 +3,18 @@
 //! A crash can leave the last batch of the last segment in part, since only one batch is written
 //! at a time and the next one waits until it is durable. That part is cut off: zeroed on the disk,
 //! before anything is written, so that no later write can make it valid again. Everything else
-//! that is not as it was written is refused, and nothing is changed. One damage looks like a torn
-//! batch and cannot be told from it: one within the very last batch.
+//! that is not as it was written is refused, and nothing is changed, be it in the very last batch:
+//! what a crash leaves there are whole sectors, written or not ([`FrameReader::tail`]). One damage
+//! cannot be told from a crash: a disk that forgets whole sectors of what it said was durable.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::disk::{Disk, Folder, TEMPORARY};
-use super::frame::{Frame, FrameReader, Header, Position};
+use super::frame::{Frame, FrameReader, Header, Position, Tail};
 use super::group_log::GroupLog;
 use super::segment::{
-    self, BEGINNING_BYTES, Beginning, Segment, Spare, segment_name, segment_number,
+    self, Beginning, Segment, Spare, beginning_bytes_max, segment_name, segment_number,
 };
 use super::snapshots::{snapshot_name, snapshot_number};
 use crate::codec::Record;
@@ -94,7 +95,7 @@ fn begin<D: Disk>(
         number: 1,
         previous: Position::default(),
         records: &[],
-        capacity: segment_bytes.max(BEGINNING_BYTES),
+        capacity: segment_bytes.max(beginning_bytes_max(0)),
     };
     let (segment, position) = segment::create(folder, spare, &beginning)?;
     Ok(Recovered { groups: BTreeMap::new(), segment, oldest: 1, position, next_snapshot: 1 })
@@ -108,7 +109,7 @@ fn recover<D: Disk>(
 ) -> Result<Recovered<D::File>, StorageError> {
     let (oldest, newest) = (segments[0], segments[segments.len() - 1]);
     let mut replay = Replay { groups: BTreeMap::new(), position: None };
-    let mut end = End { offset: 0, capacity: 0, torn: 0..0 };
+    let mut end = End { offset: 0, seed: 0, capacity: 0, torn: 0..0 };
     for (number, found) in (oldest..=newest).zip(segments) {
         if number != *found {
             return Err(damaged(folder, &segment_name(number), 0, "the segment is missing"));
@@ -146,8 +147,8 @@ fn recover<D: Disk>(
     let needed = oldest_needed(&groups, newest);
     remove_segments(folder, oldest..needed)?;
     remove_leftovers(folder, names, &groups)?;
-    let segment =
-        Segment { number: newest, name, file, capacity: end.capacity, offset: end.offset };
+    let End { offset, seed, capacity, .. } = end;
+    let segment = Segment { number: newest, name, file, seed, capacity, offset };
     let position = position.expect("there is a segment");
     Ok(Recovered { groups, segment, oldest: needed, position, next_snapshot })
 }
@@ -201,6 +202,7 @@ struct Replay {
 struct End {
     /// Behind the last complete batch.
     offset: usize,
+    seed: u32,
     capacity: usize,
     /// What is to be zeroed.
     torn: Range<usize>,
@@ -248,17 +250,13 @@ impl Replay {
         let offset =
             complete.ok_or_else(|| refuse(frames.offset(), "the first batch is damaged"))?;
         self.position = Some(frames.position());
-        let torn = match bytes[offset..].iter().rposition(|byte| *byte != 0) {
-            None => offset..offset,
-            Some(_) if !is_last => {
-                return Err(refuse(frames.offset(), "a frame is damaged"));
-            }
-            Some(_) if frames.later_batch_follows(offset, frames.position().ordinal + 1) => {
-                return Err(refuse(frames.offset(), "a frame is damaged, and valid ones follow"));
-            }
-            Some(last) => offset..offset + last + 1,
+        let torn = match frames.tail(offset) {
+            Tail::Clean => offset..offset,
+            Tail::Torn(torn) if is_last => torn,
+            Tail::Torn(_) => return Err(refuse(frames.offset(), "a frame is damaged")),
+            Tail::Damaged(problem) => return Err(refuse(frames.offset(), problem)),
         };
-        Ok(End { offset, capacity: bytes.len(), torn })
+        Ok(End { offset, seed: header.seed(), capacity: bytes.len(), torn })
     }
 
     fn apply(&mut self, segment: u64, batch: &[(GroupId, Record)]) -> Result<(), Misfit> {

@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::disk::{Disk, Folder, TEMPORARY};
-use super::frame::{BatchWriter, HEADER_BYTES, Header, Position};
+use super::frame::{BatchWriter, HEADER_BYTES, Header, Position, trailer_bytes_max};
 use crate::codec::Record;
 use crate::ports::StorageError;
 use crate::types::GroupId;
@@ -28,6 +28,8 @@ pub(super) struct Segment<F> {
     pub(super) number: u64,
     pub(super) name: String,
     pub(super) file: F,
+    /// What the checksums of its frames are begun with.
+    pub(super) seed: u32,
     pub(super) capacity: usize,
     /// Where the next batch goes.
     pub(super) offset: usize,
@@ -66,7 +68,7 @@ pub(super) fn create<D: Disk>(
     };
     let header = Header { number, capacity: capacity as u64, previous };
     let mut buffer = header.encode().to_vec();
-    let mut batch = BatchWriter::new(&mut buffer, number, header.start());
+    let mut batch = BatchWriter::new(&mut buffer, 0, header.seed(), header.start());
     for (group, record) in records {
         batch.record(*group, record);
     }
@@ -77,11 +79,14 @@ pub(super) fn create<D: Disk>(
     let name = segment_name(number);
     folder.rename(&temporary, &name)?;
     folder.sync_names()?;
-    Ok((Segment { number, name, file, capacity, offset: buffer.len() }, position))
+    let seed = header.seed();
+    Ok((Segment { number, name, file, seed, capacity, offset: buffer.len() }, position))
 }
 
-/// What a first batch without records needs.
-pub(super) const BEGINNING_BYTES: usize = HEADER_BYTES + super::frame::FRAME_BYTES;
+/// What header and first batch take at most, with records of this many bytes.
+pub(super) fn beginning_bytes_max(records: usize) -> usize {
+    HEADER_BYTES + records + trailer_bytes_max(records)
+}
 
 /// A file of zeros that are on the disk: writing into it later changes no metadata.
 fn zeroed<D: Disk>(

@@ -72,7 +72,7 @@ fn losses(seed: u64) -> [Loss; 5] {
         Loss::Everything,
         Loss::Parts { piece: 512, seed },
         Loss::Parts { piece: 512, seed: !seed },
-        Loss::Parts { piece: 8, seed },
+        Loss::Parts { piece: 4096, seed },
     ]
 }
 
@@ -122,14 +122,14 @@ fn a_log_goes_on_after_any_crash_and_what_was_cut_off_never_comes_back() {
         for crash_at in 0..whole.operations() {
             let disk = FaultyDisk::default();
             let acknowledged = run_until_crash(&disk, seed, BATCHES, crash_at);
-            let mut after = disk.after(Loss::Parts { piece: 8, seed: crash_at });
+            let mut after = disk.after(Loss::Parts { piece: 512, seed: crash_at });
             // Recovery itself may crash, at each of its operations.
             for crash_again_at in 0.. {
                 after.crash_at(crash_again_at);
                 let recovered = open(&after).is_ok();
                 let crashed = after.crashed();
                 assert!(recovered || crashed, "seed {seed}, crash at {crash_at}: refused");
-                after = after.after(Loss::Parts { piece: 8, seed: crash_again_at });
+                after = after.after(Loss::Parts { piece: 512, seed: crash_again_at });
                 if recovered && !crashed {
                     break;
                 }
@@ -220,42 +220,93 @@ fn opened_with(
     (opened, disk)
 }
 
+/// The name of the newest segment, and where in it the zeros begin that are behind its last batch.
+fn end_of_log(contents: &BTreeMap<String, Vec<u8>>) -> (String, usize) {
+    let newest = contents.keys().rfind(|name| name.ends_with(".wal")).unwrap();
+    let used = contents[newest].iter().rposition(|byte| *byte != 0).unwrap();
+    (newest.clone(), (used + 1).next_multiple_of(FRAME_BYTES))
+}
+
 #[test]
-fn a_flipped_bit_is_refused_unless_it_is_in_the_last_batch() {
+fn a_flipped_bit_is_refused_wherever_it_is_even_in_the_last_batch() {
     const BATCHES: usize = 40;
-    let (disk, models) = written(40, BATCHES);
-    let contents = disk.contents();
-    let last_segment = contents.keys().rfind(|name| name.ends_with(".wal")).unwrap().clone();
-    let mut cut = 0;
-    for (name, content) in &contents {
-        if name.ends_with(".tmp") {
-            continue;
-        }
-        for at in 0..content.len() {
-            let (opened, _) = opened_with(&contents, |contents| {
-                contents.get_mut(name).unwrap()[at] ^= 1 << (at % 8);
-            });
-            let case = format!("{name} at {at}");
-            match opened {
-                Err(StorageError::Damaged { path, .. }) => assert!(path.ends_with(name), "{case}"),
-                Err(StorageError::WrongIdentity { .. }) => assert_eq!(name, "identity"),
-                Err(error) => panic!("{case}: {error}"),
-                Ok(wal) if name.ends_with(".snapshot") => {
-                    let damaged =
-                        |group| matches!(wal.restore(group), Err(StorageError::Damaged { .. }));
-                    assert!(Writes::groups().any(damaged), "{case}");
-                }
-                Ok(wal) => {
-                    assert_eq!(*name, last_segment, "{case}");
-                    if !holds(&wal, &models[BATCHES]) {
-                        cut += 1;
-                        assert!(holds(&wal, &models[BATCHES - 1]), "{case}");
+    for seed in 40..43 {
+        let (disk, models) = written(seed, BATCHES);
+        let contents = disk.contents();
+        let (newest, end) = end_of_log(&contents);
+        for (name, content) in contents.iter().filter(|(name, _)| !name.ends_with(".tmp")) {
+            for at in 0..content.len() {
+                let (opened, _) = opened_with(&contents, |contents| {
+                    contents.get_mut(name).unwrap()[at] ^= 1 << (at % 8);
+                });
+                let case = format!("seed {seed}, {name} at {at}");
+                match opened {
+                    Err(StorageError::Damaged { path, offset, .. }) => {
+                        assert!(path.ends_with(name), "{case}");
+                        assert!(offset <= at as u64, "{case}: {offset}");
+                    }
+                    Err(StorageError::WrongIdentity { .. }) => assert_eq!(name, "identity"),
+                    Err(error) => panic!("{case}: {error}"),
+                    Ok(wal) if name.ends_with(".snapshot") => {
+                        let damaged =
+                            |group| matches!(wal.restore(group), Err(StorageError::Damaged { .. }));
+                        assert!(Writes::groups().any(damaged), "{case}");
+                    }
+                    // Behind everything that was written, where nothing is lost by it.
+                    Ok(wal) => {
+                        assert!(*name == newest && at >= end, "{case}");
+                        assert!(holds(&wal, &models[BATCHES]), "{case}");
                     }
                 }
             }
         }
     }
-    assert!(cut > 0, "the last batch cannot be told from a torn one");
+}
+
+#[test]
+fn a_sector_of_garbage_in_the_last_batch_is_refused() {
+    let mut refused = 0;
+    for seed in 80..90 {
+        let (disk, _) = written(seed, 25);
+        let contents = disk.contents();
+        let (newest, end) = end_of_log(&contents);
+        for sector in 0..end.div_ceil(512) {
+            let (opened, _) = opened_with(&contents, |contents| {
+                let segment = contents.get_mut(&newest).unwrap();
+                segment[sector * 512..(sector + 1) * 512].fill(0xa5);
+            });
+            assert!(
+                matches!(opened, Err(StorageError::Damaged { .. })),
+                "seed {seed}, sector {sector}"
+            );
+            refused += 1;
+        }
+    }
+    assert!(refused > 10);
+}
+
+/// Disks that tear within a sector are not promised anything but this.
+#[test]
+fn a_sector_that_was_written_in_part_is_cut_off_or_refused_and_never_loses_anything() {
+    const BATCHES: usize = 40;
+    let (mut cut, mut refused) = (0, 0);
+    for seed in 90..92 {
+        let (whole, models) = written(seed, BATCHES);
+        for crash_at in 0..whole.operations() {
+            let disk = FaultyDisk::default();
+            let acknowledged = run_until_crash(&disk, seed, BATCHES, crash_at);
+            match open(&disk.after(Loss::Parts { piece: 8, seed: crash_at })) {
+                Ok(wal) => {
+                    cut += 1;
+                    let found = batches_in(&wal, &models, acknowledged).unwrap();
+                    assert!(found <= acknowledged + 1, "seed {seed}, crash at {crash_at}");
+                }
+                Err(StorageError::Damaged { .. }) => refused += 1,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+    assert!(cut > 0 && refused > 0, "{cut} cut, {refused} refused");
 }
 
 #[test]
@@ -334,17 +385,16 @@ fn files_of_others_and_unfinished_ones_do_no_harm() {
 fn a_torn_tail_is_zeroed_before_anything_is_written() {
     let (disk, models) = written(70, 25);
     let contents = disk.contents();
-    let newest = contents.keys().rfind(|name| name.ends_with(".wal")).unwrap().clone();
-    let used = contents[&newest].iter().rposition(|byte| *byte != 0).unwrap();
-    for garbage in [1, 7, 31, 32, 33, 64, 500] {
+    let (newest, end) = end_of_log(&contents);
+    // Sectors of a batch whose beginning was not written.
+    let first = end.div_ceil(512) + 1;
+    for sectors in 1..=3 {
         let (opened, disk) = opened_with(&contents, |contents| {
-            let end = (used + 1).next_multiple_of(8) + garbage;
             let segment = contents.get_mut(&newest).unwrap();
-            let end = end.min(segment.len());
-            segment[end - garbage..end].fill(0xa5);
+            segment[first * 512..(first + sectors) * 512].fill(0xa5);
         });
-        assert!(holds(&opened.unwrap(), &models[25]), "{garbage} bytes of garbage");
+        assert!(holds(&opened.unwrap(), &models[25]), "{sectors} sectors");
         let durable = disk.after(Loss::Everything).contents();
-        assert!(durable[&newest] == contents[&newest], "{garbage} bytes of garbage");
+        assert!(durable[&newest] == contents[&newest], "{sectors} sectors");
     }
 }

@@ -5,10 +5,10 @@ use std::io;
 use std::sync::Arc;
 
 use super::disk::{Disk, Folder};
-use super::frame::{BatchWriter, FRAME_BYTES, Position, record_bytes_max};
+use super::frame::{ALIGNMENT, BatchWriter, FRAME_BYTES, Position, record_bytes_max, trailer_bytes_max};
 use super::group_log::GroupLog;
 use super::recovery::{self, Recovered};
-use super::segment::{self, BEGINNING_BYTES, Beginning, Segment, Spare};
+use super::segment::{self, Beginning, beginning_bytes_max, Segment, Spare};
 use super::snapshots::{self, snapshot_name};
 use crate::codec::Record;
 use crate::entry::Entry;
@@ -113,7 +113,12 @@ impl<D: Disk> Wal<D> {
             self.roll(bytes_max)?;
         }
         let mut buffer = std::mem::take(&mut self.buffer);
-        let mut batch = BatchWriter::new(&mut buffer, self.segment.number, self.position);
+        let mut batch = BatchWriter::new(
+            &mut buffer,
+            self.segment.offset,
+            self.segment.seed,
+            self.position,
+        );
         for (group, persist) in writes {
             self.write_group(&mut batch, *group, persist)?;
         }
@@ -182,7 +187,7 @@ impl<D: Disk> Wal<D> {
             records.extend(checkpoint.into_iter().map(|record| (*group, record)));
         }
         let beginning: usize = records.iter().map(|(_, record)| record_bytes_max(record)).sum();
-        let capacity = self.segment_bytes.max(BEGINNING_BYTES + beginning + bytes);
+        let capacity = self.segment_bytes.max(beginning_bytes_max(beginning) + bytes);
         let number = self.segment.number + 1;
         let beginning = Beginning { number, previous: self.position, records: &records, capacity };
         (self.segment, self.position) = segment::create(&self.folder, &self.spare, &beginning)?;
@@ -233,7 +238,7 @@ fn apply(
 /// What a batch of these takes at most.
 fn batch_bytes_max(writes: &[(GroupId, Persist)]) -> usize {
     /// A frame around a record without lists, of which a write has at most five.
-    const RECORD_BYTES_MAX: usize = FRAME_BYTES + 96 + 8;
+    const RECORD_BYTES_MAX: usize = FRAME_BYTES + 96 + ALIGNMENT;
     let of_write = |(_, persist): &(GroupId, Persist)| {
         let entries: usize = persist.entries.iter().map(Entry::weight).sum();
         let members = persist.snapshot.as_ref().map_or(0, |snapshot| {
@@ -241,5 +246,6 @@ fn batch_bytes_max(writes: &[(GroupId, Persist)]) -> usize {
         });
         5 * RECORD_BYTES_MAX + entries + 10 * members
     };
-    FRAME_BYTES + writes.iter().map(of_write).sum::<usize>()
+    let records = writes.iter().map(of_write).sum();
+    records + trailer_bytes_max(records)
 }
