@@ -20,6 +20,8 @@ struct World {
     durable_names: BTreeMap<String, usize>,
     /// Changes of names since they were last synced.
     pending_names: Vec<NameChange>,
+    /// The names of all files that were ever created.
+    created: Vec<String>,
     /// Changes and syncs so far.
     operations: u64,
     crash_at: Option<u64>,
@@ -110,6 +112,10 @@ impl FaultyDisk {
 
     pub(super) fn operations(&self) -> u64 {
         self.world().operations
+    }
+
+    pub(super) fn created(&self) -> Vec<String> {
+        self.world().created.clone()
     }
 
     /// From this operation on (counted from the first ever) nothing happens any more.
@@ -236,6 +242,7 @@ impl Disk for FaultyDisk {
         self.world().operation(|world| {
             let inode = world.inodes.len();
             world.inodes.push(Inode::default());
+            world.created.push(name.to_owned());
             world.change_name(NameChange::Set(name.to_owned(), inode));
             Ok(FaultyFile { disk: self.clone(), inode })
         })

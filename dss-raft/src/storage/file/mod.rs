@@ -65,8 +65,8 @@ impl Identity {
 /// them changes no metadata. All that is asked for at once, by however many groups, is one batch
 /// with one sync. Every record is chained to the one before by CRC-32C; a batch that a crash left
 /// in part is cut off at the next start, any other damage is refused with
-/// [`StorageError::Damaged`]. A segment is removed once its groups have moved on: each new segment
-/// begins with what is still needed and small.
+/// [`StorageError::Damaged`]. A segment is used again, or removed, once its groups have moved on:
+/// each new segment begins with what is still needed and small.
 ///
 /// The folder belongs to one node and one process at a time. A failed write or sync is final: what
 /// is on the disk is then only known after a new [`open`](FileStorage::open).

@@ -31,7 +31,8 @@ pub(super) const IDENTITY_FORMAT: &str = "dss-raft storage 1: ";
 pub(super) struct Recovered<F> {
     pub(super) groups: BTreeMap<GroupId, GroupLog>,
     pub(super) segment: Segment<F>,
-    pub(super) oldest: u64,
+    /// Every segment with its length.
+    pub(super) segments: BTreeMap<u64, usize>,
     pub(super) position: Position,
     pub(super) next_snapshot: u64,
 }
@@ -98,7 +99,8 @@ fn begin<D: Disk>(
         capacity: segment_bytes.max(beginning_bytes_max(0)),
     };
     let (segment, position) = segment::create(folder, spare, &beginning)?;
-    Ok(Recovered { groups: BTreeMap::new(), segment, oldest: 1, position, next_snapshot: 1 })
+    let segments = BTreeMap::from([(1, segment.capacity)]);
+    Ok(Recovered { groups: BTreeMap::new(), segment, segments, position, next_snapshot: 1 })
 }
 
 fn recover<D: Disk>(
@@ -109,12 +111,14 @@ fn recover<D: Disk>(
 ) -> Result<Recovered<D::File>, StorageError> {
     let (oldest, newest) = (segments[0], segments[segments.len() - 1]);
     let mut replay = Replay { groups: BTreeMap::new(), position: None };
+    let mut capacities = BTreeMap::new();
     let mut end = End { offset: 0, seed: 0, capacity: 0, torn: 0..0 };
     for (number, found) in (oldest..=newest).zip(segments) {
         if number != *found {
             return Err(damaged(folder, &segment_name(number), 0, "the segment is missing"));
         }
         end = replay.segment(folder, number, number == newest)?;
+        capacities.insert(number, end.capacity);
     }
     let Replay { groups, position } = replay;
     // Only a crash during the very first start leaves a log without identity: an empty one.
@@ -146,11 +150,12 @@ fn recover<D: Disk>(
     }
     let needed = oldest_needed(&groups, newest);
     remove_segments(folder, oldest..needed)?;
+    let segments = capacities.split_off(&needed);
     remove_leftovers(folder, names, &groups)?;
     let End { offset, seed, capacity, .. } = end;
     let segment = Segment { number: newest, name, file, seed, capacity, offset };
     let position = position.expect("there is a segment");
-    Ok(Recovered { groups, segment, oldest: needed, position, next_snapshot })
+    Ok(Recovered { groups, segment, segments, position, next_snapshot })
 }
 
 /// The oldest segment that holds anything needed, when `newest` begins with a checkpoint of all.
@@ -160,7 +165,7 @@ pub(super) fn oldest_needed(groups: &BTreeMap<GroupId, GroupLog>, newest: u64) -
 
 /// Removes segments, the oldest first, each for good before the next: what is left never has a
 /// gap.
-pub(super) fn remove_segments<D: Disk>(
+fn remove_segments<D: Disk>(
     folder: &Folder<D>,
     segments: Range<u64>,
 ) -> Result<(), StorageError> {

@@ -160,6 +160,25 @@ fn segments_that_nobody_needs_go() {
 }
 
 #[test]
+fn segments_that_nobody_needs_are_used_again() {
+    let disk = FaultyDisk::default();
+    let folder = Arc::new(Folder::new(PathBuf::from("folder"), disk.clone()));
+    // Larger than what is carried over, so that all are of one length.
+    let mut wal = Wal::open(folder, IDENTITY, 64 << 10).unwrap();
+    let mut writes = Writes::new(1);
+    for _ in 0..3000 {
+        write(&mut wal, &mut writes).unwrap();
+    }
+    let newest = disk.contents().into_keys().rfind(|name| name.ends_with(".wal")).unwrap();
+    let segments: usize = newest.trim_end_matches(".wal").parse().unwrap();
+    let files = disk.created().iter().filter(|name| !name.contains("snapshot")).count();
+    assert!(segments > 30 && files < segments / 3, "{files} files for {segments} segments");
+    drop(wal);
+    let folder = Arc::new(Folder::new(PathBuf::from("folder"), disk.after(Loss::Everything)));
+    assert!(holds(&Wal::open(folder, IDENTITY, 64 << 10).unwrap(), writes.model()));
+}
+
+#[test]
 fn a_failed_sync_is_final_and_what_was_acknowledged_before_is_there() {
     const BATCHES: usize = 40;
     for seed in 20..22 {

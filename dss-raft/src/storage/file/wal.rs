@@ -33,8 +33,8 @@ pub(super) struct Wal<D: Disk> {
     groups: BTreeMap<GroupId, GroupLog>,
     segment_bytes: usize,
     segment: Segment<D::File>,
-    /// The oldest segment that is still there.
-    oldest: u64,
+    /// Every segment that is still there, with its length. Never empty, and without gaps.
+    segments: BTreeMap<u64, usize>,
     position: Position,
     next_snapshot: u64,
     /// Snapshot files that the batch at hand makes superfluous.
@@ -52,14 +52,14 @@ impl<D: Disk> Wal<D> {
         segment_bytes: usize,
     ) -> Result<Self, StorageError> {
         let spare = Arc::new(Spare::new(segment_bytes));
-        let Recovered { groups, segment, oldest, position, next_snapshot } =
+        let Recovered { groups, segment, segments, position, next_snapshot } =
             recovery::open(&folder, &spare, identity, segment_bytes)?;
         Ok(Self {
             folder,
             groups,
             segment_bytes,
             segment,
-            oldest,
+            segments,
             position,
             next_snapshot,
             superseded: Vec::new(),
@@ -97,7 +97,8 @@ impl<D: Disk> Wal<D> {
     pub(super) fn spare_wanted(&self) -> Option<impl FnOnce() + Send + use<D>> {
         let (spare, folder, number) =
             (Arc::clone(&self.spare), Arc::clone(&self.folder), self.segment.number + 1);
-        spare.claim().then_some(move || spare.make(&folder, number))
+        let claim = spare.claim()?;
+        Some(move || spare.make(&folder, number, claim))
     }
 
     fn write_batch(&mut self, writes: &[(GroupId, Persist)]) -> Result<(), StorageError> {
@@ -195,9 +196,13 @@ impl<D: Disk> Wal<D> {
             let log = self.groups.get_mut(group).expect("the record was made from it");
             apply(log, number, *group, record)?;
         }
+        self.segments.insert(number, self.segment.capacity);
         let needed = recovery::oldest_needed(&self.groups, number);
-        recovery::remove_segments(&self.folder, self.oldest..needed)?;
-        self.oldest = needed;
+        // The oldest first, each for good before the next: what is left never has a gap.
+        while let Some(oldest) = self.segments.first_entry().filter(|it| *it.key() < needed) {
+            let (number, capacity) = oldest.remove_entry();
+            self.spare.retire(&self.folder, number, capacity)?;
+        }
         Ok(())
     }
 
