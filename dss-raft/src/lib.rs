@@ -134,9 +134,14 @@ pub use config::{Config, ConfigError};
 #[cfg(feature = "tokio")]
 pub use driver::{Applied, Group, MemoryNetwork, Node, ProposeError, ReadError, StartGroupError};
 pub use entry::{Configuration, Entries, Entry, HardState, Payload, Snapshot};
-pub use message::{Envelope, Message, MessageBody, Round};
+pub use message::{
+    Envelope, Message, MessageBody, PartContent, Round, SnapshotPart, SnapshotRequest,
+};
 pub use output::{Leadership, Output, Persist, ProposalFate, RoleKind};
-pub use ports::{RestoreError, Restored, StateMachine, Storage, StorageError, Transport};
+pub use ports::{
+    RestoreError, Restored, SnapshotImage, SnapshotReader, SnapshotStore, SnapshotWriter,
+    StateMachine, Storage, StorageError, Transport,
+};
 pub use storage::MemoryStorage;
 #[cfg(feature = "tokio")]
 pub use storage::{FileStorage, Identity};

@@ -8,7 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use dss_raft::{
     Configuration, Entries, Entry, FileStorage, GroupId, HardState, Identity, LogId, LogIndex,
-    NodeId, Payload, Persist, PersistSeq, Restored, Snapshot, Storage as _, StorageError, Term,
+    NodeId, Payload, Persist, PersistSeq, Restored, Snapshot, SnapshotStore, Storage as _,
+    StorageError, Term,
 };
 
 const FOLDER: &str = "DSS_RAFT_KILL_FOLDER";
@@ -30,12 +31,16 @@ fn command(index: u64) -> Bytes {
     format!("{index} ").repeat(1 + usize::try_from(index % 40).expect("small")).into()
 }
 
-/// The write of this entry.
-fn write(index: u64) -> Persist {
-    let snapshot = (index.is_multiple_of(SNAPSHOT_EVERY)).then(|| Snapshot {
-        last: id(index - 1),
-        configuration: Configuration::of_voters([NodeId::new(1)]),
-        data: command(index - 1),
+/// The write of this entry, and of a snapshot before it where one is due.
+fn write(index: u64, snapshots: &dyn SnapshotStore) -> Persist {
+    let snapshot = (index.is_multiple_of(SNAPSHOT_EVERY)).then(|| {
+        let mut writer = snapshots.create(GROUP).unwrap();
+        writer.write(&command(index - 1)).unwrap();
+        Snapshot {
+            last: id(index - 1),
+            configuration: Configuration::of_voters([NodeId::new(1)]),
+            data: writer.finish().unwrap(),
+        }
     });
     Persist {
         seq: PersistSeq::new(index),
@@ -48,10 +53,12 @@ fn write(index: u64) -> Persist {
 }
 
 /// The last entry, once everything before it is what was written.
-fn check(restored: &Restored) -> u64 {
+fn check(restored: &Restored, snapshots: &dyn SnapshotStore) -> u64 {
     let covered = restored.snapshot.as_ref().map_or(0, |snapshot| {
         let last = snapshot.last.index.get();
-        assert_eq!((snapshot.last, &snapshot.data), (id(last), &command(last)));
+        let mut reader = snapshots.open(GROUP, &snapshot.data).unwrap();
+        let data = reader.read_at(0, usize::MAX).unwrap();
+        assert_eq!((snapshot.last, data), (id(last), command(last)));
         last
     });
     for (index, entry) in (covered + 1..).zip(&restored.entries) {
@@ -69,10 +76,11 @@ fn check(restored: &Restored) -> u64 {
 async fn writes_until_it_is_killed() {
     let folder = std::env::var(FOLDER).expect("the other test says where to write");
     let mut storage = open(Path::new(&folder)).await.unwrap();
-    let mut last = check(&storage.restore(GROUP).await.unwrap());
+    let snapshots = storage.snapshots();
+    let mut last = check(&storage.restore(GROUP).await.unwrap(), &*snapshots);
     loop {
         last += 1;
-        storage.persist(vec![(GROUP, write(last))]).await.unwrap();
+        storage.persist(vec![(GROUP, write(last, &*snapshots))]).await.unwrap();
         println!("written {last}");
     }
 }
@@ -99,7 +107,9 @@ async fn a_killed_process_loses_nothing_that_it_acknowledged() {
         child.kill().unwrap();
         child.wait().unwrap();
         acknowledged = reader.join().unwrap().unwrap_or(0).max(acknowledged);
-        let found = check(&open(folder.path()).await.unwrap().restore(GROUP).await.unwrap());
+        let mut storage = open(folder.path()).await.unwrap();
+        let restored = storage.restore(GROUP).await.unwrap();
+        let found = check(&restored, &*storage.snapshots());
         assert!(found >= acknowledged, "round {round}: {found} of {acknowledged}");
     }
     assert!(acknowledged > 2 * SNAPSHOT_EVERY, "it wrote {acknowledged} only");

@@ -70,6 +70,15 @@ impl Raft {
         self.issue(Change { snapshot: Some(snapshot), compact_to, ..Change::default() });
     }
 
+    /// Takes note that the snapshot that was asked for will not come. The next entry that is given
+    /// out asks for another one: whoever cannot take one for a while waits with this call.
+    pub fn handle_snapshot_failed(&mut self, now: Timestamp, index: LogIndex) {
+        self.advance_clock(now);
+        if self.compaction.awaited == Some(index) {
+            self.compaction.awaited = None;
+        }
+    }
+
     /// The last entry that nobody needs, given a snapshot at `index`.
     ///
     /// Some entries are always kept; a leader also keeps what members that answer still lack, and

@@ -12,9 +12,10 @@ use tokio::time::Instant;
 use super::applier::{Job, ProposalWaiter, Query};
 use super::error::{ProposeError, ReadError, Stopped};
 use super::group::Published;
-use super::inbox::Inbox;
+use super::inbox::{Delivery, Inbox};
 use super::log_writer::WriterRequest;
 use super::outbox::Outbox;
+use super::snapshots::Snapshots;
 use crate::core::{Raft, Rejected, TransferError};
 use crate::entry::Entries;
 use crate::output::{Leadership, Output, ProposalFate, RoleKind};
@@ -33,7 +34,17 @@ pub(super) enum Event {
     Applied(LogIndex),
     SnapshotTaken {
         index: LogIndex,
-        data: Bytes,
+        descriptor: Bytes,
+    },
+    SnapshotFailed {
+        index: LogIndex,
+    },
+    /// The snapshot that `from` offered under `descriptor` is in this node's store under the
+    /// other one; or it cannot be had.
+    SnapshotFetched {
+        from: NodeId,
+        descriptor: Bytes,
+        fetched: Option<Bytes>,
     },
     MachineFailed,
     /// Answered with the target and with how long it may take.
@@ -61,6 +72,7 @@ pub(super) struct Wiring<M: StateMachine> {
     pub(super) transport: Arc<dyn Transport>,
     pub(super) writer: mpsc::UnboundedSender<WriterRequest>,
     pub(super) jobs: mpsc::UnboundedSender<Job<M>>,
+    pub(super) snapshots: Snapshots,
     pub(super) events: mpsc::UnboundedReceiver<Event>,
     pub(super) messages: Inbox,
     pub(super) requests: mpsc::Receiver<Request<M>>,
@@ -166,9 +178,8 @@ impl<M: StateMachine> CoreTask<M> {
         tokio::select! {
             biased;
             Some(event) = self.wiring.events.recv() => return self.handle_event(event),
-            Some((from, message)) = self.wiring.messages.recv() => {
-                let now = self.now();
-                self.raft.handle_message(now, from, message);
+            Some((from, delivery)) = self.wiring.messages.recv() => {
+                self.handle_delivery(from, delivery);
             }
             Some(request) = self.wiring.requests.recv() => {
                 let mut reads = Vec::new();
@@ -188,10 +199,9 @@ impl<M: StateMachine> CoreTask<M> {
                 Err(_) => break,
             }
         }
-        let now = self.now();
         for _ in 0..TURN {
             match self.wiring.messages.try_recv() {
-                Some((from, message)) => self.raft.handle_message(now, from, message),
+                Some((from, delivery)) => self.handle_delivery(from, delivery),
                 None => break,
             }
         }
@@ -219,8 +229,16 @@ impl<M: StateMachine> CoreTask<M> {
                 self.raft.handle_storage_failed(now);
             }
             Event::Applied(index) => self.raft.handle_applied(now, index),
-            Event::SnapshotTaken { index, data } => {
-                self.raft.handle_snapshot_taken(now, index, data);
+            Event::SnapshotTaken { index, descriptor } => {
+                self.wiring.snapshots.finished(descriptor.clone());
+                self.raft.handle_snapshot_taken(now, index, descriptor);
+            }
+            Event::SnapshotFailed { index } => self.raft.handle_snapshot_failed(now, index),
+            Event::SnapshotFetched { from, descriptor, fetched } => {
+                let offer = self.wiring.snapshots.fetched(from, &descriptor, fetched);
+                if let Some(offer) = offer {
+                    self.raft.handle_message(now, from, offer);
+                }
             }
             Event::MachineFailed => return ControlFlow::Break(Stopped::MachineFailed),
             Event::Transfer { to, answer } => {
@@ -232,6 +250,18 @@ impl<M: StateMachine> CoreTask<M> {
             Event::ShutDown => return ControlFlow::Break(Stopped::ShutDown),
         }
         ControlFlow::Continue(())
+    }
+
+    fn handle_delivery(&mut self, from: NodeId, delivery: Delivery) {
+        match delivery {
+            Delivery::Message(message) | Delivery::Batched(message) => {
+                if let Some(message) = self.wiring.snapshots.hold_offer(&self.raft, from, message) {
+                    let now = self.now();
+                    self.raft.handle_message(now, from, message);
+                }
+            }
+            Delivery::Part(part) => self.wiring.snapshots.take_in(from, part),
+        }
     }
 
     fn handle_request(&mut self, request: Request<M>, reads: &mut Vec<Query<M>>) {
@@ -264,6 +294,7 @@ impl<M: StateMachine> CoreTask<M> {
         while let Some(output) = self.raft.poll_output() {
             match output {
                 Output::Persist(persist) => {
+                    self.wiring.snapshots.named_in(&persist);
                     let group = self.wiring.group;
                     // Where the writer has gone, its end was told as an event, or the node ends.
                     let _ = self.wiring.writer.send(WriterRequest::Persist { group, persist });
@@ -287,12 +318,14 @@ impl<M: StateMachine> CoreTask<M> {
                 Output::Proposal { proposal, fate } => self.end_proposal(proposal, fate),
                 Output::Read { read, index } => self.end_reads(read, index),
                 Output::Leadership(leadership) => {
+                    self.wiring.snapshots.led_by(leadership.leader);
                     // With the status first, so that whoever is woken sees both.
                     self.wiring.publisher.status(self.raft.status());
                     self.wiring.publisher.leadership(leadership);
                 }
             }
         }
+        self.wiring.snapshots.discard_unnamed();
         self.release();
     }
 
@@ -309,7 +342,7 @@ impl<M: StateMachine> CoreTask<M> {
     }
 
     fn send(&self, to: NodeId, message: Message) {
-        self.wiring.transport.send(to, Envelope { group: self.wiring.group, message });
+        self.wiring.transport.send(to, Envelope::Message { group: self.wiring.group, message });
     }
 
     fn send_job(&self, job: Job<M>) {

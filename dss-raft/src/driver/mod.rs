@@ -13,14 +13,19 @@
 //! slow.
 
 mod applier;
+mod blocking;
 mod core_task;
+mod download;
 mod error;
 mod group;
+mod group_snapshots;
 mod inbox;
 mod log_writer;
 mod memory_network;
 mod node;
 mod outbox;
+mod snapshot_server;
+mod snapshots;
 
 pub use error::{ProposeError, ReadError, StartGroupError};
 pub use group::{Applied, Group};

@@ -253,6 +253,10 @@ impl Disk for FaultyDisk {
         Ok(FaultyFile { disk: self.clone(), inode })
     }
 
+    fn open_to_read(&self, name: &str) -> io::Result<FaultyFile> {
+        self.open(name)
+    }
+
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         self.world().operation(|world| {
             let inode = world.inode(from)?;
@@ -291,6 +295,14 @@ pub(super) struct FaultyFile {
 }
 
 impl DiskFile for FaultyFile {
+    fn read_at(&mut self, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+        let world = self.disk.world();
+        let content = &world.inodes[self.inode].content;
+        let start = usize::try_from(offset).unwrap();
+        let bytes = content.get(start..start + length);
+        bytes.map(<[u8]>::to_vec).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+    }
+
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let used = self.disk.bytes();
         self.disk.world().operation(|world| {

@@ -34,7 +34,6 @@ pub(super) struct Recovered<F> {
     /// Every segment with its length.
     pub(super) segments: BTreeMap<u64, usize>,
     pub(super) position: Position,
-    pub(super) next_snapshot: u64,
 }
 
 /// Opens the log in the folder, or begins one there.
@@ -100,7 +99,7 @@ fn begin<D: Disk>(
     };
     let (segment, position) = segment::create(folder, spare, &beginning)?;
     let segments = BTreeMap::from([(1, segment.capacity)]);
-    Ok(Recovered { groups: BTreeMap::new(), segment, segments, position, next_snapshot: 1 })
+    Ok(Recovered { groups: BTreeMap::new(), segment, segments, position })
 }
 
 fn recover<D: Disk>(
@@ -125,14 +124,12 @@ fn recover<D: Disk>(
     if !identified && !groups.is_empty() {
         return Err(damaged(folder, IDENTITY, 0, "the file is missing"));
     }
-    let mut next_snapshot = 1;
     for log in groups.values() {
         if !log.stored.is_whole() {
             let name = segment_name(oldest);
             return Err(damaged(folder, &name, 0, "entries before this segment are missing"));
         }
         if let Some(file) = &log.stored.snapshot {
-            next_snapshot = next_snapshot.max(file.number + 1);
             let name = snapshot_name(file.number);
             if !names.contains(&name) {
                 return Err(damaged(folder, &name, 0, "the snapshot is missing"));
@@ -155,7 +152,7 @@ fn recover<D: Disk>(
     let End { offset, seed, capacity, .. } = end;
     let segment = Segment { number: newest, name, file, seed, capacity, offset };
     let position = position.expect("there is a segment");
-    Ok(Recovered { groups, segment, segments, position, next_snapshot })
+    Ok(Recovered { groups, segment, segments, position })
 }
 
 /// The oldest segment that holds anything needed, when `newest` begins with a checkpoint of all.
@@ -165,10 +162,7 @@ pub(super) fn oldest_needed(groups: &BTreeMap<GroupId, GroupLog>, newest: u64) -
 
 /// Removes segments, the oldest first, each for good before the next: what is left never has a
 /// gap.
-fn remove_segments<D: Disk>(
-    folder: &Folder<D>,
-    segments: Range<u64>,
-) -> Result<(), StorageError> {
+fn remove_segments<D: Disk>(folder: &Folder<D>, segments: Range<u64>) -> Result<(), StorageError> {
     for number in segments {
         folder.remove(&segment_name(number))?;
         folder.sync_names()?;

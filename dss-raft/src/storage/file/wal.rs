@@ -5,13 +5,15 @@ use std::io;
 use std::sync::Arc;
 
 use super::disk::{Disk, Folder};
-use super::frame::{ALIGNMENT, BatchWriter, FRAME_BYTES, Position, record_bytes_max, trailer_bytes_max};
+use super::frame::{
+    ALIGNMENT, BatchWriter, FRAME_BYTES, Position, record_bytes_max, trailer_bytes_max,
+};
 use super::group_log::GroupLog;
 use super::recovery::{self, Recovered};
-use super::segment::{self, Beginning, beginning_bytes_max, Segment, Spare};
-use super::snapshots::{self, snapshot_name};
+use super::segment::{self, Beginning, Segment, Spare, beginning_bytes_max};
+use super::snapshots::{self, SnapshotFiles};
 use crate::codec::Record;
-use crate::entry::Entry;
+use crate::entry::{Entry, Snapshot};
 use crate::output::Persist;
 use crate::ports::{Restored, StorageError};
 use crate::storage::stored::Misfit;
@@ -36,9 +38,9 @@ pub(super) struct Wal<D: Disk> {
     /// Every segment that is still there, with its length. Never empty, and without gaps.
     segments: BTreeMap<u64, usize>,
     position: Position,
-    next_snapshot: u64,
-    /// Snapshot files that the batch at hand makes superfluous.
-    superseded: Vec<u64>,
+    snapshots: Arc<SnapshotFiles<D>>,
+    /// The snapshots that the batch at hand names.
+    named: Vec<(GroupId, u64)>,
     spare: Arc<Spare<D::File>>,
     buffer: Vec<u8>,
     poisoned: bool,
@@ -52,8 +54,11 @@ impl<D: Disk> Wal<D> {
         segment_bytes: usize,
     ) -> Result<Self, StorageError> {
         let spare = Arc::new(Spare::new(segment_bytes));
-        let Recovered { groups, segment, segments, position, next_snapshot } =
+        let Recovered { groups, segment, segments, position } =
             recovery::open(&folder, &spare, identity, segment_bytes)?;
+        let named =
+            groups.iter().filter_map(|(group, log)| Some((*group, log.stored.snapshot.as_ref()?)));
+        let snapshots = Arc::new(SnapshotFiles::new(Arc::clone(&folder), named));
         Ok(Self {
             folder,
             groups,
@@ -61,8 +66,8 @@ impl<D: Disk> Wal<D> {
             segment,
             segments,
             position,
-            next_snapshot,
-            superseded: Vec::new(),
+            snapshots,
+            named: Vec::new(),
             spare,
             buffer: Vec::new(),
             poisoned: false,
@@ -76,9 +81,17 @@ impl<D: Disk> Wal<D> {
             return Err(StorageError::Poisoned);
         }
         let Some(log) = self.groups.get(&group) else { return Ok(Restored::default()) };
-        let file = log.stored.snapshot.as_ref();
-        let snapshot = file.map(|file| snapshots::read(&self.folder, file)).transpose()?;
+        let snapshot = log.stored.snapshot.as_ref().map(|file| Snapshot {
+            last: file.last,
+            configuration: file.configuration.clone(),
+            data: snapshots::descriptor(file),
+        });
         Ok(log.stored.restored(snapshot))
+    }
+
+    /// Where the snapshots are.
+    pub(super) fn snapshots(&self) -> &Arc<SnapshotFiles<D>> {
+        &self.snapshots
     }
 
     /// See [`Storage::persist`](crate::Storage::persist).
@@ -114,12 +127,8 @@ impl<D: Disk> Wal<D> {
             self.roll(bytes_max)?;
         }
         let mut buffer = std::mem::take(&mut self.buffer);
-        let mut batch = BatchWriter::new(
-            &mut buffer,
-            self.segment.offset,
-            self.segment.seed,
-            self.position,
-        );
+        let mut batch =
+            BatchWriter::new(&mut buffer, self.segment.offset, self.segment.seed, self.position);
         for (group, persist) in writes {
             self.write_group(&mut batch, *group, persist)?;
         }
@@ -133,9 +142,8 @@ impl<D: Disk> Wal<D> {
         buffer.clear();
         buffer.shrink_to(BUFFER_KEPT);
         self.buffer = buffer;
-        for number in self.superseded.drain(..) {
-            // The batch is durable either way; what stays behind goes at the next start.
-            let _ = self.folder.remove(&snapshot_name(number));
+        for (group, number) in self.named.drain(..) {
+            self.snapshots.named(group, number);
         }
         Ok(())
     }
@@ -157,9 +165,10 @@ impl<D: Disk> Wal<D> {
             batch.record(group, &record);
         }
         if let Some(snapshot) = &persist.snapshot {
-            let file = snapshots::write(&self.folder, self.next_snapshot, snapshot)?;
-            self.next_snapshot += 1;
-            self.superseded.extend(log.stored.snapshot.as_ref().map(|old| old.number));
+            let problem = "a snapshot was not finished";
+            let file = self.snapshots.to_name(group, snapshot);
+            let file = file.ok_or(StorageError::OutOfOrder { group, problem })?;
+            self.named.push((group, file.number));
             let keeps_log = log.stored.agrees_with(snapshot.last);
             let record = Record::Snapshot { file, keeps_log };
             apply(log, segment, group, &record)?;
