@@ -132,7 +132,10 @@ pub use crate::core::{Raft, Rejected, StartError, Status, TransferError};
 pub use codec::DecodeError;
 pub use config::{Config, ConfigError};
 #[cfg(feature = "tokio")]
-pub use driver::{Applied, Group, MemoryNetwork, Node, ProposeError, ReadError, StartGroupError};
+pub use driver::{
+    Applied, Group, MemoryNetwork, Metrics, Node, ProposeError, ReadError, SnapshotError,
+    StartGroupError,
+};
 pub use entry::{Configuration, Entries, Entry, HardState, Payload, Snapshot};
 pub use message::{
     Envelope, Message, MessageBody, PartContent, Round, SnapshotPart, SnapshotRequest,

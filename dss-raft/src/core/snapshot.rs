@@ -70,6 +70,19 @@ impl Raft {
         self.issue(Change { snapshot: Some(snapshot), compact_to, ..Change::default() });
     }
 
+    /// Asks for a snapshot now, whatever the limits: up to which entry it will reach; `None` where
+    /// nothing was given out to be applied since the last one.
+    pub fn take_snapshot(&mut self, now: Timestamp) -> Option<LogIndex> {
+        self.advance_clock(now);
+        let index = self.handed_index;
+        if self.compaction.awaited.is_none() && index > self.compaction.covered {
+            self.compaction.awaited = Some(index);
+            self.compaction.weight = 0;
+            self.outputs.push_back(Output::TakeSnapshot { index });
+        }
+        self.compaction.awaited
+    }
+
     /// Takes note that the snapshot that was asked for will not come. The next entry that is given
     /// out asks for another one: whoever cannot take one for a while waits with this call.
     pub fn handle_snapshot_failed(&mut self, now: Timestamp, index: LogIndex) {

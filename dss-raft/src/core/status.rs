@@ -31,6 +31,19 @@ impl Raft {
     /// The node's view of its group.
     #[must_use]
     pub fn status(&self) -> Status {
+        self.status_with(self.configuration.clone())
+    }
+
+    /// Makes an older view this one. Copies the members only where they have changed.
+    pub(crate) fn update_status(&self, status: &mut Status) {
+        let mut configuration = std::mem::take(&mut status.configuration);
+        if configuration != self.configuration {
+            configuration.clone_from(&self.configuration);
+        }
+        *status = self.status_with(configuration);
+    }
+
+    fn status_with(&self, configuration: Configuration) -> Status {
         Status {
             node: self.config.node,
             role: self.role_kind(),
@@ -39,7 +52,7 @@ impl Raft {
             commit_index: self.commit_index,
             applied_index: self.applied_index,
             last_index: self.log.last().index,
-            configuration: self.configuration.clone(),
+            configuration,
         }
     }
 

@@ -54,7 +54,7 @@ impl Raft {
         if leader.heartbeat_at > now {
             return;
         }
-        leader.heartbeat_at = now + self.config.heartbeat_interval;
+        leader.heartbeat_at = now.next_multiple_of(self.config.heartbeat_interval);
         leader.broadcast();
         self.pursue_transfer();
         if !self.has_support() || self.disk_stalls() {

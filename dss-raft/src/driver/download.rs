@@ -86,7 +86,7 @@ async fn fetch(source: Source, mut received: mpsc::Receiver<SnapshotPart>) -> Op
     let mut writer = blocking(move || store.create(group)).await.ok()?;
     let mut window = Window::default();
     loop {
-        for offset in window.to_ask_for(Instant::now()) {
+        for offset in window.ask_for(Instant::now()) {
             let descriptor = source.descriptor.clone();
             let request = SnapshotRequest { group, descriptor, offset };
             source.transport.send(source.from, Envelope::SnapshotRequest(request));
@@ -133,7 +133,7 @@ struct Window {
 impl Window {
     /// The parts to ask for, for the first time or again. After some silence only for one, until
     /// somebody answers.
-    fn to_ask_for(&mut self, now: Instant) -> Vec<u64> {
+    fn ask_for(&mut self, now: Instant) -> Vec<u64> {
         const PATIENCE: u32 = 3;
         let width = if self.silences > PATIENCE { 1 } else { WINDOW };
         let wanted = (0..width).map(|part| self.written + part * PART_BYTES as u64);

@@ -12,10 +12,12 @@ use tokio::time::Instant;
 use super::applier::Applier;
 use super::core_task::{CoreTask, Event, Publisher, Wiring};
 use super::error::StartGroupError;
-use super::group::{Group, Published, Shared, transfer};
+use super::group::{Group, Shared, transfer};
 use super::group_snapshots::GroupSnapshots;
+use super::heartbeats::{self, Heartbeats};
 use super::inbox::{Delivery, InboxSender, inbox};
 use super::log_writer::{LogWriter, WriterRequest};
+use super::published::Published;
 use super::snapshot_server::{RequestSender, SnapshotServer};
 use super::snapshots::Snapshots;
 use crate::config::Config;
@@ -57,6 +59,7 @@ struct State {
     /// `None` once the node was shut down: whoever has it may keep the storage in use.
     snapshots: Option<Arc<dyn SnapshotStore>>,
     snapshot_requests: Option<RequestSender>,
+    heartbeats: Option<Heartbeats>,
     tasks: Vec<AbortHandle>,
 }
 
@@ -79,6 +82,7 @@ impl Node {
         let snapshots = storage.snapshots();
         let (snapshot_requests, server) =
             SnapshotServer::new(Arc::clone(&snapshots), Arc::clone(&transport));
+        let (heartbeats, queued) = Heartbeats::new();
         let log_writer = LogWriter::new(storage, requests, Arc::clone(&storage_failure));
         let inner = Inner {
             origin: Instant::now(),
@@ -88,6 +92,7 @@ impl Node {
                 groups: BTreeMap::new(),
                 snapshots: Some(snapshots),
                 snapshot_requests: Some(snapshot_requests),
+                heartbeats: Some(heartbeats),
                 tasks: Vec::new(),
             }),
             storage_failure,
@@ -95,6 +100,8 @@ impl Node {
         };
         inner.spawn(&mut inner.state(), log_writer.run());
         inner.spawn(&mut inner.state(), server.run());
+        let transport = Arc::clone(&inner.transport);
+        inner.spawn(&mut inner.state(), heartbeats::run(queued, transport));
         Self { inner: Arc::new(inner) }
     }
 
@@ -135,11 +142,11 @@ impl Node {
         let (requests_sender, requests) = mpsc::channel(REQUESTS_MAX);
         let (jobs_sender, jobs) = mpsc::unbounded_channel();
         let (inbox_sender, messages) = inbox();
-        let published =
-            Arc::new(Published { status: Mutex::new(status), stopped: OnceLock::new() });
+        let published = Arc::new(Published::new(status));
 
         let mut state = self.inner.state();
         let writer = state.writer.clone().ok_or(StartGroupError::ShutDown)?;
+        let heartbeats = state.heartbeats.clone().ok_or(StartGroupError::ShutDown)?;
         if state.groups.contains_key(&group) {
             return Err(StartGroupError::AlreadyStarted { group });
         }
@@ -149,6 +156,7 @@ impl Node {
             leadership: leadership.clone(),
         };
         state.groups.insert(group, running);
+        heartbeats.join();
         let register = WriterRequest::Register { group, events: events_sender.clone() };
         writer.send(register).map_err(|_| StorageError::Poisoned)?;
         let wiring = Wiring {
@@ -163,6 +171,7 @@ impl Node {
                 Arc::clone(&self.inner.transport),
                 events_sender.clone(),
             ),
+            heartbeats,
             events,
             messages,
             requests,
@@ -232,6 +241,7 @@ impl Node {
             state.writer = None;
             state.snapshots = None;
             state.snapshot_requests = None;
+            state.heartbeats = None;
             for group in state.groups.values() {
                 // A group that has stopped already needs no telling.
                 let _ = group.events.send(Event::ShutDown);

@@ -13,9 +13,9 @@ pub(super) async fn run<S: Storage>(disks: &Disks<impl AsyncFn(usize) -> S>) {
     what_is_unfinished_or_discarded_has_never_been(&disks.new_one().open().await);
     a_snapshot_belongs_to_its_group(&disks.new_one().open().await);
     a_snapshot_that_was_not_finished_cannot_be_in_the_log(disks.new_one().open().await).await;
-    what_is_not_in_the_log_is_not_restored(&disks).await;
+    what_is_not_in_the_log_is_not_restored(disks).await;
     the_one_before_is_kept(disks.new_one().open().await).await;
-    the_one_in_the_log_is_kept_through_restarts(&disks).await;
+    the_one_in_the_log_is_kept_through_restarts(disks).await;
 }
 
 /// These writes, with their snapshots stored and their descriptors in place of the contents.
@@ -72,7 +72,7 @@ fn is_missing<T>(opened: &Result<T, StorageError>) -> bool {
 
 /// Bytes of which no two places look alike.
 fn bytes(length: usize) -> Vec<u8> {
-    (0..length.div_ceil(4)).flat_map(|at| (at as u32).to_le_bytes()).take(length).collect()
+    (0..length as u64).step_by(8).flat_map(u64::to_le_bytes).take(length).collect()
 }
 
 fn bytes_are_read_as_they_were_written(storage: &impl Storage) {
