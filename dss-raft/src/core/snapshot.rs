@@ -68,6 +68,8 @@ impl Raft {
             self.log.compact_to(index);
         }
         self.issue(Change { snapshot: Some(snapshot), compact_to, ..Change::default() });
+        // It may have taken its time, and nothing more need come that would ask for the next one.
+        self.consider_snapshot();
     }
 
     /// Asks for a snapshot now, whatever the limits: up to which entry it will reach; `None` where
