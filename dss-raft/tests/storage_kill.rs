@@ -1,4 +1,7 @@
 //! The file storage under SIGKILL: a process writes until it is killed, again and again.
+//!
+//! `DSS_RAFT_KILLS=100 cargo test -p dss-raft --test storage_kill` kills it a hundred times; without
+//! the variable it is a few times only.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
@@ -14,6 +17,12 @@ use dss_raft::{
 
 const FOLDER: &str = "DSS_RAFT_KILL_FOLDER";
 const GROUP: GroupId = GroupId::new(1);
+/// How many times to kill.
+const KILLS: &str = "DSS_RAFT_KILLS";
+/// A second group, whose writes share batches with the first one's.
+const OTHER: GroupId = GroupId::new(2);
+/// How many entries a batch has at most: under load, many clients' proposals become one.
+const BATCH_MAX: u64 = 16;
 /// Every so many entries there is a snapshot, and the log is cut.
 const SNAPSHOT_EVERY: u64 = 100;
 
@@ -78,18 +87,41 @@ async fn writes_until_it_is_killed() {
     let mut storage = open(Path::new(&folder)).await.unwrap();
     let snapshots = storage.snapshots();
     let mut last = check(&storage.restore(GROUP).await.unwrap(), &*snapshots);
+    assert_eq!(restored_votes(&storage.restore(OTHER).await.unwrap()), last);
     loop {
-        last += 1;
-        storage.persist(vec![(GROUP, write(last, &*snapshots))]).await.unwrap();
+        // Batches of all sizes, the other group's vote in the same one.
+        let end = last + 1 + last % BATCH_MAX;
+        let mut writes: Vec<_> =
+            (last + 1..=end).map(|index| (GROUP, write(index, &*snapshots))).collect();
+        writes.push((OTHER, vote(end)));
+        storage.persist(writes).await.unwrap();
+        last = end;
         println!("written {last}");
     }
+}
+
+/// The other group's write: its term is the first group's last entry.
+fn vote(index: u64) -> Persist {
+    Persist {
+        seq: PersistSeq::new(index),
+        hard_state: Some(HardState { term: Term::new(index), voted_for: Some(NodeId::new(1)) }),
+        truncate_from: None,
+        snapshot: None,
+        entries: Entries::EMPTY,
+        compact_to: None,
+    }
+}
+
+fn restored_votes(restored: &Restored) -> u64 {
+    restored.hard_state.term.get()
 }
 
 #[tokio::test]
 async fn a_killed_process_loses_nothing_that_it_acknowledged() {
     let folder = tempfile::tempdir().unwrap();
     let mut acknowledged = 0;
-    for round in 0..8 {
+    let kills = std::env::var(KILLS).map_or(8, |kills| kills.parse().expect("a number"));
+    for round in 0..kills {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "writes_until_it_is_killed", "--ignored", "--nocapture"])
             .env(FOLDER, folder.path())
@@ -103,7 +135,7 @@ async fn a_killed_process_loses_nothing_that_it_acknowledged() {
             // A line that was cut short by the kill may name a smaller number: only that.
             lines.map_while(Result::ok).filter_map(written).last()
         });
-        tokio::time::sleep(Duration::from_millis(150 + 70 * round)).await;
+        tokio::time::sleep(Duration::from_millis(150 + 70 * (round % 8))).await;
         child.kill().unwrap();
         child.wait().unwrap();
         acknowledged = reader.join().unwrap().unwrap_or(0).max(acknowledged);
@@ -111,6 +143,9 @@ async fn a_killed_process_loses_nothing_that_it_acknowledged() {
         let restored = storage.restore(GROUP).await.unwrap();
         let found = check(&restored, &*storage.snapshots());
         assert!(found >= acknowledged, "round {round}: {found} of {acknowledged}");
+        // Of a batch there is all or nothing.
+        let votes = restored_votes(&storage.restore(OTHER).await.unwrap());
+        assert_eq!(votes, found, "round {round}");
     }
     assert!(acknowledged > 2 * SNAPSHOT_EVERY, "it wrote {acknowledged} only");
 }
