@@ -171,6 +171,11 @@ impl<M: StateMachine> CoreTask<M> {
             if let ControlFlow::Break(stopped) = self.wait().await {
                 break stopped;
             }
+            if !self.proposed.is_empty() {
+                // Clients that were answered together propose together: those that are ready to
+                // run do it before the proposals become a write.
+                tokio::task::yield_now().await;
+            }
             if let ControlFlow::Break(stopped) = self.drain() {
                 break stopped;
             }
