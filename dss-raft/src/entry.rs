@@ -252,6 +252,6 @@ pub struct Snapshot {
     pub last: LogId,
     /// The members at that entry.
     pub configuration: Configuration,
-    /// The state machine's own bytes.
+    /// How whoever keeps the state machine's bytes finds them: never looked into here.
     pub data: Bytes,
 }

@@ -132,11 +132,19 @@ pub use crate::core::{ChangeError, Raft, Rejected, StartError, Status, TransferE
 pub use codec::DecodeError;
 pub use config::{Config, ConfigError, Priority};
 #[cfg(feature = "tokio")]
-pub use driver::{Applied, Group, MemoryNetwork, Node, ProposeError, ReadError, StartGroupError};
+pub use driver::{
+    Applied, Group, MemoryNetwork, Metrics, Node, ProposeError, ReadError, SnapshotError,
+    StartGroupError,
+};
 pub use entry::{Configuration, Entries, Entry, HardState, Payload, Snapshot};
-pub use message::{Envelope, Message, MessageBody, Round};
+pub use message::{
+    Envelope, Message, MessageBody, PartContent, Round, SnapshotPart, SnapshotRequest,
+};
 pub use output::{Leadership, Output, Persist, ProposalFate, RoleKind};
-pub use ports::{RestoreError, Restored, StateMachine, Storage, StorageError, Transport};
+pub use ports::{
+    RestoreError, Restored, SnapshotImage, SnapshotReader, SnapshotStore, SnapshotWriter,
+    StateMachine, Storage, StorageError, Transport,
+};
 pub use storage::MemoryStorage;
 #[cfg(feature = "tokio")]
 pub use storage::{FileStorage, Identity};

@@ -166,6 +166,16 @@ impl Timestamp {
     pub const fn since(self, earlier: Self) -> Duration {
         self.0.saturating_sub(earlier.0)
     }
+
+    /// The first point after this one that lies a multiple of `interval` after the origin: what
+    /// happens at such points happens together, whoever does it.
+    #[must_use]
+    pub(crate) fn next_multiple_of(self, interval: Duration) -> Self {
+        // Not zero in any valid configuration.
+        let interval = interval.as_nanos().max(1);
+        let next = (self.0.as_nanos() / interval + 1) * interval;
+        Self(Duration::from_nanos_u128(next))
+    }
 }
 
 impl std::ops::Add<Duration> for Timestamp {

@@ -62,7 +62,7 @@ impl Reader {
     }
 
     /// How many items of at least `item_bytes` each follow: never more than can be there.
-    fn count(&mut self, item_bytes: usize) -> Result<usize, DecodeError> {
+    pub(super) fn count(&mut self, item_bytes: usize) -> Result<usize, DecodeError> {
         let count = usize::try_from(self.number()?).map_err(|_| DecodeError::Truncated)?;
         if count > self.input.len() / item_bytes {
             return Err(DecodeError::Truncated);

@@ -73,6 +73,12 @@ pub enum ChangeError {
         /// Who they are.
         current: Box<Configuration>,
     },
+    /// A voter that is to stay has lost its log: remove it, then add it anew.
+    #[error("{node} has lost its log and must be removed first")]
+    Stranger {
+        /// Which.
+        node: NodeId,
+    },
     /// Nobody can have such members.
     #[error("a configuration has voters, no outgoing ones, and no member twice")]
     Invalid,
@@ -121,6 +127,10 @@ impl Raft {
         }
         if !is_valid(&target) {
             return Err(ChangeError::Invalid);
+        }
+        let stays = |node| current.is_voter(node) && target.voters.contains(&node);
+        if let Some(node) = self.strangers().into_iter().find(|node| stays(*node)) {
+            return Err(ChangeError::Stranger { node });
         }
         self.proposals_made += 1;
         let proposal = ProposalId::new(self.proposals_made);

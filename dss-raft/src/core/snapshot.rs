@@ -72,6 +72,30 @@ impl Raft {
             self.log.compact_to(index);
         }
         self.issue(Change { snapshot: Some(snapshot), compact_to, ..Change::default() });
+        // It may have taken its time, and nothing more need come that would ask for the next one.
+        self.consider_snapshot();
+    }
+
+    /// Asks for a snapshot now, whatever the limits: up to which entry it will reach; `None` where
+    /// nothing was given out to be applied since the last one.
+    pub fn take_snapshot(&mut self, now: Timestamp) -> Option<LogIndex> {
+        self.advance_clock(now);
+        let index = self.handed_index;
+        if self.compaction.awaited.is_none() && index > self.compaction.covered {
+            self.compaction.awaited = Some(index);
+            self.compaction.weight = 0;
+            self.outputs.push_back(Output::TakeSnapshot { index });
+        }
+        self.compaction.awaited
+    }
+
+    /// Takes note that the snapshot that was asked for will not come. The next entry that is given
+    /// out asks for another one: whoever cannot take one for a while waits with this call.
+    pub fn handle_snapshot_failed(&mut self, now: Timestamp, index: LogIndex) {
+        self.advance_clock(now);
+        if self.compaction.awaited == Some(index) {
+            self.compaction.awaited = None;
+        }
     }
 
     /// The last entry that nobody needs, given a snapshot at `index`.

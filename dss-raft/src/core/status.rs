@@ -35,6 +35,19 @@ impl Raft {
     /// The node's view of its group.
     #[must_use]
     pub fn status(&self) -> Status {
+        self.status_with(self.membership.current().clone())
+    }
+
+    /// Makes an older view this one. Copies the members only where they have changed.
+    pub(crate) fn update_status(&self, status: &mut Status) {
+        let mut configuration = std::mem::take(&mut status.configuration);
+        if configuration != *self.membership.current() {
+            configuration.clone_from(self.membership.current());
+        }
+        *status = self.status_with(configuration);
+    }
+
+    fn status_with(&self, configuration: Configuration) -> Status {
         Status {
             node: self.config.node,
             role: self.role_kind(),
@@ -43,7 +56,7 @@ impl Raft {
             commit_index: self.commit_index,
             applied_index: self.applied_index,
             last_index: self.log.last().index,
-            configuration: self.membership.current().clone(),
+            configuration,
             strangers: self.strangers(),
         }
     }
@@ -82,7 +95,7 @@ impl Raft {
         }
     }
 
-    fn strangers(&self) -> Vec<NodeId> {
+    pub(super) fn strangers(&self) -> Vec<NodeId> {
         let Role::Leader(leader) = &self.role else { return Vec::new() };
         let configuration = self.membership.current();
         let is_stranger = |peer: &&Peer| !configuration.recognises(peer.node, peer.log);

@@ -53,7 +53,7 @@ impl Raft {
         if leader.heartbeat_at > now {
             return;
         }
-        leader.heartbeat_at = now + self.config.heartbeat_interval;
+        leader.heartbeat_at = now.next_multiple_of(self.config.heartbeat_interval);
         leader.broadcast();
         self.dismiss_departed();
         self.pursue_transfer();

@@ -119,11 +119,6 @@ impl Checker {
         self.nodes[at] = Observed { base, terms, led: None, given: covered.index };
     }
 
-    /// A node loses its storage.
-    pub(super) fn forgets(&mut self, at: usize) {
-        self.nodes[at] = Observed::default();
-    }
-
     /// A node writes this: whatever enters its log shows here.
     pub(super) fn writes(
         &mut self,

@@ -158,7 +158,9 @@ impl<W: Workload> World<W> {
     /// Asks the leader, or whoever thinks it is, for members drawn at random; sometimes with a
     /// wrong idea of who they are.
     fn change_members(&mut self, at: usize) -> Result<(), Violation> {
-        let Some(leader) = self.leader_from(at) else { return Ok(()) };
+        let Some(leader) = self.leader_from(at).filter(|_| self.wiped.is_none()) else {
+            return Ok(());
+        };
         let nodes = self.hosts.len() as u64;
         let some = |bits: u64, besides: u64| {
             let chosen = move |nth: &u64| (bits >> nth) & 1 == 1 && (besides >> nth) & 1 == 0;
@@ -204,21 +206,26 @@ impl<W: Workload> World<W> {
         self.crash(at)?;
         self.hosts[at].disk = Default::default();
         self.wiped = Some(at);
-        self.checker.forgets(at);
         Ok(())
     }
 
     /// Whether the loss of this node is one that a group survives: every other one knows its log, so
-    /// that nobody takes it for who it was.
+    /// that nobody takes it for who it was, and no change is under way, so that the others are a
+    /// quorum of whatever configuration may come.
     fn may_lose(&self, at: usize) -> bool {
         let node = node_at(at);
-        self.hosts.iter().enumerate().all(|(other, host)| {
-            other == at
-                || host.running.as_ref().is_some_and(|running| {
+        let Some(first) = self.hosts[0].running.as_ref() else { return false };
+        let members = first.raft.status().configuration;
+        let survives = members.is_quorum(|other| other != node) && !members.is_joint();
+        survives
+            && self.hosts.iter().all(|host| {
+                host.running.as_ref().is_some_and(|running| {
                     let configuration = running.raft.status().configuration;
-                    configuration.logs.contains_key(&node) || !configuration.is_member(node)
+                    configuration.has_same_members(&members)
+                        && configuration.logs.contains_key(&node)
+                        && running.changes.is_empty()
                 })
-        })
+            })
     }
 
     fn power_off(&mut self, at: usize) -> Result<(), Violation> {

@@ -139,6 +139,8 @@ impl Writes {
                 let payload = match self.pick(8) {
                     0 => Payload::Blank,
                     1 => Payload::Command(self.bytes(900)),
+                    // Zeros as well: a log must not take them for what was not written.
+                    2 => Payload::Command(vec![0; self.pick(1800)].into()),
                     _ => Payload::Command(self.bytes(60)),
                 };
                 Entry { id: LogId::new(term, index), payload }
@@ -154,7 +156,7 @@ impl Writes {
 
     fn bytes(&mut self, below: u64) -> Bytes {
         let length = self.pick(below);
-        // Never zeros: what is lost must not look like what was written.
+        // Not zeros: what is lost must not look like what was written.
         let byte = u8::try_from(1 + self.random.below(255)).expect("below 256");
         vec![byte; length].into()
     }
