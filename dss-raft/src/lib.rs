@@ -128,9 +128,9 @@ mod storage;
 pub mod testing;
 mod types;
 
-pub use crate::core::{Raft, Rejected, StartError, Status, TransferError};
+pub use crate::core::{ChangeError, Raft, Rejected, StartError, Status, TransferError};
 pub use codec::DecodeError;
-pub use config::{Config, ConfigError};
+pub use config::{Config, ConfigError, Priority};
 #[cfg(feature = "tokio")]
 pub use driver::{
     Applied, Group, MemoryNetwork, Metrics, Node, ProposeError, ReadError, SnapshotError,
@@ -149,7 +149,7 @@ pub use storage::MemoryStorage;
 #[cfg(feature = "tokio")]
 pub use storage::{FileStorage, Identity};
 pub use types::{
-    GroupId, LogId, LogIndex, NodeId, PersistSeq, ProposalId, ReadId, Term, Timestamp,
+    GroupId, LogId, LogIdentity, LogIndex, NodeId, PersistSeq, ProposalId, ReadId, Term, Timestamp,
 };
 
 /// The code in the README is compiled with the tests.

@@ -2,8 +2,9 @@
 
 use bytes::Bytes;
 
+use crate::config::Priority;
 use crate::entry::{Entries, Snapshot};
-use crate::types::{GroupId, LogId, LogIndex, ReadId, Term};
+use crate::types::{GroupId, LogId, LogIdentity, LogIndex, ReadId, Term};
 
 /// What a [`Transport`](crate::Transport) carries from node to node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,6 +67,8 @@ pub struct PartContent {
 pub struct Message {
     /// The sender's term; of a pre-vote request, the term it would campaign in.
     pub term: Term,
+    /// The sender's log: a member that has lost its own is noticed by it.
+    pub log: LogIdentity,
     /// What it says.
     pub body: MessageBody,
 }
@@ -98,6 +101,8 @@ pub enum MessageBody {
     PreVoteRequest {
         /// The candidate's last entry.
         last: LogId,
+        /// The candidate's priority: of two equal logs, the one of higher priority should lead.
+        priority: Priority,
     },
     /// The answer; granted answers carry the term asked about, refusals the receiver's own.
     PreVoteResponse {

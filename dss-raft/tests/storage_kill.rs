@@ -53,7 +53,11 @@ fn write(index: u64, snapshots: &dyn SnapshotStore) -> Persist {
     });
     Persist {
         seq: PersistSeq::new(index),
-        hard_state: Some(HardState { term: id(index).term, voted_for: None }),
+        hard_state: Some(HardState {
+            term: id(index).term,
+            voted_for: None,
+            ..HardState::default()
+        }),
         truncate_from: None,
         compact_to: snapshot.as_ref().map(|snapshot| snapshot.last.index),
         snapshot,

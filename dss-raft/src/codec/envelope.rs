@@ -5,6 +5,7 @@ use bytes::Bytes;
 use super::DecodeError;
 use super::reader::Reader;
 use super::writer::Writer;
+use crate::config::Priority;
 use crate::entry::{Entries, Snapshot};
 use crate::message::{
     Envelope, Message, MessageBody, PartContent, Round, SnapshotPart, SnapshotRequest,
@@ -26,9 +27,9 @@ const READ_INDEX_REQUEST: u8 = 8;
 const READ_INDEX_RESPONSE: u8 = 9;
 const TIMEOUT_NOW: u8 = 10;
 
-/// What the fields beside entries and snapshots take at most: version, group, term, tag and five
-/// numbers.
-const HEADER_BYTES_MAX: usize = 80;
+/// What the fields beside entries and snapshots take at most: version, group, term, log, tag and
+/// five numbers.
+const HEADER_BYTES_MAX: usize = 90;
 
 const MESSAGE: u8 = 0;
 const MESSAGES: u8 = 1;
@@ -131,20 +132,22 @@ impl Envelope {
     }
 }
 
-/// Group, term and tag: the smallest message.
-const MESSAGE_BYTES_MIN: usize = 3;
+/// Group, term, log and tag: the smallest message.
+const MESSAGE_BYTES_MIN: usize = 4;
 
 fn encode_message(writer: &mut Writer, group: GroupId, message: &Message) {
     writer.number(group.get().into());
     writer.number(message.term.get());
+    writer.number(message.log.get());
     encode_body(writer, &message.body);
 }
 
 fn decode_message(reader: &mut Reader) -> Result<(GroupId, Message), DecodeError> {
     let group = GroupId::new(reader.small_number()?);
     let term = reader.term()?;
+    let log = reader.log_identity()?;
     let body = decode_body(reader)?;
-    Ok((group, Message { term, body }))
+    Ok((group, Message { term, log, body }))
 }
 
 fn decode_content(reader: &mut Reader) -> Result<PartContent, DecodeError> {
@@ -161,7 +164,7 @@ fn body_bytes(body: &MessageBody) -> usize {
         MessageBody::Append { entries, .. } => entries.iter().map(crate::Entry::weight).sum(),
         MessageBody::InstallSnapshot { snapshot, .. } => {
             let members = &snapshot.configuration;
-            snapshot.data.len() + 10 * (members.voters.len() + members.learners.len())
+            snapshot.data.len() + members.weight()
         }
         _ => 0,
     }
@@ -169,9 +172,10 @@ fn body_bytes(body: &MessageBody) -> usize {
 
 fn encode_body(writer: &mut Writer, body: &MessageBody) {
     match body {
-        MessageBody::PreVoteRequest { last } => {
+        MessageBody::PreVoteRequest { last, priority } => {
             writer.byte(PRE_VOTE_REQUEST);
             writer.log_id(*last);
+            writer.byte(priority.level());
         }
         MessageBody::PreVoteResponse { granted } => {
             writer.byte(PRE_VOTE_RESPONSE);
@@ -234,7 +238,12 @@ fn follows(entries: &Entries, previous: crate::LogIndex) -> bool {
 
 fn decode_body(reader: &mut Reader) -> Result<MessageBody, DecodeError> {
     Ok(match reader.byte()? {
-        PRE_VOTE_REQUEST => MessageBody::PreVoteRequest { last: reader.log_id()? },
+        PRE_VOTE_REQUEST => {
+            let last = reader.log_id()?;
+            let level = reader.byte()?;
+            let priority = Priority::of_level(level).ok_or(DecodeError::Tag(level))?;
+            MessageBody::PreVoteRequest { last, priority }
+        }
         PRE_VOTE_RESPONSE => MessageBody::PreVoteResponse { granted: reader.flag()? },
         VOTE_REQUEST => {
             MessageBody::VoteRequest { last: reader.log_id()?, by_transfer: reader.flag()? }

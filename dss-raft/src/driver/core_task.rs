@@ -456,7 +456,9 @@ impl<M: StateMachine> CoreTask<M> {
             ProposalFate::Committed(index) => {
                 self.committed.insert(index, waiter);
             }
-            ProposalFate::Unknown => waiter.end(Err(ProposeError::OutcomeUnknown)),
+            ProposalFate::Unknown | ProposalFate::Rejected => {
+                waiter.end(Err(ProposeError::OutcomeUnknown))
+            }
         }
     }
 

@@ -132,7 +132,11 @@ pub(super) fn snapshot(term: u64, index: u64) -> Snapshot {
 }
 
 fn hard_state(term: u64, voted_for: Option<u64>) -> HardState {
-    HardState { term: Term::new(term), voted_for: voted_for.map(NodeId::new) }
+    HardState {
+        term: Term::new(term),
+        voted_for: voted_for.map(NodeId::new),
+        ..HardState::default()
+    }
 }
 
 fn nothing() -> Persist {

@@ -65,7 +65,7 @@ async fn messages_for_groups_that_do_not_run_here_are_dropped() {
     let cluster = Cluster::start(1).await;
     let body = MessageBody::VoteRequest { last: LogId::ZERO, by_transfer: false };
     for group in [1, u32::MAX] {
-        let message = Message { term: Term::new(9), body: body.clone() };
+        let message = Message { term: Term::new(9), log: LogIdentity::UNKNOWN, body: body.clone() };
         cluster.nodes[&id(1)]
             .deliver(id(2), Envelope::Message { group: GroupId::new(group), message });
     }
