@@ -133,8 +133,8 @@ pub use codec::DecodeError;
 pub use config::{Config, ConfigError, Priority};
 #[cfg(feature = "tokio")]
 pub use driver::{
-    Applied, Group, MemoryNetwork, Metrics, Node, ProposeError, ReadError, SnapshotError,
-    StartGroupError,
+    Applied, Group, MembershipError, MemoryNetwork, Metrics, Node, ProposeError, ReadError,
+    SnapshotError, StartGroupError,
 };
 pub use entry::{Configuration, Entries, Entry, HardState, Payload, Snapshot};
 pub use message::{

@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::applier::{Job, ProposalWaiter, Query};
-use super::error::{ProposeError, ReadError, SnapshotError, Stopped};
+use super::error::{MembershipError, ProposeError, ReadError, SnapshotError, Stopped};
 use super::heartbeats::Heartbeats;
 use super::inbox::{Delivery, Inbox};
 use super::log_writer::WriterRequest;
@@ -18,7 +18,7 @@ use super::outbox::Outbox;
 use super::published::{Metrics, Published};
 use super::snapshots::Snapshots;
 use crate::core::{Raft, Rejected, Status, TransferError};
-use crate::entry::Entries;
+use crate::entry::{Configuration, Entries};
 use crate::output::{Leadership, Output, Persist, ProposalFate};
 use crate::ports::{StateMachine, Transport};
 use crate::types::{GroupId, LogIndex, NodeId, PersistSeq, ProposalId, ReadId, Timestamp};
@@ -57,8 +57,17 @@ pub(super) enum Event {
         to: Option<NodeId>,
         answer: oneshot::Sender<Result<(NodeId, Duration), TransferError>>,
     },
+    /// Answered when it has ended.
+    Change {
+        expected: Configuration,
+        target: Configuration,
+        answer: ChangeWaiter,
+    },
     ShutDown,
 }
+
+/// Who waits for the members to change.
+pub(super) type ChangeWaiter = oneshot::Sender<Result<LogIndex, MembershipError>>;
 
 /// What clients ask of a group.
 pub(super) enum Request<M: StateMachine> {
@@ -93,6 +102,8 @@ pub(super) struct CoreTask<M: StateMachine> {
     storage_failed: bool,
     /// Proposals that the core has taken in and not ended.
     proposed: BTreeMap<ProposalId, ProposalWaiter<M::Reply>>,
+    /// Changes of the members that have not ended.
+    changes: BTreeMap<ProposalId, ChangeWaiter>,
     /// Proposals that are committed and whose entry was not handed to the applier.
     committed: BTreeMap<LogIndex, ProposalWaiter<M::Reply>>,
     /// Reads taken in together share one number: the core's confirmation began after all of them.
@@ -156,6 +167,7 @@ impl<M: StateMachine> CoreTask<M> {
             outbox: Outbox::new(),
             storage_failed: false,
             proposed: BTreeMap::new(),
+            changes: BTreeMap::new(),
             committed: BTreeMap::new(),
             reads: BTreeMap::new(),
             snapshots_awaited: Vec::new(),
@@ -293,6 +305,16 @@ impl<M: StateMachine> CoreTask<M> {
                 let target = self.raft.transfer_leadership(now, to);
                 // Whoever asked may have given up; the transfer goes on.
                 let _ = answer.send(target.map(|target| (target, limit)));
+            }
+            Event::Change { expected, target, answer } => {
+                match self.raft.change(now, &expected, target) {
+                    Ok(proposal) => {
+                        self.changes.insert(proposal, answer);
+                    }
+                    Err(refused) => {
+                        let _ = answer.send(Err(refused.into()));
+                    }
+                }
             }
             Event::ShutDown => return ControlFlow::Break(Stopped::ShutDown),
         }
@@ -451,13 +473,22 @@ impl<M: StateMachine> CoreTask<M> {
     }
 
     fn end_proposal(&mut self, proposal: ProposalId, fate: ProposalFate) {
+        if let Some(waiter) = self.changes.remove(&proposal) {
+            // Whoever waited may have given up.
+            let _ = waiter.send(match fate {
+                ProposalFate::Committed(index) => Ok(index),
+                ProposalFate::Rejected => Err(MembershipError::NotCaughtUp),
+                ProposalFate::Unknown => Err(MembershipError::OutcomeUnknown),
+            });
+        }
         let Some(waiter) = self.proposed.remove(&proposal) else { return };
         match fate {
             ProposalFate::Committed(index) => {
                 self.committed.insert(index, waiter);
             }
+            // A command is never rejected once it has a number.
             ProposalFate::Unknown | ProposalFate::Rejected => {
-                waiter.end(Err(ProposeError::OutcomeUnknown))
+                waiter.end(Err(ProposeError::OutcomeUnknown));
             }
         }
     }
@@ -507,6 +538,9 @@ impl<M: StateMachine> CoreTask<M> {
         }
         for query in self.reads.into_values().flatten().chain(self.turn.local) {
             query.end(Err(stopped.into()));
+        }
+        for waiter in self.changes.into_values() {
+            let _ = waiter.send(Err(MembershipError::OutcomeUnknown));
         }
         for (_, waiter) in self.snapshots_awaited {
             let _ = waiter.answer.send(Err(stopped.into()));

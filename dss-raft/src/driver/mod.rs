@@ -29,7 +29,7 @@ mod published;
 mod snapshot_server;
 mod snapshots;
 
-pub use error::{ProposeError, ReadError, SnapshotError, StartGroupError};
+pub use error::{MembershipError, ProposeError, ReadError, SnapshotError, StartGroupError};
 pub use group::{Applied, Group};
 pub use memory_network::MemoryNetwork;
 pub use node::Node;

@@ -12,7 +12,7 @@ use crate::message::{
     Envelope, Message, MessageBody, PartContent, Round, SnapshotPart, SnapshotRequest,
 };
 use crate::ports::Transport;
-use crate::types::{GroupId, LogId, LogIndex, NodeId, Term};
+use crate::types::{GroupId, LogId, LogIdentity, LogIndex, NodeId, Term};
 use crate::{Entry, Payload};
 
 /// What a transport calls with whatever arrives: in a service, `Node::deliver`.
@@ -133,7 +133,7 @@ fn kind(envelope: &Envelope) -> String {
 }
 
 fn message(body: MessageBody) -> Message {
-    Message { term: Term::new(u64::MAX), body }
+    Message { term: Term::new(u64::MAX), log: LogIdentity::default(), body }
 }
 
 /// An append with one command of this many bytes, told from others by its round.

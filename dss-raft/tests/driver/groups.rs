@@ -3,8 +3,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use dss_raft::{
-    Config, Configuration, Envelope, GroupId, LogId, MemoryNetwork, MemoryStorage, Message,
-    MessageBody, Node, NodeId, StartGroupError, Term, Transport,
+    Config, Configuration, Envelope, GroupId, LogId, LogIdentity, MemoryNetwork, MemoryStorage,
+    Message, MessageBody, Node, NodeId, StartGroupError, Term, Transport,
 };
 use tokio::time::sleep;
 
