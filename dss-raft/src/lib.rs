@@ -116,6 +116,9 @@ mod core;
 #[cfg(feature = "tokio")]
 mod driver;
 mod entry;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod message;
 mod output;
 mod ports;
