@@ -52,7 +52,7 @@ impl Raft {
 
     /// Whether this node's log is the one that the group knows it by, as far as it can tell. If not,
     /// it may have voted, and forgotten.
-    fn has_its_log(&self) -> bool {
+    pub(super) fn has_its_log(&self) -> bool {
         self.membership.current().recognises(self.config.node, self.hard_state.log)
     }
 

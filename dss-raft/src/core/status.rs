@@ -86,6 +86,16 @@ impl Raft {
             && configuration.recognises(self.config.node, self.hard_state.log)
     }
 
+    /// Whether this node may be needed as a leader: as a voter, or as one that was a voter before a
+    /// configuration without it that may not be committed. That entry may be nowhere but here, and
+    /// those who lack it cannot win against it (dissertation 4.2.2).
+    pub(super) fn may_campaign(&self) -> bool {
+        self.is_voter()
+            || (self.membership.since() > self.commit_index
+                && self.membership.at(self.commit_index).is_voter(self.config.node)
+                && self.has_its_log())
+    }
+
     /// The log that this node may name: once it is durable, since it must not come back with another.
     pub(super) fn own_log(&self) -> LogIdentity {
         if self.writes.has_durable_hard_state() {

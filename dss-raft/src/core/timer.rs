@@ -13,7 +13,7 @@ impl Raft {
             return None;
         }
         let role = match &self.role {
-            Role::Follower(follower) => self.is_voter().then_some(follower.deadline),
+            Role::Follower(follower) => self.may_campaign().then_some(follower.deadline),
             Role::PreCandidate(canvass) => Some(canvass.deadline),
             Role::Candidate(campaign) => Some(campaign.deadline),
             Role::Leader(leader) => Some(leader.deadline()),
@@ -29,7 +29,7 @@ impl Raft {
             return;
         }
         match &self.role {
-            Role::Follower(follower) if follower.deadline <= self.now && self.is_voter() => {
+            Role::Follower(follower) if follower.deadline <= self.now && self.may_campaign() => {
                 self.canvass();
             }
             Role::PreCandidate(canvass) if canvass.deadline <= self.now => self.canvass(),

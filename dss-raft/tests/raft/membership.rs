@@ -307,3 +307,17 @@ fn a_snapshot_carries_the_configuration_of_its_last_entry() {
     assert!(!installed.is_empty());
     assert!(cluster.raft(4).status().commit_index > index(40));
 }
+
+#[test]
+fn the_removed_leader_of_two_may_still_be_needed_and_comes_back_to_finish() {
+    let mut cluster = cluster(2, 2);
+    cluster.elect(1);
+    cluster.isolate(2);
+    change(&mut cluster, 1, of(&[2]));
+    // The entry that removes it is nowhere but on the node that it removes.
+    cluster.restart(1);
+    cluster.heal();
+    cluster.advance(TIMEOUT * 6);
+    assert_eq!(cluster.leaders(), [node(2)]);
+    assert_eq!(members(&mut cluster, 2), [2]);
+}
