@@ -5,7 +5,6 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
@@ -13,12 +12,13 @@ use super::applier::{Job, ProposalWaiter, Query};
 use super::error::{MembershipError, ProposeError, ReadError, SnapshotError, Stopped};
 use super::heartbeats::Heartbeats;
 use super::inbox::{Delivery, Inbox};
+use super::inputs::{ChangeWaiter, Event, Request};
 use super::log_writer::WriterRequest;
 use super::outbox::Outbox;
 use super::published::{Metrics, Published};
 use super::snapshots::Snapshots;
-use crate::core::{Raft, Rejected, Status, TransferError};
-use crate::entry::{Configuration, Entries};
+use crate::core::{Raft, Rejected, Status};
+use crate::entry::Entries;
 use crate::output::{Leadership, Output, Persist, ProposalFate};
 use crate::ports::{StateMachine, Transport};
 use crate::types::{GroupId, LogIndex, NodeId, PersistSeq, ProposalId, ReadId, Timestamp};
@@ -27,54 +27,6 @@ use crate::{Envelope, Message};
 /// How many of each queue are taken in before the outputs are performed: the most that becomes one
 /// write, and the longest that what came first waits for it.
 const TURN: usize = 1024;
-
-/// What other tasks of the node tell a core task. As many as are under way, and never dropped.
-pub(super) enum Event {
-    Persisted(PersistSeq),
-    StorageFailed,
-    Applied(LogIndex),
-    SnapshotTaken {
-        index: LogIndex,
-        descriptor: Bytes,
-    },
-    SnapshotFailed {
-        index: LogIndex,
-    },
-    /// Somebody wants one, and to know up to where it reaches once it is in the log.
-    TakeSnapshot {
-        answer: oneshot::Sender<Result<Option<LogIndex>, SnapshotError>>,
-    },
-    /// The snapshot that `from` offered under `descriptor` is in this node's store under the
-    /// other one; or it cannot be had.
-    SnapshotFetched {
-        from: NodeId,
-        descriptor: Bytes,
-        fetched: Option<Bytes>,
-    },
-    MachineFailed,
-    /// Answered with the target and with how long it may take.
-    Transfer {
-        to: Option<NodeId>,
-        answer: oneshot::Sender<Result<(NodeId, Duration), TransferError>>,
-    },
-    /// Answered when it has ended.
-    Change {
-        expected: Configuration,
-        target: Configuration,
-        answer: ChangeWaiter,
-    },
-    ShutDown,
-}
-
-/// Who waits for the members to change.
-pub(super) type ChangeWaiter = oneshot::Sender<Result<LogIndex, MembershipError>>;
-
-/// What clients ask of a group.
-pub(super) enum Request<M: StateMachine> {
-    Propose { command: Bytes, waiter: ProposalWaiter<M::Reply> },
-    Read(Query<M>),
-    ReadLocal(Query<M>),
-}
 
 /// What the core task is connected to.
 pub(super) struct Wiring<M: StateMachine> {

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use super::applier::{ProposalWaiter, Query};
-use super::core_task::{Event, Request};
 use super::error::{MembershipError, ProposeError, ReadError, SnapshotError};
+use super::inputs::{Event, Request};
 use super::published::{Metrics, Published};
 use crate::core::{Status, TransferError};
 use crate::entry::Configuration;

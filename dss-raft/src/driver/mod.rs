@@ -21,6 +21,7 @@ mod group;
 mod group_snapshots;
 mod heartbeats;
 mod inbox;
+mod inputs;
 mod log_writer;
 mod memory_network;
 mod node;
