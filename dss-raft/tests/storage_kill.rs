@@ -108,7 +108,7 @@ async fn writes_until_it_is_killed() {
 fn vote(index: u64) -> Persist {
     Persist {
         seq: PersistSeq::new(index),
-        hard_state: Some(HardState { term: Term::new(index), voted_for: Some(NodeId::new(1)) }),
+        hard_state: Some(HardState { term: Term::new(index), ..HardState::default() }),
         truncate_from: None,
         snapshot: None,
         entries: Entries::EMPTY,
