@@ -119,6 +119,7 @@ mod entry;
 mod message;
 mod output;
 mod ports;
+pub mod sessions;
 #[cfg_attr(
     not(feature = "tokio"),
     allow(dead_code, unused_imports, reason = "the log on files comes with the driver")
