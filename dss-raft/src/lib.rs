@@ -185,6 +185,7 @@ pub mod fuzzing;
 mod message;
 mod output;
 mod ports;
+pub mod sessions;
 #[cfg_attr(
     not(feature = "tokio"),
     allow(dead_code, unused_imports, reason = "the log on files comes with the driver")

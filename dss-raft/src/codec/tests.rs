@@ -317,5 +317,5 @@ fn a_heartbeat_is_small() {
         },
     };
     let bytes = Envelope::Message { group: GroupId::new(1), message }.encode();
-    assert!(bytes.len() <= 20, "{} bytes", bytes.len());
+    assert!(bytes.len() <= 24, "{} bytes", bytes.len());
 }

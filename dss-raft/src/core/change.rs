@@ -118,8 +118,7 @@ impl Raft {
         // Before the first commit of its term a leader may have a configuration in its log that a
         // majority does not know of, and that another leader's would not overlap.
         let settled = self.commit_index >= self.membership.since().max(leader.term_start);
-        let may_change = settled || self.has(PlantedBug::ChangeBeforeCommit);
-        if !may_change || current.is_joint() || leader.change.is_some() {
+        if !settled || current.is_joint() || leader.change.is_some() {
             return Err(ChangeError::InProgress);
         }
         if !current.has_same_members(expected) {
@@ -324,7 +323,7 @@ impl Raft {
     /// Takes note of whose log a message shows. Says whether the sender is who it was.
     pub(super) fn meet(&mut self, from: NodeId, log: LogIdentity) -> bool {
         let configuration = self.membership.current();
-        let recognised = configuration.recognises(from, log) || self.has(PlantedBug::TrustAnyLog);
+        let recognised = configuration.recognises(from, log);
         if log != LogIdentity::UNKNOWN
             && let Role::Leader(leader) = &mut self.role
         {

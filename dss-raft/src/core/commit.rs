@@ -14,7 +14,8 @@ impl Raft {
         // A leader counts itself like anyone else: once its own copy is durable.
         let own = self.writes.durable_index();
         let reached = leader.reached_by_quorum(self.membership.current(), own, |peer| peer.matched);
-        let Some(reached) = reached else { return };
+        let half = self.has(PlantedBug::QuorumOfHalf).then_some(own);
+        let Some(reached) = reached.max(half) else { return };
         // An entry of an older term may be on a majority and still be replaced (figure 8); it is
         // committed along with the first one of this term.
         if reached <= self.commit_index

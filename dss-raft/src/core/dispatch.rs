@@ -1,9 +1,10 @@
 //! Where messages go, by term and kind.
 
 use super::Raft;
+use super::planted::PlantedBug;
 use crate::message::{Message, MessageBody};
 use crate::output::Output;
-use crate::types::{LogId, LogIndex, NodeId, PersistSeq, Term, Timestamp};
+use crate::types::{LogId, LogIdentity, LogIndex, NodeId, PersistSeq, Term, Timestamp};
 
 impl Raft {
     /// Takes in a message. Whatever it says, it is obeyed, answered or ignored.
@@ -14,7 +15,10 @@ impl Raft {
         if self.storage_failed || from == self.config.node || !is_credible(&message) {
             return;
         }
-        let Message { term, log, body } = message;
+        let Message { term, mut log, body } = message;
+        if self.has(PlantedBug::TrustAnyLog) {
+            log = LogIdentity::UNKNOWN;
+        }
         if !self.meet(from, log) && is_vote(&body) {
             // Whatever it promised before, it has forgotten.
             return;
@@ -35,7 +39,7 @@ impl Raft {
             }
             _ => {}
         }
-        if term < self.hard_state.term {
+        if term < self.hard_state.term && !self.has(PlantedBug::ObeyLowerTerms) {
             return self.answer_outdated(from, &body);
         }
         if term > self.hard_state.term {

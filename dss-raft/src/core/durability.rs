@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::Raft;
+use super::planted::PlantedBug;
 use crate::entry::{Entries, HardState, Snapshot};
 use crate::output::{Output, Persist};
 use crate::types::{LogIndex, NodeId, PersistSeq, Term, Timestamp};
@@ -153,7 +154,9 @@ impl Raft {
             self.writes.truncated_from(index);
         }
         let seq = self.writes.issue(self.now, self.log.last().index);
-        let hard_state = std::mem::take(&mut self.hard_state_changed).then_some(self.hard_state);
+        let hard_state = (std::mem::take(&mut self.hard_state_changed)
+            && !self.has(PlantedBug::VoteNotPersisted))
+        .then_some(self.hard_state);
         if hard_state.is_some() {
             self.writes.hard_state = seq;
         }

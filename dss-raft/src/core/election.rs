@@ -17,6 +17,9 @@ impl Raft {
         last: LogId,
         priority: Priority,
     ) {
+        if self.has(PlantedBug::PreVoteTouchesTimers) {
+            self.contact = self.now;
+        }
         // Where the logs are equal, whoever has the higher priority campaigns itself.
         let yields = last > self.log.last() || priority >= self.config.priority || !self.is_voter();
         let granted = term > self.hard_state.term

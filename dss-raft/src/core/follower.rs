@@ -66,9 +66,17 @@ impl Raft {
             }
             // Up to the commit index, which may be in the snapshot, everything matches.
             (entries.iter())
-                .take_while(|e| e.id.index <= self.commit_index || self.log.contains(e.id))
+                .take_while(|e| {
+                    e.id.index <= self.commit_index
+                        || self.log.contains(e.id)
+                        || (self.has(PlantedBug::KeepConflictingEntries)
+                            && e.id.index <= self.log.last().index)
+                })
                 .count()
         });
+        if known == entries.len() && known > 0 && self.has(PlantedBug::TruncateOnMatch) {
+            self.drop_behind(&entries);
+        }
         let entries = if known > 0 { entries.slice(known..entries.len()) } else { entries };
         let Some(first) = entries.first_index() else { return true };
         let conflicts = first <= self.log.last().index;
@@ -78,7 +86,9 @@ impl Raft {
             }
             self.write_pending();
             self.log.truncate_from(first);
-            self.membership.truncate_from(first);
+            if !self.has(PlantedBug::KeepTruncatedConfiguration) {
+                self.membership.truncate_from(first);
+            }
             if let Role::Follower(follower) = &mut self.role {
                 follower.verified = follower.verified.min(first.previous());
             }
@@ -90,11 +100,25 @@ impl Raft {
         true
     }
 
+    /// What [`PlantedBug::TruncateOnMatch`] does.
+    fn drop_behind(&mut self, entries: &Entries) {
+        let Some(from) = entries.last_index().map(LogIndex::next) else { return };
+        if from > self.commit_index && from <= self.log.last().index {
+            self.write_pending();
+            self.log.truncate_from(from);
+            self.membership.truncate_from(from);
+            self.issue(Change { truncate_from: Some(from), ..Change::default() });
+        }
+    }
+
     /// The log matches the leader's up to `last`; commits are believed up to there.
     pub(super) fn verify(&mut self, last: LogIndex, commit: LogIndex) {
         let Role::Follower(follower) = &mut self.role else { return };
         follower.verified = follower.verified.max(last);
-        self.commit_index = self.commit_index.max(commit.min(follower.verified));
+        let verified = follower.verified;
+        let limit =
+            if self.has(PlantedBug::CommitWithoutMatch) { self.log.last().index } else { verified };
+        self.commit_index = self.commit_index.max(commit.min(limit));
     }
 
     /// Answers an append that ends in `last`.

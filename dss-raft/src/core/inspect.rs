@@ -3,6 +3,7 @@
 use super::Raft;
 use super::log::Log;
 use super::planted::PlantedBug;
+use super::reads::Reads;
 use super::role::Role;
 use crate::types::Term;
 
@@ -10,6 +11,9 @@ impl Raft {
     /// Switches a bug on.
     pub(crate) fn plant(&mut self, bug: Option<PlantedBug>) {
         self.planted_bug = bug;
+        if bug == Some(PlantedBug::ReadNamesReused) {
+            self.reads = Reads::new(0);
+        }
     }
 
     pub(crate) fn log(&self) -> &Log {

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::entry::{Configuration, Entry, Payload};
-use crate::types::LogIndex;
+use crate::types::{LogIndex, NodeId};
 
 /// The configurations of the log, each with the index from which on it is in force.
 ///
@@ -40,6 +40,13 @@ impl Membership {
     pub(super) fn at(&self, index: LogIndex) -> &Configuration {
         let found = self.history.iter().rev().find(|(since, _)| *since <= index);
         found.map_or_else(|| &self.history[0].1, |(_, configuration)| configuration)
+    }
+
+    /// Whether `node` has had a vote in a configuration that was in force at `index` or later.
+    pub(super) fn was_voter_since(&self, index: LogIndex, node: NodeId) -> bool {
+        self.since() > index && self.at(index).is_voter(node)
+            || (self.history.iter())
+                .any(|(since, configuration)| *since > index && configuration.is_voter(node))
     }
 
     /// Takes note of entries that were added to the log. Says whether one was a configuration.
@@ -92,7 +99,7 @@ impl Configuration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::{LogId, NodeId, Term};
+    use crate::types::{LogId, Term};
 
     fn members(voters: &[u64]) -> Configuration {
         Configuration::of_voters(voters.iter().copied().map(NodeId::new))

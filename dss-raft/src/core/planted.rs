@@ -10,7 +10,7 @@ pub enum PlantedBug {
     /// A leader commits an entry of an older term once it is on a majority (section 5.4.2 forbids
     /// it, figure 8 shows why).
     CommitOlderTermByCounting,
-    /// A leader commits what half of the voters have.
+    /// A leader commits what it has itself, as if half of two voters were enough.
     QuorumOfHalf,
     /// A voter grants its vote to a candidate whose log is behind its own (section 5.4.1).
     VoteWithoutComparingLogs,
@@ -25,7 +25,7 @@ pub enum PlantedBug {
     TruncateOnMatch,
     /// A follower commits as far as the leader has, not only as far as its log matches.
     CommitWithoutMatch,
-    /// A snapshot carries the configuration the group began with.
+    /// A snapshot carries the configuration of the one before.
     SnapshotWithoutConfiguration,
     /// A leader answers reads without asking whether it still leads.
     ReadWithoutRound,
@@ -33,14 +33,12 @@ pub enum PlantedBug {
     LeaseDoubled,
     /// Messages of lower terms are obeyed.
     ObeyLowerTerms,
-    /// A pre-vote makes the receiver wait anew, and forget its leader.
+    /// A pre-vote makes the receiver wait anew, as if it had heard from a leader.
     PreVoteTouchesTimers,
     /// Forwarded reads are named alike, life after life.
     ReadNamesReused,
     /// Two configurations decide one after the other, without a joint one between them.
     ChangeWithoutJoint,
-    /// A configuration is changed before anything of the leader's term is committed.
-    ChangeBeforeCommit,
     /// A truncated configuration stays in force.
     KeepTruncatedConfiguration,
     /// A member that lost its storage is trusted like before.

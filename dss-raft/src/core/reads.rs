@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 
 use super::Raft;
+use super::planted::PlantedBug;
 use super::role::{Leader, Role};
 use crate::message::{MessageBody, Round};
 use crate::output::Output;
@@ -188,8 +189,12 @@ impl Raft {
     /// begun so lately (dissertation 6.4.1): within an election timeout none of them supports
     /// anybody else.
     fn holds_lease(&mut self) -> bool {
-        let Some(lease) = self.config.lease() else { return false };
         let Role::Leader(leader) = &self.role else { return false };
+        if self.has(PlantedBug::ReadWithoutRound) {
+            return self.commit_index >= leader.term_start;
+        }
+        let Some(lease) = self.config.lease() else { return false };
+        let lease = if self.has(PlantedBug::LeaseDoubled) { lease * 2 } else { lease };
         if self.commit_index < leader.term_start || leader.lease_revoked {
             return false;
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::change::Change;
 use super::progress::{Peer, Seat};
-use super::quorum::reached_by_majority;
+use super::quorum::reached_by_quorum;
 use super::reads::Confirmation;
 use super::transfer::Transfer;
 use crate::entry::Configuration;
@@ -114,17 +114,13 @@ impl Leader {
         own: T,
         value: impl Fn(&Peer) -> T + Copy,
     ) -> Option<T> {
-        let own_incoming = self.seat.incoming.then_some(own);
         let incoming = self.peers.iter().filter(|peer| peer.seat.incoming).map(value);
-        let majority = configuration.voters.len() / 2 + 1;
-        let reached = reached_by_majority(&incoming.chain(own_incoming), majority)?;
-        if !configuration.is_joint() {
-            return Some(reached);
-        }
-        let own_outgoing = self.seat.outgoing.then_some(own);
         let outgoing = self.peers.iter().filter(|peer| peer.seat.outgoing).map(value);
-        let majority = configuration.outgoing.len() / 2 + 1;
-        Some(reached_by_majority(&outgoing.chain(own_outgoing), majority)?.min(reached))
+        reached_by_quorum(
+            configuration,
+            &incoming.chain(self.seat.incoming.then_some(own)),
+            &outgoing.chain(self.seat.outgoing.then_some(own)),
+        )
     }
 
     /// Sends something to everyone with the next outputs.

@@ -62,7 +62,9 @@ impl Raft {
         };
         self.write_pending();
         self.compaction.covered = index;
-        let configuration = self.membership.at(index).clone();
+        let stale = self.has(PlantedBug::SnapshotWithoutConfiguration);
+        let valid_at = if stale { LogIndex::ZERO } else { index };
+        let configuration = self.membership.at(valid_at).clone();
         let snapshot = Snapshot { last, configuration, data };
         self.membership.compact_to(index);
         self.snapshot = Some(snapshot.clone());

@@ -86,13 +86,12 @@ impl Raft {
             && configuration.recognises(self.config.node, self.hard_state.log)
     }
 
-    /// Whether this node may be needed as a leader: as a voter, or as one that was a voter before a
-    /// configuration without it that may not be committed. That entry may be nowhere but here, and
+    /// Whether this node may be needed as a leader: as a voter, or as one that was a voter in a
+    /// configuration behind which others may not be committed. That entry may be nowhere but here, and
     /// those who lack it cannot win against it (dissertation 4.2.2).
     pub(super) fn may_campaign(&self) -> bool {
         self.is_voter()
-            || (self.membership.since() > self.commit_index
-                && self.membership.at(self.commit_index).is_voter(self.config.node)
+            || (self.membership.was_voter_since(self.commit_index, self.config.node)
                 && self.has_its_log())
     }
 

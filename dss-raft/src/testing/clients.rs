@@ -20,6 +20,9 @@ impl<W: Workload> World<W> {
         let pause = self.random.span(Duration::ZERO, mean * 2);
         self.queue.push(self.now + pause, Event::Client);
         let at = self.choose_node();
+        if self.hosts[at].paused_until > self.now {
+            return Ok(());
+        }
         if self.random.below(1000) < self.options.read_permille {
             return self.read(at);
         }
@@ -45,7 +48,7 @@ impl<W: Workload> World<W> {
             .find(|at| self.hosts[*at].running.as_ref().is_some_and(|running| running.raft.leads()))
     }
 
-    fn read(&mut self, at: usize) -> Result<(), Violation> {
+    pub(super) fn read(&mut self, at: usize) -> Result<(), Violation> {
         let begun = self.checker.seen();
         let Some(running) = &mut self.hosts[at].running else { return Ok(()) };
         let read = running.raft.read(running.clock.read(self.now));
@@ -106,26 +109,7 @@ impl<W: Workload> World<W> {
         let Some(recovery) = &self.recovery else { return Ok(false) };
         let waited = self.now - recovery.since;
         if !self.is_served() || !self.is_complete() || !self.agrees() {
-            return if waited < PATIENCE {
-                Ok(false)
-            } else {
-                for h in &self.hosts {
-                    let r = h.running.as_ref().unwrap();
-                    eprintln!(
-                        "{:?} {:?} {:?} applied {} {:?} changes {:?} props {} reads {} wiped {:?}",
-                        h.node,
-                        r.raft.role_kind(),
-                        r.raft.status(),
-                        r.applied,
-                        r.raft.log().last(),
-                        r.changes,
-                        r.proposals.len(),
-                        r.reads.len(),
-                        self.wiped
-                    );
-                }
-                Err(Violation::NotLive { waited })
-            };
+            return if waited < PATIENCE { Ok(false) } else { Err(Violation::NotLive { waited }) };
         }
         for host in &self.hosts {
             let Some(running) = &host.running else { continue };

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::PlantedBug;
 use super::violation::Violation;
 use super::workload::Workload;
 use super::world::{Event, Recovery, World, node_at};
@@ -17,8 +18,12 @@ pub(super) enum Fault {
     Silence(usize),
     SlowDisk,
     Transfer,
+    /// A node stops for a while, and does not know it.
+    Pause,
     /// Somebody asks for other members.
     Change,
+    /// Somebody asks this node for other members.
+    ChangeNow(usize),
     /// A node loses its storage.
     Wipe,
 }
@@ -26,7 +31,7 @@ pub(super) enum Fault {
 impl<W: Workload> World<W> {
     pub(super) fn schedule_faults(&mut self) {
         let regular = [Fault::Crash, Fault::Partition, Fault::SlowDisk, Fault::Transfer];
-        for fault in regular.into_iter().chain([Fault::Change]) {
+        for fault in regular.into_iter().chain([Fault::Change, Fault::Pause]) {
             self.schedule(fault);
         }
         if self.options.wipes {
@@ -44,7 +49,8 @@ impl<W: Workload> World<W> {
             Fault::SlowDisk => self.options.slow_disk_every,
             Fault::Transfer => self.options.transfer_every,
             Fault::Change => self.options.change_every,
-            Fault::Heal | Fault::Silence(_) | Fault::Wipe => return,
+            Fault::Pause => self.options.pause_every,
+            Fault::Heal | Fault::Silence(_) | Fault::ChangeNow(_) | Fault::Wipe => return,
         };
         if !every.is_zero() {
             let wait = self.random.span(Duration::ZERO, every * 2);
@@ -82,6 +88,14 @@ impl<W: Workload> World<W> {
                 Ok(())
             }
             Fault::Change => self.change_members(at),
+            Fault::Pause => {
+                let span = self.random.span(Duration::ZERO, self.options.election_timeout * 4);
+                self.hosts[at].paused_until = self.now + span;
+                // Before it notices anything else, it serves whoever asked meanwhile.
+                self.queue.push(self.now + span, Event::Read { at });
+                Ok(())
+            }
+            Fault::ChangeNow(at) => self.change_members(at),
             Fault::Wipe => self.wipe(at),
             Fault::Transfer => {
                 let Some(leader) = self.leader_from(at) else { return Ok(()) };
@@ -97,7 +111,14 @@ impl<W: Workload> World<W> {
 
     /// Has a new leader crash soon, perhaps, or be heard no more.
     pub(super) fn threaten(&mut self, at: usize) {
-        if self.recovery.is_some() || self.random.below(1000) >= self.options.depose_permille {
+        if self.recovery.is_some() {
+            return;
+        }
+        if !self.options.change_every.is_zero() && self.random.below(4) == 0 {
+            // At the earliest moment, when it matters most what is committed.
+            self.queue.push(self.now, Event::Fault(Fault::ChangeNow(at)));
+        }
+        if self.random.below(1000) >= self.options.depose_permille {
             return;
         }
         // A few messages, and a few syncs: long enough to replicate something somewhere.
@@ -216,13 +237,14 @@ impl<W: Workload> World<W> {
         let node = node_at(at);
         let Some(first) = self.hosts[0].running.as_ref() else { return false };
         let members = first.raft.status().configuration;
+        let trusting = self.options.planted_bug == Some(PlantedBug::TrustAnyLog);
         let survives = members.is_quorum(|other| other != node) && !members.is_joint();
         survives
             && self.hosts.iter().all(|host| {
                 host.running.as_ref().is_some_and(|running| {
                     let configuration = running.raft.status().configuration;
                     configuration.has_same_members(&members)
-                        && configuration.logs.contains_key(&node)
+                        && (configuration.logs.contains_key(&node) || trusting)
                         && running.changes.is_empty()
                 })
             })
@@ -232,6 +254,7 @@ impl<W: Workload> World<W> {
         let host = &mut self.hosts[at];
         let node = host.node;
         host.running = None;
+        host.paused_until = Duration::ZERO;
         (host.disk.crash(&mut self.random))
             .map_err(|gap| Violation::WriteOrder { node, index: gap.0 })
     }
@@ -267,6 +290,7 @@ impl<W: Workload> World<W> {
         self.options.sync_max = self.options.sync_max.min(Duration::from_millis(20));
         for at in 0..self.hosts.len() {
             self.hosts[at].slow_until = Duration::ZERO;
+            self.hosts[at].paused_until = Duration::ZERO;
             let failed = self.hosts[at].running.as_ref().is_some_and(|r| r.storage_failed);
             if failed {
                 self.power_off(at)?;

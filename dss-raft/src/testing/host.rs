@@ -22,6 +22,8 @@ pub(super) struct Host<M> {
     pub(super) disk: Disk,
     /// Until when its disk is slow.
     pub(super) slow_until: Duration,
+    /// Until when it does nothing, as a stopped process.
+    pub(super) paused_until: Duration,
     pub(super) running: Option<Running<M>>,
 }
 
@@ -51,6 +53,8 @@ pub(super) struct Running<M> {
     pub(super) poll_scheduled: bool,
     pub(super) wake_at: Option<Duration>,
     pub(super) storage_failed: bool,
+    /// Whether a bug is planted by which the next command is applied twice.
+    pub(super) applies_twice: bool,
 }
 
 #[derive(Debug)]

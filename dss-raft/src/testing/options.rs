@@ -46,6 +46,9 @@ pub struct Options {
     pub partition_every: Duration,
     /// The mean time between two spells of a slow disk; zero for none.
     pub slow_disk_every: Duration,
+    /// The mean time between two pauses of a node, in which it does nothing while time passes; zero
+    /// for none.
+    pub pause_every: Duration,
     /// The mean time between two transfers of leadership; zero for none.
     pub transfer_every: Duration,
     /// The mean time between two changes of the members; zero for none.
@@ -102,6 +105,7 @@ impl Options {
             depose_permille: pick(&[0, 500, 900]),
             partition_every: millis(pick(&[0, 2_000, 4_000, 8_000])),
             slow_disk_every: millis(pick(&[0, 0, 5_000])),
+            pause_every: millis(pick(&[0, 0, 2_000])),
             transfer_every: millis(pick(&[0, 0, 3_000])),
             change_every: millis(pick(&[0, 1_000, 3_000])),
             wipes: pick(&[0, 0, 1]) == 1,

@@ -197,7 +197,11 @@ impl<W: Workload> World<W> {
                     if let Payload::Command(command) = &entry.payload
                         && let Some((_, command)) = Serial::of(command)
                     {
+                        let again = std::mem::take(&mut running.applies_twice);
                         let reply = running.machine.apply(entry.id.index, &command);
+                        if again {
+                            let _ = running.machine.apply(entry.id.index, &command);
+                        }
                         if running.replies.remove(&entry.id.index).is_some() {
                             self.workload.acknowledged(&command, reply)?;
                         }

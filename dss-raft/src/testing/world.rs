@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::PlantedBug;
 use super::checker::Checker;
 use super::disk::Disk;
 use super::faults::Fault;
@@ -90,18 +91,64 @@ pub fn simulate<W: Workload>(options: Options, workload: W) -> Result<Report, Fa
 
 #[derive(Debug)]
 pub(super) enum Event {
-    Deliver { from: NodeId, to: usize, message: Message },
-    Synced { at: usize, life: u64 },
-    Wake { at: usize, life: u64 },
-    Poll { at: usize, life: u64 },
-    Applied { at: usize, life: u64 },
-    SnapshotTaken { at: usize, life: u64, index: LogIndex, data: Bytes },
+    Deliver {
+        from: NodeId,
+        to: usize,
+        message: Message,
+    },
+    Synced {
+        at: usize,
+        life: u64,
+    },
+    Wake {
+        at: usize,
+        life: u64,
+    },
+    Poll {
+        at: usize,
+        life: u64,
+    },
+    Applied {
+        at: usize,
+        life: u64,
+    },
+    SnapshotTaken {
+        at: usize,
+        life: u64,
+        index: LogIndex,
+        data: Bytes,
+    },
     Client,
+    /// A read that came while the node was paused.
+    Read {
+        at: usize,
+    },
     Probe,
     Fault(Fault),
-    PowerOff { at: usize, life: u64 },
-    Start { at: usize },
+    PowerOff {
+        at: usize,
+        life: u64,
+    },
+    Start {
+        at: usize,
+    },
     FaultsEnd,
+}
+
+impl Event {
+    /// The node that must run for it to happen.
+    fn target(&self) -> Option<usize> {
+        match self {
+            Self::Deliver { to: at, .. }
+            | Self::Synced { at, .. }
+            | Self::Wake { at, .. }
+            | Self::Poll { at, .. }
+            | Self::Applied { at, .. }
+            | Self::SnapshotTaken { at, .. }
+            | Self::Read { at } => Some(*at),
+            _ => None,
+        }
+    }
 }
 
 pub(super) struct World<W: Workload> {
@@ -136,6 +183,7 @@ impl<W: Workload> World<W> {
             life: 0,
             disk: Disk::default(),
             slow_until: Duration::ZERO,
+            paused_until: Duration::ZERO,
             running: None,
         };
         Self {
@@ -175,6 +223,12 @@ impl<W: Workload> World<W> {
     }
 
     fn handle(&mut self, event: Event) -> Result<(), Violation> {
+        if let Some(at) = event.target()
+            && self.hosts[at].paused_until > self.now
+        {
+            self.queue.push(self.hosts[at].paused_until, event);
+            return Ok(());
+        }
         match event {
             Event::Deliver { from, to, message } => {
                 self.input(to, |raft, now| raft.handle_message(now, from, message))
@@ -201,6 +255,7 @@ impl<W: Workload> World<W> {
             }
             Event::PowerOff { at, life } if self.is_alive(at, life) => self.crash(at),
             Event::Client => self.act_as_client(),
+            Event::Read { at } => self.read(at),
             Event::Probe => self.probe(),
             Event::Fault(fault) => self.inflict(fault),
             Event::Start { at } => self.start(at),
@@ -256,6 +311,8 @@ impl<W: Workload> World<W> {
             poll_scheduled: false,
             wake_at: None,
             storage_failed: false,
+            applies_twice: host.life > 1
+                && self.options.planted_bug == Some(PlantedBug::ApplyTwiceAfterRestart),
         });
         self.drain(at)
     }

@@ -23,6 +23,7 @@ enum Input {
     Propose(Bytes),
     Read,
     Transfer(Option<NodeId>),
+    Change(u64, u64),
     Poll,
     StorageFailed,
 }
@@ -46,7 +47,11 @@ fn entries(from: LogId) -> impl Strategy<Value = Vec<Entry>> {
         let next = |step: u64| {
             let term = Term::new(last.term.get().saturating_add(step));
             last = LogId::new(term, index(last.index.get().saturating_add(1)));
-            Entry { id: last, payload: Payload::Blank }
+            let payload = match last.index.get() % 3 {
+                0 => Payload::Configuration(Box::new(voters(last.term.get() % 5))),
+                _ => Payload::Blank,
+            };
+            Entry { id: last, payload }
         };
         steps.into_iter().map(next).collect()
     });
@@ -91,10 +96,11 @@ fn body() -> impl Strategy<Value = MessageBody> {
 }
 
 fn input() -> impl Strategy<Value = Input> {
-    let message = (0u64..5, number(), body()).prop_map(|(from, term, body)| {
+    let log = prop_oneof![8 => Just(0u64), 1 => 0u64..3];
+    let message = (0u64..5, number(), log, body()).prop_map(|(from, term, log, body)| {
         Input::Message(
             node(from),
-            Message { term: Term::new(term), log: LogIdentity::UNKNOWN, body },
+            Message { term: Term::new(term), log: LogIdentity::new(log), body },
         )
     });
     let passing = prop_oneof![
@@ -111,6 +117,7 @@ fn input() -> impl Strategy<Value = Input> {
         4 => prop::collection::vec(any::<u8>(), 0..8).prop_map(|c| Input::Propose(c.into())),
         2 => Just(Input::Read),
         1 => prop::option::of((0u64..5).prop_map(node)).prop_map(Input::Transfer),
+        1 => (0u64..5, 0u64..6).prop_map(|(voters, learner)| Input::Change(voters, learner)),
         4 => Just(Input::Poll),
         1 => prop::bool::weighted(0.05)
             .prop_map(|fails| if fails { Input::StorageFailed } else { Input::Poll }),
@@ -158,6 +165,13 @@ impl Watched {
             Input::SnapshotTaken(at) => raft.handle_snapshot_taken(now, at, Bytes::new()),
             Input::Propose(command) => self.proposals.extend(raft.propose(now, command)),
             Input::Read => assert!(self.reads.insert(raft.read(now))),
+            Input::Change(count, learner) => {
+                let expected = raft.status().configuration;
+                let target = voters(count).with_learners([node(learner)]);
+                if let Ok(proposal) = raft.change(now, &expected, target) {
+                    assert!(self.proposals.insert(proposal), "a name is used once");
+                }
+            }
             Input::Transfer(to) => {
                 let _ = raft.transfer_leadership(now, to);
             }
