@@ -95,8 +95,8 @@
 //! // A node that was restored counts tickets again that the others remember: either the cluster's
 //! // own check sees that first, or a client does. It names the seed, and
 //! // `simulate(Options::swarm(seed), ..)` is the very same run again.
-//! let problem = failure.to_string();
-//! assert!(problem.contains("differs from another's") || problem.contains("two numbers"));
+//! let problem = format!("{failure}: {failure:?}");
+//! assert!(problem.contains("differs") || problem.contains("two numbers"), "{problem}");
 //! ```
 //!
 //! # Your storage and your transport
