@@ -62,19 +62,27 @@
 
 extern crate alloc;
 
+mod bounded;
 mod error;
+mod met;
+mod migration;
 mod node;
 mod points;
 mod preference;
+mod range;
 mod ring;
 pub mod rule;
 #[cfg(feature = "serde")]
 mod serialize;
 mod weight;
+mod zones;
 
+pub use bounded::{BoundedLoads, LoadBound};
 pub use error::RingError;
+pub use migration::{Handover, MigrationPlan};
 pub use node::RingNode;
 pub use preference::PreferenceList;
+pub use range::PositionRange;
 pub use ring::{HashRing, NODES_MAX, POINTS_MAX};
 pub use rule::Position;
 pub use weight::{PointsPerWeight, Weight};
