@@ -17,6 +17,9 @@
 //! they were added, not on the process, the platform or the release of this crate. The rule that
 //! makes it so is written down [byte by byte](rule).
 //!
+//! When a ring takes the place of another, [`HashRing::diff`] says which ranges have to be copied
+//! from whom to whom; [`BoundedLoads`] passes keys on from nodes that have enough.
+//!
 //! What it is not: a registry of who is alive, or a mover of data. It says where things belong.
 //!
 //! ```
