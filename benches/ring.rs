@@ -4,9 +4,9 @@
 //!
 //! Keys are 16 bytes, taken in turn from a table of 64 Ki, so that the ring and not the branch
 //! predictor's memory of a few keys is measured. `hash-only` hashes the same keys and does nothing
-//! else: no ring can be faster. `dss-ring` has the default points per weight, `dss-ring-100` has a
-//! hundred: the number at which rings are usually compared, and which `hashring` is given.
-//! `pingora-ketama` has its 160. The peers need the feature `peers`.
+//! else: no ring can be faster. `dss-ring` and `hashring` have a hundred points a node, at which
+//! rings are usually compared, and `pingora-ketama` its 160; `dss-ring-default` has the 2,000 that
+//! make our shares even. The peers need the feature `peers`.
 #![allow(missing_docs, reason = "criterion's macros define undocumented items")]
 
 #[cfg(feature = "peers")]
@@ -63,9 +63,9 @@ fn lookup(criterion: &mut Criterion) {
         group.throughput(Throughput::Elements(1));
         member(&mut group, "hash-only", &keys, Position::of_key);
         let default = ring(nodes, PointsPerWeight::DEFAULT);
-        member(&mut group, "dss-ring", &keys, |key| default.owner(key).copied());
+        member(&mut group, "dss-ring-default", &keys, |key| default.owner(key).copied());
         let hundred = ring(nodes, hundred_points());
-        member(&mut group, "dss-ring-100", &keys, |key| hundred.owner(key).copied());
+        member(&mut group, "dss-ring", &keys, |key| hundred.owner(key).copied());
         #[cfg(feature = "peers")]
         {
             let hashring = peers::hashring(nodes);

@@ -143,11 +143,9 @@ impl<N: RingNode> HashRing<N> {
             points_of(&members[at], newcomer, self.points_per_weight).collect();
         added.sort_unstable();
         // Owners behind the newcomer move up by one, which changes nothing about their order.
-        let kept = self.points.as_slice().iter().map(|point| {
-            let owner = point.owner();
-            Point::new(point.position(), if owner >= newcomer { owner + 1 } else { owner })
+        let sorted = merge(self.points.as_slice(), &added, total, |point| {
+            point.with_owner(point.owner() + Owner::from(point.owner() >= newcomer))
         });
-        let sorted = merge(kept, &added, total);
         Ok(Self::assemble(members, self.points_per_weight, sorted, self.next_epoch()))
     }
 
@@ -165,7 +163,7 @@ impl<N: RingNode> HashRing<N> {
         let sorted = kept
             .map(|point| {
                 let owner = point.owner();
-                Point::new(point.position(), if owner > leaver { owner - 1 } else { owner })
+                point.with_owner(owner - Owner::from(owner > leaver))
             })
             .collect();
         Ok(Self::assemble(members, self.points_per_weight, sorted, self.next_epoch()))
@@ -339,16 +337,21 @@ fn points_of<N: RingNode>(
     (0..points).map(move |index| Point::new(hasher.position(index), owner))
 }
 
-/// Two sorted sequences as one.
-fn merge(kept: impl Iterator<Item = Point>, added: &[Point], total: usize) -> Vec<Point> {
+/// Two sorted sequences as one: the few that are added between the many that are kept, which are
+/// first changed in a way that keeps their order.
+fn merge(
+    mut kept: &[Point],
+    added: &[Point],
+    total: usize,
+    change: impl Fn(Point) -> Point,
+) -> Vec<Point> {
     let mut sorted = Vec::with_capacity(total);
-    let mut added = added.iter().copied().peekable();
-    for point in kept {
-        while let Some(earlier) = added.next_if(|candidate| *candidate < point) {
-            sorted.push(earlier);
-        }
-        sorted.push(point);
+    for point in added {
+        let (before, behind) = kept.split_at(kept.partition_point(|kept| change(*kept) < *point));
+        sorted.extend(before.iter().copied().map(&change));
+        sorted.push(*point);
+        kept = behind;
     }
-    sorted.extend(added);
+    sorted.extend(kept.iter().copied().map(&change));
     sorted
 }
