@@ -16,23 +16,39 @@ pub(crate) enum LifeError {
     Damaged(PathBuf),
 }
 
+/// Checks that a life could be begun, and changes nothing: before anything else in the folder is
+/// changed, so that a node that refuses to start leaves it as it was.
+pub(crate) fn check(folder: &Path) -> Result<(), LifeError> {
+    next(&folder.join(FILE)).map(|_| ())
+}
+
 /// Begins the next life of the node whose folder this is: a number larger than that of every
 /// earlier one, durable on return. A cache that restarts is empty, and nothing that was meant for
 /// its former life may reach it.
 pub(crate) fn begin(folder: &Path) -> Result<u64, LifeError> {
     let path = folder.join(FILE);
-    let last = match fs::read_to_string(&path) {
-        Ok(text) => text.trim_end().parse().map_err(|_| LifeError::Damaged(path.clone()))?,
-        Err(error) if error.kind() == ErrorKind::NotFound => 0u64,
-        Err(source) => return Err(LifeError::Io { operation: "read", path, source }),
-    };
-    let life = last.checked_add(1).ok_or_else(|| LifeError::Damaged(path.clone()))?;
+    let life = next(&path)?;
     replace(folder, &path, &format!("{life}\n")).map_err(|source| LifeError::Io {
         operation: "write",
         path,
         source,
     })?;
     Ok(life)
+}
+
+/// The number of the life after the last one that was begun.
+fn next(path: &Path) -> Result<u64, LifeError> {
+    let damaged = || LifeError::Damaged(path.to_owned());
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(1),
+        Err(source) => {
+            return Err(LifeError::Io { operation: "read", path: path.to_owned(), source });
+        }
+    };
+    let text = str::from_utf8(&bytes).map_err(|_| damaged())?;
+    let last: u64 = text.trim_end().parse().map_err(|_| damaged())?;
+    last.checked_add(1).ok_or_else(damaged)
 }
 
 /// Replaces the file by one with this text, wholly or not at all, whenever power fails.
@@ -60,12 +76,24 @@ mod tests {
     }
 
     #[test]
+    fn checking_begins_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        check(&folder.path().join("not there yet")).unwrap();
+        check(folder.path()).unwrap();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        begin(folder.path()).unwrap();
+        check(folder.path()).unwrap();
+        assert_eq!(begin(folder.path()).unwrap(), 2);
+    }
+
+    #[test]
     fn a_file_without_a_number_is_refused_and_left_alone() {
         for text in ["", "x", "-1", "18446744073709551616", "18446744073709551615"] {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join(FILE);
             fs::write(&path, text).unwrap();
             assert!(begin(folder.path()).unwrap_err().to_string().contains(FILE), "{text}");
+            assert!(check(folder.path()).is_err(), "{text}");
             assert_eq!(fs::read_to_string(path).unwrap(), text);
         }
     }
