@@ -134,7 +134,7 @@ impl BoundNode {
 
         let group = CacheGroup::new(cache_group.clone(), peers.clone(), node.id);
         // Every log was readable: only now does the node change what is stored.
-        let life = blocking(groups.folder(), life::begin).await?;
+        let life = blocking(groups.folder(), |folder| life::begin(folder, 0)).await?;
         let life = (groups.folder().to_owned(), Incarnation::new(life));
         let cache = CacheParts::start(&node, &config, &group, peers.clone(), cache_events, life);
         let (stopping, log) = (CancellationToken::new(), groups.raft.clone());

@@ -3,8 +3,6 @@
 use bytes::Bytes;
 use hyper::Method;
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use crate::client::Answer;
 use crate::process::Cluster;
