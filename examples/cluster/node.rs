@@ -19,7 +19,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use self::cache::CacheParts;
-use self::clients::Clients;
+use self::clients::{Clients, Limits};
 use self::groups::Groups;
 use self::inbox::NodeInbox;
 use crate::app::{App, AppInner};
@@ -29,6 +29,7 @@ use crate::http::Http;
 use crate::life::{self, LifeError};
 use crate::peer::Peers;
 use crate::ready::{Probes, ReadyProbe};
+use crate::withdrawals::PeerCourier;
 
 /// The Raft group of the locks.
 const LOCKS: GroupId = GroupId::new(0);
@@ -137,6 +138,7 @@ impl BoundNode {
         let life = blocking(groups.folder(), |folder| life::begin(folder, 0)).await?;
         let life = (groups.folder().to_owned(), Incarnation::new(life));
         let cache = CacheParts::start(&node, &config, &group, peers.clone(), cache_events, life);
+        let courier = Arc::new(PeerCourier::new(peers.clone()));
         let (stopping, log) = (CancellationToken::new(), groups.raft.clone());
         let ready = ReadyProbe::new(Probes {
             groups: groups.take_probes(),
@@ -149,7 +151,7 @@ impl BoundNode {
             id: node.id,
             name: node.name,
             config,
-            locks: LockService::start(lock_group.clone(), lock_events),
+            locks: LockService::start_with_courier(lock_group.clone(), lock_events, courier),
             queues: Arc::new(ReplicatedBroker::start(shards)),
             caches: cache.caches.clone(),
             lock_group,
@@ -166,9 +168,10 @@ impl BoundNode {
         let router = http.router();
         let raft = groups.raft.clone();
         let CacheParts { caches, leases, membership, .. } = cache;
-        let inbox = NodeInbox { raft: raft.clone(), caches, leases, http: Arc::new(http) };
+        let (locks, http) = (app.locks.clone(), Arc::new(http));
+        let inbox = NodeInbox { raft: raft.clone(), caches, leases, locks, http };
         peers.start(peer, Arc::new(inbox));
-        let clients = Clients::serve(client, router, header, stopping.clone());
+        let clients = Clients::serve(client, router, header, Limits::default(), stopping.clone());
         Ok(RunningNode { app, raft, membership, clients, stopping })
     }
 }
