@@ -265,16 +265,16 @@ async fn a_node_that_forgot_its_lives_begins_one_that_the_others_accept() {
     for node in bind(3, folder.path()).await {
         let data = folder.path().join(&node.node.name);
         std::fs::create_dir(&data).unwrap();
-        std::fs::write(data.join("incarnation"), "40\n").unwrap();
+        std::fs::write(data.join("incarnation"), "1000000\n").unwrap();
         drop(node);
     }
     let nodes = start(bind(3, folder.path()).await).await;
-    assert_eq!(std::fs::read_to_string(&file).unwrap(), "41\n");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "1000001\n");
     crate::local::shutdown(nodes).await;
 
     std::fs::remove_file(&file).unwrap();
     let nodes = start(bind(3, folder.path()).await).await;
-    assert_eq!(std::fs::read_to_string(&file).unwrap(), "42\n");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "1000002\n");
     let path = "/v1/cache/greeting";
     assert_eq!(send(&nodes[0], Method::PUT, path, "hello").await.0, StatusCode::NO_CONTENT);
     assert_eq!(send(&nodes[1], Method::GET, path, "").await, (StatusCode::OK, "hello".into()));
