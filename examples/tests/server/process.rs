@@ -175,11 +175,9 @@ impl Cluster {
         }
     }
 
-    /// SIGKILL: nothing is flushed, nobody is told.
-    pub(crate) fn kill(&mut self, node: usize) {
-        let mut child = self.nodes[node].child.take().expect("the node runs");
-        child.kill().expect("a child can be killed");
-        child.wait().expect("a killed child ends");
+    /// Lets go of a node's process, so that it can be killed while the others are talked to.
+    pub(crate) fn take(&mut self, node: usize) -> Victim {
+        Victim(self.nodes[node].child.take().expect("the node runs"))
     }
 
     /// Asks the node to leave and waits until it has.
@@ -228,6 +226,25 @@ impl Cluster {
             all.push('\n');
         }
         all
+    }
+}
+
+/// A node's process that is going to be killed.
+pub(crate) struct Victim(Child);
+
+impl Victim {
+    /// SIGKILL: nothing is flushed, nobody is told.
+    pub(crate) fn kill(mut self) {
+        self.0.kill().expect("a child can be killed");
+        self.0.wait().expect("a killed child ends");
+    }
+}
+
+impl Drop for Victim {
+    fn drop(&mut self) {
+        // It may be dead already; it does not outlive the test in any case.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
