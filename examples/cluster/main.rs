@@ -5,7 +5,8 @@
 //! - `cli`, `config`: what the process is asked to run.
 //! - `local`: three nodes in this process; `node`: one node, its parts wired together.
 //! - `app`, `ready`: what handlers see of a running node.
-//! - `peer`: how nodes talk to each other; `forward`: clients' requests between nodes.
+//! - `peer`: how nodes talk to each other; `forward`: clients' requests between nodes;
+//!   `withdrawals`: what clients that have gone asked for.
 //! - `cache_group`: the Raft group behind the cache; `placement`: where its keys live.
 //! - `http`: everything that clients see.
 //! - `load`: clients that keep a cluster busy, and what they measure.
@@ -24,6 +25,7 @@ mod peer;
 mod placement;
 mod ready;
 mod signals;
+mod withdrawals;
 
 use std::error::Error;
 use std::process::ExitCode;

@@ -6,7 +6,7 @@ mod groups;
 mod inbox;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use self::cache::CacheParts;
-use self::clients::Clients;
+use self::clients::{Clients, Limits};
 use self::groups::Groups;
 use self::inbox::NodeInbox;
 use crate::app::{App, AppInner};
@@ -29,6 +29,7 @@ use crate::http::Http;
 use crate::life::{self, LifeError};
 use crate::peer::Peers;
 use crate::ready::{Probes, ReadyProbe};
+use crate::withdrawals::PeerCourier;
 
 /// The Raft group of the locks.
 const LOCKS: GroupId = GroupId::new(0);
@@ -103,6 +104,8 @@ impl BoundNode {
             node: self.node.id,
             name: self.node.name.clone(),
         };
+        // Looked at before the log is opened, which may change the folder.
+        blocking(&folder, life::check).await?;
         let storage = FileStorage::open(&folder, identity).await?;
         let peers = Peers::new(&self.config, self.node.id);
         let raft = Node::start(storage, Arc::new(peers.clone()));
@@ -132,9 +135,10 @@ impl BoundNode {
 
         let group = CacheGroup::new(cache_group.clone(), peers.clone(), node.id);
         // Every log was readable: only now does the node change what is stored.
-        let life = begin_life(groups.folder().to_owned()).await?;
+        let life = blocking(groups.folder(), |folder| life::begin(folder, 0)).await?;
         let life = (groups.folder().to_owned(), Incarnation::new(life));
         let cache = CacheParts::start(&node, &config, &group, peers.clone(), cache_events, life);
+        let courier = Arc::new(PeerCourier::new(peers.clone()));
         let (stopping, log) = (CancellationToken::new(), groups.raft.clone());
         let ready = ReadyProbe::new(Probes {
             groups: groups.take_probes(),
@@ -147,7 +151,7 @@ impl BoundNode {
             id: node.id,
             name: node.name,
             config,
-            locks: LockService::start(lock_group.clone(), lock_events),
+            locks: LockService::start_with_courier(lock_group.clone(), lock_events, courier),
             queues: Arc::new(ReplicatedBroker::start(shards)),
             caches: cache.caches.clone(),
             lock_group,
@@ -164,17 +168,23 @@ impl BoundNode {
         let router = http.router();
         let raft = groups.raft.clone();
         let CacheParts { caches, leases, membership, .. } = cache;
-        let inbox = NodeInbox { raft: raft.clone(), caches, leases, http: Arc::new(http) };
+        let (locks, http) = (app.locks.clone(), Arc::new(http));
+        let inbox = NodeInbox { raft: raft.clone(), caches, leases, locks, http };
         peers.start(peer, Arc::new(inbox));
-        let clients = Clients::serve(client, router, header, stopping.clone());
+        let clients = Clients::serve(client, router, header, Limits::default(), stopping.clone());
         Ok(RunningNode { app, raft, membership, clients, stopping })
     }
 }
 
-async fn begin_life(folder: PathBuf) -> Result<u64, LifeError> {
-    tokio::task::spawn_blocking(move || life::begin(&folder))
+/// Does something with the data folder that may block.
+async fn blocking<R: Send + 'static>(
+    folder: &Path,
+    work: fn(&Path) -> Result<R, LifeError>,
+) -> Result<R, LifeError> {
+    let folder = folder.to_owned();
+    tokio::task::spawn_blocking(move || work(&folder))
         .await
-        .expect("beginning a life does not panic, and is not cancelled")
+        .expect("what is done with a folder does not panic, and is not cancelled")
 }
 
 /// A node that runs.

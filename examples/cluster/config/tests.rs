@@ -130,3 +130,14 @@ fn the_local_cluster_is_the_one_of_the_manual() {
     assert_eq!(of("n3").peer.as_str(), "127.0.0.1:9003");
     assert_eq!(config.nodes().len(), 3);
 }
+
+#[test]
+fn every_timing_that_is_accepted_leaves_room_for_a_lease() {
+    for (election, heartbeat) in [(3, 1), (600_000, 1)] {
+        let text = FILE
+            .replace("heartbeat_ms = 50", &format!("heartbeat_ms = {heartbeat}"))
+            .replace("election_timeout_ms = 600", &format!("election_timeout_ms = {election}"));
+        let timing = ClusterConfig::parse("c.toml", &text).unwrap().timing();
+        assert!(dss_mesi::LeaseConfig::for_election_timeout(timing.election_timeout).is_ok());
+    }
+}
