@@ -23,6 +23,7 @@ mod node;
 mod peer;
 mod placement;
 mod ready;
+mod redis;
 mod signals;
 
 use std::error::Error;
