@@ -8,6 +8,7 @@
 mod address;
 mod failure;
 mod node;
+mod queue;
 mod servers;
 #[cfg(test)]
 pub(crate) mod test_server;
@@ -15,4 +16,5 @@ pub(crate) mod test_server;
 pub(crate) use self::address::RedisAddress;
 pub(crate) use self::failure::RedisFailure;
 pub(crate) use self::node::RedisNode;
+pub(crate) use self::queue::RedisBroker;
 pub(crate) use self::servers::{RedisNodes, key_prefix};

@@ -1,13 +1,17 @@
 -- What every transition begins with: where things are, what time it is, and how they are written.
 --
--- KEYS[1] prefix of an instance: <cluster>q:{<topic>} at the topic's home, with @<home> behind it
---         for a hand-off, which is kept for a home that cannot be reached
--- KEYS[2] prefix of what a node keeps for all topics: <cluster>q
--- ARGV    now in ms ('': this server's clock), shard of this node, topic, home ('': this is it)
+-- KEYS[1] prefix of an instance: dss:<cluster>:queue:{<topic>} at the topic's home, followed by
+--         @<home> for a hand-off, which is kept for a home that cannot be reached
+-- KEYS[2] prefix of what a node keeps for all topics: dss:<cluster>:queue
+-- ARGV    now in ms ('': this server's clock), shard of this node, topic, home ('': this is it),
+--         the mark that this node is known by
 local P, NODE = KEYS[1], KEYS[2] .. ':node'
 local SHARD, TOPIC, HOME = ARGV[2], ARGV[3], ARGV[4]
-local FIRST = 5 -- of the arguments that are the transition's own
+local FIRST = 6 -- of the arguments that are the transition's own
 local call = redis.call
+
+-- A node that has lost its data does nothing before that has been noticed and said.
+if call('HGET', NODE, 'mark') ~= ARGV[5] then return { 'STRANGER' } end
 
 local MICROS
 if ARGV[1] == '' then
@@ -89,13 +93,15 @@ local function create()
   if SETTINGS then return false end
   local known = call('HGET', KEYS[2] .. ':topics', TOPIC) or '30000 5 - -'
   write_settings(split_settings(known))
-  if HOME == '' then
-    call('HSET', KEYS[2] .. ':topics', TOPIC, known)
-  else
+  call('HSET', KEYS[2] .. ':topics', TOPIC, known)
+  if HOME ~= '' then
     call('SADD', KEYS[2] .. ':handoffs', HOME .. ' ' .. TOPIC)
   end
   return true
 end
+
+-- Its topics outlive a home that has lost its data: other nodes know them.
+if HOME == '' and call('HEXISTS', KEYS[2] .. ':topics', TOPIC) == 1 then create() end
 
 -- Tells whoever waits for this topic, on any node of the cluster.
 local function ring() call('PUBLISH', KEYS[2] .. ':bell', TOPIC) end

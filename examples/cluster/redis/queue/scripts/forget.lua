@@ -6,9 +6,5 @@ local function forget()
   end
   call('UNLINK', META, STREAM, GROUPS, HIDDEN, SETTLED, FOREIGN, DEDUPE, DEDUPE_ENDS, OUT,
     OUT .. '-order')
-  if HOME == '' then
-    call('HDEL', KEYS[2] .. ':topics', TOPIC)
-  else
-    call('SREM', KEYS[2] .. ':handoffs', HOME .. ' ' .. TOPIC)
-  end
+  if HOME ~= '' then call('SREM', KEYS[2] .. ':handoffs', HOME .. ' ' .. TOPIC) end
 end

@@ -52,6 +52,7 @@ local function take_message(entry)
   message.groups = {}
   for _, group in ipairs(groups) do
     local x = history(group, sequence, message)
+    if sequence <= group.cursor then call('HINCRBY', group.m, 'passed', -1) end
     if x then
       x.g = group.name
       message.groups[#message.groups + 1] = x
@@ -89,10 +90,6 @@ end
 if count == 0 then
   forget()
   return { 'GONE' }
-end
--- The cursor has nothing behind it any more, or what is there is untouched.
-for _, group in ipairs(groups) do
-  call('HSET', group.m, 'passed', #call('XRANGE', STREAM, '-', stream_id(group.cursor)))
 end
 call('HSET', META, 'batch', text(mint()))
 return answer()
