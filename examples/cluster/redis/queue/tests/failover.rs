@@ -52,7 +52,7 @@ async fn while_a_home_is_down_messages_go_another_way_and_come_home_with_all_tha
     let unreachable = broker.ack(&orders, &billing, receipts(&before)).await;
     assert_eq!(unreachable, Err(BrokerError::Unavailable), "nobody can record it");
     assert_eq!(broker.delete(&orders).await, Err(BrokerError::Unavailable));
-    assert_eq!(broker.topics().await.unwrap(), [orders.clone()]);
+    assert_eq!(broker.topics().await.unwrap(), std::slice::from_ref(&orders));
 
     servers[home].restart().await;
     opened(&broker, &servers[home], true).await;
@@ -121,6 +121,54 @@ async fn dead_letters_and_delays_move_home_and_dedupe_ids_are_compared_there() {
     assert_eq!(broker.topic(&orders).await.unwrap().length, 1);
 }
 
+#[tokio::test]
+#[cfg_attr(no_redis_server, ignore = "needs redis-server on the PATH")]
+async fn a_key_keeps_its_order_while_its_messages_move_home() {
+    let mut servers = RedisServer::start_several(3).await;
+    let broker = broker_on(&servers).await;
+    let (orders, billing) = (topic("orders"), group("billing"));
+    broker.configure(&orders, TopicSettings::default()).await.unwrap();
+    let home = home(&broker, &servers, "orders");
+    servers[home].stop().await;
+    opened(&broker, &servers[home], false).await;
+    // More than one batch of a drain, so that the last ones move after their head.
+    let all: Vec<_> = (0..300).map(|number| keyed(&number.to_string(), "k")).collect();
+    broker.publish(&orders, all).await.unwrap();
+    let head = broker.receive(&orders, &billing, request(10)).await.unwrap();
+    assert_eq!(texts(&head), ["0"]);
+    servers[home].restart().await;
+    opened(&broker, &servers[home], true).await;
+    all_is_home(&broker).await;
+    let none = broker.receive(&orders, &billing, request(10)).await.unwrap();
+    assert_eq!(none, [], "the head is in flight, there as well as here");
+    assert_eq!(broker.ack(&orders, &billing, receipts(&head)).await.unwrap().done, 1);
+    let expected: Vec<_> = (1..300).map(|number| number.to_string()).collect();
+    assert_eq!(drained(&broker, "orders", &billing).await, expected);
+}
+
+#[tokio::test]
+#[cfg_attr(no_redis_server, ignore = "needs redis-server on the PATH")]
+async fn a_home_that_is_silent_is_given_up_and_what_it_did_all_the_same_is_found() {
+    let servers = RedisServer::start_several(3).await;
+    let broker = broker_on(&servers).await;
+    let (orders, billing) = (topic("orders"), group("billing"));
+    broker.configure(&orders, TopicSettings::default()).await.unwrap();
+    let home = home(&broker, &servers, "orders");
+    servers[home].pause();
+    let plain = broker.publish(&orders, vec![message("plain")]).await;
+    assert_eq!(plain, Err(BrokerError::OutcomeUnknown), "it may still be done");
+    let again = NewMessage { dedupe_id: Some("x".to_owned()), ..message("deduped") };
+    let ids = broker.publish(&orders, vec![again]).await.unwrap();
+    let node = &broker.shared.nodes[number(&broker, &servers[home])];
+    assert_ne!(ids[0].shard(), node.shard);
+    servers[home].resume();
+    opened(&broker, &servers[home], true).await;
+    all_is_home(&broker).await;
+    let mut found = drained(&broker, "orders", &billing).await;
+    found.sort_unstable();
+    assert_eq!(found, ["deduped", "plain"]);
+}
+
 /// What producers and consumers saw.
 #[derive(Default)]
 struct Ledger {
@@ -154,8 +202,12 @@ async fn nothing_is_lost_and_nothing_acknowledged_comes_back_while_servers_die()
     let mut random = Random::new();
     for round in 0..6 {
         sleep(Duration::from_millis(300 + random.below(300))).await;
-        let victim = random.below(3) as usize;
-        if round % 2 == 0 { servers[victim].kill().await } else { servers[victim].stop().await }
+        let victim = random.index(3);
+        if round % 2 == 0 {
+            servers[victim].kill().await;
+        } else {
+            servers[victim].stop().await;
+        }
         for broker in &brokers {
             opened(broker, &servers[victim], false).await;
         }
@@ -222,10 +274,8 @@ async fn consume(
 ) {
     while consuming.load(Ordering::Relaxed) {
         let acknowledged = ledger.lock().unwrap().acknowledged.clone();
-        let request = ReceiveRequest {
-            visibility: Some(Duration::from_millis(1_500)),
-            ..waiting(10, 500)
-        };
+        let request =
+            ReceiveRequest { visibility: Some(Duration::from_millis(1_500)), ..waiting(10, 500) };
         let Ok(found) = broker.receive(&topic, &group, request).await else {
             sleep(Duration::from_millis(20)).await;
             continue;

@@ -80,8 +80,7 @@ async fn a_server_with_an_older_state_is_named() {
     let other = &broker.shared.nodes[1 - place];
     let key = format!("{}:peers", broker.shared.caller.keys);
     until("the changes are counted", async || {
-        let line: String =
-            other.redis.run(redis::cmd("HGET").arg(&key).arg(&name)).await.unwrap();
+        let line: String = other.redis.run(redis::cmd("HGET").arg(&key).arg(&name)).await.unwrap();
         line.ends_with(" 4")
     })
     .await;

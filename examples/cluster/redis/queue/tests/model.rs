@@ -99,11 +99,11 @@ impl Run<'_> {
     }
 
     fn message(&mut self) -> NewMessage {
-        let text: Vec<u8> = (0..self.random.below(5)).map(|_| self.random.next() as u8).collect();
+        let text: Vec<u8> = (0..self.random.below(5)).map(|_| self.random.byte()).collect();
         let mut message = NewMessage::new(text);
         if !self.random.one_in(3) {
             let keys = ["a", "a\0b", "aa", "☂:}"];
-            message.key = Some(keys[self.random.below(4) as usize].to_owned());
+            message.key = Some(keys[self.random.index(4)].to_owned());
         }
         if self.random.one_in(4) {
             message.delay = self.millis(1, 50);
@@ -118,8 +118,8 @@ impl Run<'_> {
     }
 
     async fn receive(&mut self) {
-        let name = group(GROUPS[self.random.below(3) as usize]);
-        let max = 1 + self.random.below(4) as usize;
+        let name = group(GROUPS[self.random.index(3)]);
+        let max = 1 + self.random.index(4);
         let visibility = self.millis(1, 40);
         let mut request = super::request(max);
         request.visibility = Some(visibility);
@@ -128,7 +128,7 @@ impl Run<'_> {
             topic: self.topic.clone(),
             group: name,
             consumer: request.consumer,
-            max: max as u32,
+            max: max.try_into().unwrap(),
             visibility: Some(visibility),
         });
         let Reply::Received { deliveries, .. } = reply else {
@@ -157,10 +157,10 @@ impl Run<'_> {
         let count = 1 + self.random.below(3);
         let mut picked = Vec::new();
         for _ in 0..if recent == 0 { 0 } else { count } {
-            let back = self.random.below(recent as u64) as usize;
+            let back = self.random.index(recent);
             picked.push(self.receipts[self.receipts.len() - 1 - back]);
         }
-        let name = group(GROUPS[self.random.below(3) as usize]);
+        let name = group(GROUPS[self.random.index(3)]);
         let (topic, group) = (self.topic.clone(), name.clone());
         let receipts = picked.iter().map(|(_, expected)| *expected).collect();
         let (what, command) = match self.random.below(10) {
@@ -193,7 +193,7 @@ impl Run<'_> {
     }
 
     async fn redrive(&mut self) {
-        let name = group(GROUPS[self.random.below(3) as usize]);
+        let name = group(GROUPS[self.random.index(3)]);
         let found = self.broker.redrive(&self.topic, &name).await;
         match self.apply(Command::Redrive { topic: self.topic.clone(), group: name }) {
             Reply::Redriven { redriven, .. } => assert_eq!(found, Ok(redriven)),
@@ -204,7 +204,7 @@ impl Run<'_> {
     async fn configure(&mut self) {
         let settings = TopicSettings {
             visibility: self.millis(1, 40),
-            max_attempts: 1 + self.random.below(3) as u32,
+            max_attempts: 1 + u32::from(self.random.byte() % 3),
             retention: self.random.one_in(3).then(|| Duration::from_millis(70)),
             max_length: self.random.one_in(3).then(|| 1 + self.random.below(8)),
         };

@@ -24,6 +24,15 @@ impl Random {
         self.next() % limit
     }
 
+    /// An index of a list of so many.
+    pub(super) fn index(&mut self, len: usize) -> usize {
+        usize::try_from(self.below(len as u64)).unwrap()
+    }
+
+    pub(super) fn byte(&mut self) -> u8 {
+        self.next().to_le_bytes()[0]
+    }
+
     pub(super) fn one_in(&mut self, count: u64) -> bool {
         self.below(count) == 0
     }
