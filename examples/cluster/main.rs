@@ -7,6 +7,7 @@
 //! - `app`, `ready`: what handlers see of a running node.
 //! - `peer`: how nodes talk to each other; `forward`: clients' requests between nodes.
 //! - `cache_group`: the Raft group behind the cache; `placement`: where its keys live.
+//! - `redis`: the servers of queues and main memory, where those are not embedded.
 //! - `http`: everything that clients see.
 //! - `load`: clients that keep a cluster busy, and what they measure.
 

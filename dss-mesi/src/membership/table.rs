@@ -41,6 +41,12 @@ pub enum ViewCommand {
         /// Its term.
         term: u64,
     },
+    /// Epochs up to this one were used by others, on whom main memory was before: views are above
+    /// it from here on.
+    Pass {
+        /// The last such epoch.
+        epoch: Epoch,
+    },
 }
 
 impl ViewCommand {
@@ -72,6 +78,8 @@ impl ViewCommand {
 /// | remove *i* in term *t*, who is in office | any | any | as leave *i* |
 /// | remove *i* in term *t*, who is not | any | any | unchanged |
 /// | take office in term *t* | any | any | *t* in office if it is newer, same view |
+/// | pass epoch *e*, at or above the view's | any | any | same members, epoch *e* + 1 |
+/// | pass epoch *e*, below the view's | any | any | unchanged |
 ///
 /// So commands may be repeated and may arrive late. A node that was removed comes back as a new,
 /// larger incarnation only: a join that was on its way when its life ended brings no dead member
@@ -122,11 +130,21 @@ impl ViewTable {
                 self.office = self.office.max(term);
                 false
             }
+            ViewCommand::Pass { epoch } => self.pass(epoch),
         };
         if changed {
             self.view.epoch = self.view.epoch.next();
         }
         self.view.clone()
+    }
+
+    fn pass(&mut self, epoch: Epoch) -> bool {
+        // The largest numbers were surely never used, and leave no room for the next views.
+        let passes = epoch >= self.view.epoch && epoch < Epoch::new(u64::MAX - 1);
+        if passes {
+            self.view.epoch = epoch;
+        }
+        passes
     }
 
     fn join(&mut self, member: Member) -> bool {

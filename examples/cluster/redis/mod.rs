@@ -7,6 +7,7 @@
 
 mod address;
 mod failure;
+mod memory;
 mod node;
 mod servers;
 #[cfg(test)]
@@ -14,5 +15,6 @@ pub(crate) mod test_server;
 
 pub(crate) use self::address::RedisAddress;
 pub(crate) use self::failure::RedisFailure;
+pub(crate) use self::memory::{RedisMemory, Registry};
 pub(crate) use self::node::RedisNode;
 pub(crate) use self::servers::{RedisNodes, key_prefix};

@@ -46,8 +46,7 @@ struct Connection {
 impl RedisNode {
     /// Begins to look after the server, inside a tokio runtime. It need not be there.
     pub(crate) fn start(address: RedisAddress) -> Arc<Self> {
-        let client = Client::open(address.info().clone())
-            .expect("an address comes from a URL that the client library understands");
+        let client = address.client();
         let (standing, _) = watch::channel(Err("not yet connected".to_owned()));
         let connection = Mutex::default();
         let node = Arc::new(Self { address, client, connection, standing });
