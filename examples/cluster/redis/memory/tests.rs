@@ -32,9 +32,13 @@ impl OneRegister {
     }
 }
 
-fn start(servers: &[RedisServer], registry: &Arc<OneRegister>) -> RedisMemory {
+fn nodes(servers: &[RedisServer]) -> RedisNodes {
     let addresses = servers.iter().map(|server| RedisAddress::parse(&server.url()).unwrap());
-    RedisMemory::start("test: it", RedisNodes::start(addresses.collect()), registry.clone())
+    RedisNodes::start(addresses.collect())
+}
+
+fn start(servers: &[RedisServer], registry: &Arc<OneRegister>) -> RedisMemory {
+    RedisMemory::start("test: it", nodes(servers), registry.clone())
 }
 
 /// Waits until the problem of some server is one that `matches`; `None` where all serve.
@@ -164,12 +168,16 @@ fn it_answers_as_the_table_in_memory_does() {
         failure_persistence: None,
         ..ProptestConfig::default()
     });
+    let count = std::cell::Cell::new(0);
     let result = runner.run(&steps(), |steps| {
+        // Each case has a cluster of its own.
+        count.set(count.get() + 1);
+        let cluster = format!("cluster {}", count.get());
         runtime.block_on(async {
-            for server in start(&servers, &Arc::default()).nodes.all() {
-                server.run::<()>(&redis::cmd("FLUSHALL")).await.unwrap();
-            }
-            compare(&on(&servers).await, steps).await
+            let registry = Arc::new(OneRegister::default());
+            let memory = RedisMemory::start(&cluster, nodes(&servers), registry);
+            serving(&memory).await;
+            compare(&memory, steps).await
         })
     });
     result.unwrap();
@@ -266,6 +274,7 @@ async fn a_server_that_comes_back_older_is_refused() {
     let memory = on(&servers).await;
     put(&memory, "k", version(1, 1)).await.unwrap();
     servers[0].stop().await;
+    until(&memory, |problem| problem.is_some()).await;
     let copy = servers[0].copy_of_data();
     servers[0].restart().await;
     serving(&memory).await;
