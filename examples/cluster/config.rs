@@ -165,6 +165,11 @@ impl ClusterConfig {
         &self.redis
     }
 
+    /// What messages call the Redis servers, with commas between them.
+    pub(crate) fn redis_names(&self) -> String {
+        self.redis.iter().map(RedisAddress::name).collect::<Vec<_>>().join(", ")
+    }
+
     /// The timing of every Raft group.
     pub(crate) fn timing(&self) -> Timing {
         self.timing

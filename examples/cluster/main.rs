@@ -117,6 +117,9 @@ async fn run_node(arguments: NodeArgs) -> Result<(), Failure> {
     let mut stop = StopSignals::listen().map_err(Failure::Signals)?;
     let running = BoundNode::bind(&config, &node).await?.start().await?;
     tracing::info!(node = %node.name, client = %node.client, peer = %node.peer, "started");
+    if !config.redis().is_empty() {
+        tracing::info!(servers = config.redis_names(), "queues and values are kept on Redis");
+    }
     tokio::select! {
         () = async {
             running.ready().await;

@@ -30,7 +30,7 @@ use crate::http::Http;
 use crate::life::{self, LifeError};
 use crate::peer::Peers;
 use crate::ready::{Probes, ReadyProbe};
-use crate::redis::{RedisMemory, RedisNodes};
+use crate::redis::{RedisMemory, RedisNodes, Registry};
 
 /// The Raft group of the locks.
 const LOCKS: GroupId = GroupId::new(0);
@@ -121,8 +121,8 @@ impl BoundNode {
         // Every log was readable: only now does the node change what is stored.
         let life = begin_life(groups.folder().to_owned()).await?;
         let life = (groups.folder().to_owned(), Incarnation::new(life));
-        let redis = servers
-            .map(|servers| RedisMemory::start(config.cluster(), servers, Arc::new(group.clone())));
+        let registry: Arc<dyn Registry> = Arc::new(group.clone());
+        let redis = servers.map(|servers| RedisMemory::start(config.cluster(), servers, &registry));
         let memory: Arc<dyn Memory> = match &redis {
             Some(redis) => Arc::new(redis.clone()),
             None => Arc::new(RaftMemory::new(group.clone())),

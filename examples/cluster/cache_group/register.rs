@@ -79,7 +79,7 @@ impl Register {
     pub(crate) fn apply(&mut self, command: RegisterCommand) -> (RegisterReply, Option<Epoch>) {
         match command {
             RegisterCommand::Begin { proposal, servers, server, found } => {
-                (self.begin(proposal, servers, server, found), None)
+                (self.begin(proposal, servers, &server, found), None)
             }
             RegisterCommand::Done { server, newest } => {
                 let Some(claim) = self.claims.get_mut(&server) else {
@@ -96,16 +96,16 @@ impl Register {
         &mut self,
         proposal: String,
         servers: Vec<String>,
-        server: String,
+        server: &str,
         found: Option<Found>,
     ) -> RegisterReply {
         let servers: BTreeSet<String> = servers.into_iter().collect();
         let in_use = self.is_in_use();
-        if (in_use && servers != self.servers) || !servers.contains(&server) {
+        if (in_use && servers != self.servers) || !servers.contains(server) {
             return self.other_servers();
         }
-        if self.claims.contains_key(&server) {
-            return self.claim(&server);
+        if self.claims.contains_key(server) {
+            return self.claim(server);
         }
         let placed_alike = found
             .as_ref()
@@ -117,8 +117,8 @@ impl Register {
         if !in_use {
             *self = Self { owner: proposal, servers, former: found, claims: BTreeMap::new() };
         }
-        self.claims.insert(server.clone(), Claim::Begun);
-        self.claim(&server)
+        self.claims.insert(server.to_owned(), Claim::Begun);
+        self.claim(server)
     }
 
     fn claim(&self, server: &str) -> RegisterReply {

@@ -124,7 +124,7 @@ pub(super) fn parse(
     Ok(ClusterConfig {
         origin: origin.to_owned(),
         nodes: nodes(&source, &file.nodes, hash)?,
-        redis: file.redis.map_or(Ok(Vec::new()), |redis| redis_servers(&source, redis))?,
+        redis: file.redis.map_or(Ok(Vec::new()), |redis| redis_servers(&source, &redis))?,
         timing: file.timing.map_or(Ok(Timing::default()), |table| timing(&source, &table))?,
         cluster: file.cluster.into_inner(),
         data_dir: file.data_dir.into_inner(),
@@ -176,7 +176,7 @@ fn nodes(
     Ok(nodes)
 }
 
-fn redis_servers(source: &Source<'_>, redis: Redis) -> Result<Vec<RedisAddress>, ConfigError> {
+fn redis_servers(source: &Source<'_>, redis: &Redis) -> Result<Vec<RedisAddress>, ConfigError> {
     if redis.urls.as_ref().is_empty() {
         return Err(source.refuse("redis.urls", &redis.urls, "must name at least one server"));
     }

@@ -47,7 +47,8 @@ impl RedisNode {
     /// Begins to look after the server, inside a tokio runtime. It need not be there.
     pub(crate) fn start(address: RedisAddress) -> Arc<Self> {
         let client = address.client();
-        let (standing, _) = watch::channel(Err("not yet connected".to_owned()));
+        let (standing, _) =
+            watch::channel(Err(format!("Redis server {address} is not connected yet")));
         let connection = Mutex::default();
         let node = Arc::new(Self { address, client, connection, standing });
         tokio::spawn(probe(Arc::downgrade(&node)));

@@ -76,7 +76,7 @@ pub(crate) struct RedisMemory {
 impl RedisMemory {
     /// Begins to use `nodes` for this cluster, inside a tokio runtime. None need be there; each is
     /// used once the cluster's `registry` says that it may be.
-    pub(crate) fn start(cluster: &str, nodes: RedisNodes, registry: Arc<dyn Registry>) -> Self {
+    pub(crate) fn start(cluster: &str, nodes: RedisNodes, registry: &Arc<dyn Registry>) -> Self {
         let prefix = key_prefix(cluster);
         // In order, since a list in another order places keys alike.
         let mut names: Vec<String> =

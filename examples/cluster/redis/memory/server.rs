@@ -15,25 +15,33 @@ use crate::redis::{RedisFailure, RedisNode};
 /// How often the server is looked at while nobody uses it, and claimed again where that failed.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
-/// A server cannot be used, for a reason that is one line.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Unusable(String);
+/// A server cannot be used.
+#[derive(Debug, Clone)]
+pub(super) enum Unusable {
+    /// It does not answer, or not as it should.
+    Failed(RedisFailure),
+    /// It answers, and is not what it must be, for a reason that is one line.
+    Wrong(String),
+}
 
 impl Unusable {
     pub(super) fn new(server: &str, problem: &str) -> Self {
-        Self(format!("Redis server {server} cannot be used: {problem}"))
+        Self::Wrong(format!("Redis server {server} cannot be used: {problem}"))
     }
 }
 
 impl fmt::Display for Unusable {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.0)
+        match self {
+            Self::Failed(failure) => failure.fmt(formatter),
+            Self::Wrong(problem) => formatter.write_str(problem),
+        }
     }
 }
 
 impl From<RedisFailure> for Unusable {
     fn from(failure: RedisFailure) -> Self {
-        Self(failure.to_string())
+        Self::Failed(failure)
     }
 }
 
@@ -78,7 +86,8 @@ impl MemoryServer {
         servers: Vec<String>,
         registry: Arc<dyn Registry>,
     ) -> Arc<Self> {
-        let seen = Seen { problem: Some("not yet claimed".to_owned()), ..Seen::default() };
+        let problem = format!("Redis server {} was not looked at yet", node.name());
+        let seen = Seen { problem: Some(problem), ..Seen::default() };
         let (memory, owner) = (format!("{prefix}memory"), OnceLock::new());
         let seen = Mutex::new(seen);
         let server = Arc::new(Self { node, memory, servers, registry, owner, seen });
@@ -145,7 +154,7 @@ impl MemoryServer {
             seen.fence = seen.fence.max(epoch);
         }
         let standing = self.node.standing().borrow().clone();
-        standing.map_err(Unusable)?;
+        standing.map_err(Unusable::Wrong)?;
         match self.perform(&self.begin(&FENCE)?).await? {
             ("fence", Some(fence)) => decode_epoch(&fence).ok_or_else(|| self.damaged()),
             _ => Err(self.damaged()),
@@ -156,8 +165,7 @@ impl MemoryServer {
     fn begin<'a>(&self, script: &'a Script) -> Result<ScriptInvocation<'a>, Unusable> {
         let seen = self.seen();
         let Some(owner) = self.owner.get() else {
-            let problem = seen.problem.as_deref().unwrap_or("not yet claimed");
-            return Err(Unusable(problem.to_owned()));
+            return Err(Unusable::Wrong(seen.problem.clone().unwrap_or_default()));
         };
         let Position { era, writes } = seen.position;
         let mut begun = script.prepare_invoke();
@@ -230,9 +238,11 @@ impl MemoryServer {
             }
             self.perform(&self.begin(&FENCE)?).await.map(drop)
         };
-        let problem = result.await.err().map(|problem| problem.to_string());
+        let unusable = result.await.err();
+        let problem = unusable.as_ref().map(Unusable::to_string);
         let mut seen = self.seen();
-        if let Some(problem) = &problem
+        // Whoever looks after the connection tells of a server that does not answer.
+        if let Some(Unusable::Wrong(problem)) = &unusable
             && seen.problem.as_ref() != Some(problem)
         {
             tracing::error!("{problem}");

@@ -38,7 +38,8 @@ fn nodes(servers: &[RedisServer]) -> RedisNodes {
 }
 
 fn start(servers: &[RedisServer], registry: &Arc<OneRegister>) -> RedisMemory {
-    RedisMemory::start("test: it", nodes(servers), registry.clone())
+    let registry: Arc<dyn Registry> = registry.clone();
+    RedisMemory::start("test: it", nodes(servers), &registry)
 }
 
 /// Waits until the problem of some server is one that `matches`; `None` where all serve.
@@ -174,8 +175,8 @@ fn it_answers_as_the_table_in_memory_does() {
         count.set(count.get() + 1);
         let cluster = format!("cluster {}", count.get());
         runtime.block_on(async {
-            let registry = Arc::new(OneRegister::default());
-            let memory = RedisMemory::start(&cluster, nodes(&servers), registry);
+            let registry: Arc<dyn Registry> = Arc::new(OneRegister::default());
+            let memory = RedisMemory::start(&cluster, nodes(&servers), &registry);
             serving(&memory).await;
             compare(&memory, steps).await
         })
