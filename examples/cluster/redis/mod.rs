@@ -9,6 +9,7 @@ mod address;
 mod failure;
 mod memory;
 mod node;
+mod queue;
 mod servers;
 #[cfg(test)]
 pub(crate) mod test_server;
@@ -17,4 +18,5 @@ pub(crate) use self::address::RedisAddress;
 pub(crate) use self::failure::RedisFailure;
 pub(crate) use self::memory::{RedisMemory, Registry};
 pub(crate) use self::node::RedisNode;
+pub(crate) use self::queue::RedisBroker;
 pub(crate) use self::servers::{RedisNodes, key_prefix};

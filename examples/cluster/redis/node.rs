@@ -3,7 +3,7 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
+use redis::aio::{MultiplexedConnection, PubSub};
 use redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, RedisResult, ScriptInvocation};
 use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
@@ -91,6 +91,23 @@ impl RedisNode {
         self.open(response_limit)
             .await
             .map_err(|reason| RedisFailure::unreachable(self.name(), &reason))
+    }
+
+    /// A connection of one's own that listens to a channel.
+    pub(crate) async fn subscribe(&self, channel: &str) -> Result<PubSub, RedisFailure> {
+        let subscribing = async {
+            let mut connection = self.client.get_async_pubsub().await?;
+            connection.subscribe(channel).await?;
+            Ok(connection)
+        };
+        match tokio::time::timeout(CONNECT_LIMIT, subscribing).await {
+            Ok(Ok(connection)) => Ok(connection),
+            Ok(Err(error)) => {
+                let error: redis::RedisError = error;
+                Err(RedisFailure::unreachable(self.name(), &one_line(&error)))
+            }
+            Err(_) => Err(RedisFailure::unreachable(self.name(), "it does not answer")),
+        }
     }
 
     async fn shared_connection(&self) -> Result<(u64, MultiplexedConnection), RedisFailure> {
