@@ -115,7 +115,7 @@ impl BoundNode {
         let cache_group = groups.start("cache", CACHE, machine).await?;
         let redis = config.redis();
         let servers = (!redis.is_empty()).then(|| RedisNodes::start(redis.to_vec()));
-        let queues = Queues::start(groups, servers.as_ref()).await?;
+        let queues = Queues::start(groups, config.cluster(), servers.as_ref()).await?;
 
         let group = CacheGroup::new(cache_group.clone(), peers.clone(), node.id);
         // Every log was readable: only now does the node change what is stored.

@@ -7,7 +7,7 @@ use dss_raft::{Group, GroupId};
 
 use super::StartError;
 use super::groups::Groups;
-use crate::redis::RedisNodes;
+use crate::redis::{RedisBroker, RedisNodes};
 
 /// The first Raft group of the queues; the other shards follow.
 const FIRST_SHARD: u32 = 16;
@@ -26,8 +26,13 @@ impl Queues {
     /// Starts the queues: on these servers, or behind Raft groups of their own.
     pub(super) async fn start(
         groups: &mut Groups,
-        _servers: Option<&RedisNodes>,
+        cluster: &str,
+        servers: Option<&RedisNodes>,
     ) -> Result<Self, StartError> {
+        if let Some(servers) = servers {
+            let broker = Arc::new(RedisBroker::start(cluster, servers.clone()));
+            return Ok(Self { broker, groups: Vec::new() });
+        }
         let mut shards = Vec::new();
         for number in 0..SHARDS {
             let (name, group) = (format!("shard-{number}"), GroupId::new(FIRST_SHARD + number));

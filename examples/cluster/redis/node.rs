@@ -82,17 +82,6 @@ impl RedisNode {
         self.conclude(number, answer).await
     }
 
-    /// A connection of one's own, on which answers may take as long as `response_limit`: for
-    /// commands that block.
-    pub(crate) async fn connect(
-        &self,
-        response_limit: Duration,
-    ) -> Result<MultiplexedConnection, RedisFailure> {
-        self.open(response_limit)
-            .await
-            .map_err(|reason| RedisFailure::unreachable(self.name(), &reason))
-    }
-
     /// A connection of one's own that listens to a channel.
     pub(crate) async fn subscribe(&self, channel: &str) -> Result<PubSub, RedisFailure> {
         let subscribing = async {

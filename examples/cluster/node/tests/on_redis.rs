@@ -124,3 +124,99 @@ async fn nodes_start_without_their_redis_servers_say_so_and_serve_locks() {
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "the value is not gone");
     node.shutdown().await;
 }
+
+async fn publish(node: &RunningNode, topic: &str, payloads: &[&str]) {
+    let messages: Vec<Value> = payloads.iter().map(|payload| json!({"payload": payload})).collect();
+    let path = format!("/v1/queues/{topic}/messages");
+    let (status, published) = post(node, &path, json!({"messages": messages})).await;
+    assert_eq!(status, StatusCode::CREATED, "{published}");
+}
+
+/// Receives and acknowledges until there have been `count` messages, whose payloads are returned
+/// in order.
+async fn consume(node: &RunningNode, topic: &str, count: usize) -> Vec<String> {
+    let path = format!("/v1/queues/{topic}/groups/workers");
+    let mut payloads = Vec::new();
+    let consumed = async {
+        while payloads.len() < count {
+            let request = json!({"consumer": "me", "max": 10, "wait_ms": 1000});
+            let (status, received) = post(node, &format!("{path}/receive"), request).await;
+            assert_eq!(status, StatusCode::OK, "{received}");
+            let messages = received["messages"].as_array().unwrap();
+            if messages.is_empty() {
+                continue;
+            }
+            let receipts: Vec<&Value> =
+                messages.iter().map(|message| &message["receipt"]).collect();
+            let (status, settled) =
+                post(node, &format!("{path}/ack"), json!({"receipts": receipts})).await;
+            assert_eq!((status, &settled["stale"]), (StatusCode::OK, &json!([])), "{settled}");
+            let payload = |message: &Value| message["payload"].as_str().unwrap().to_owned();
+            payloads.extend(messages.iter().map(payload));
+        }
+    };
+    tokio::time::timeout(PATIENCE, consumed).await.expect("in time");
+    payloads.sort();
+    payloads
+}
+
+/// A topic for each server, whose home that server is.
+async fn topics(node: &RunningNode, servers: &[RedisServer]) -> Vec<String> {
+    let mut topics = vec![None; servers.len()];
+    for number in 0.. {
+        if topics.iter().all(Option::is_some) {
+            break;
+        }
+        let topic = format!("topic-{number}");
+        publish(node, &topic, &["first"]).await;
+        let (status, info) = get(node, &format!("/v1/queues/{topic}")).await;
+        let info: Value = serde_json::from_slice(&info).unwrap();
+        assert_eq!(status, StatusCode::OK, "{info}");
+        let home = format!("redis://{}", info["home"].as_str().unwrap());
+        let home = servers.iter().position(|server| server.url() == home).unwrap();
+        topics[home].get_or_insert(topic);
+    }
+    topics.into_iter().map(Option::unwrap).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[cfg_attr(no_redis_server, ignore = "needs redis-server on the PATH")]
+async fn no_acknowledged_message_is_lost_while_a_redis_server_stops_and_starts() {
+    let mut servers = RedisServer::start_several(3).await;
+    let folder = tempfile::tempdir().unwrap();
+    let nodes = start_on(&servers, folder.path()).await;
+    assert!(nodes[0].app.queue_groups.is_empty());
+    let topics = topics(&nodes[0], &servers).await;
+    let topic = &topics[0];
+
+    assert_eq!(consume(&nodes[1], topic, 1).await, ["first"]);
+    publish(&nodes[2], topic, &["second", "third"]).await;
+    let redis = RedisNodes::start(nodes[0].app.config.redis().to_vec());
+    let mut xinfo = redis::cmd("XINFO");
+    xinfo.arg("STREAM").arg(format!("dss:test:queue:{{{topic}}}:s"));
+    let stream: std::collections::BTreeMap<String, redis::Value> =
+        redis.all()[0].run(&xinfo).await.unwrap();
+    assert!(matches!(stream["length"], redis::Value::Int(2..)), "{stream:?}");
+
+    servers[0].stop().await;
+    // The topic goes on elsewhere; what its home has waits there.
+    let message = json!({"messages": [{"payload": "fourth"}]});
+    let path = format!("/v1/queues/{topic}/messages");
+    let published = async {
+        while post(&nodes[0], &path, message.clone()).await.0 != StatusCode::CREATED {
+            tokio::time::sleep(READY_POLL).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, published).await.expect("in time");
+    assert_eq!(consume(&nodes[0], &topics[1], 1).await, ["first"]);
+    servers[0].restart().await;
+
+    let mut payloads = consume(&nodes[1], topic, 3).await;
+    // Where the outcome of a publish was unknown, its repetition may be there too.
+    payloads.dedup();
+    assert_eq!(payloads, ["fourth", "second", "third"]);
+    crate::local::shutdown(nodes).await;
+    let nodes = start_on(&servers, folder.path()).await;
+    assert_eq!(consume(&nodes[2], &topics[2], 1).await, ["first"]);
+    crate::local::shutdown(nodes).await;
+}

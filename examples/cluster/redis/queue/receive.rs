@@ -98,7 +98,9 @@ impl Shared {
         }
         match failure {
             // Something may have been leased that nobody knows of: it comes back.
-            Some(CallError::NotDone | CallError::Unknown) if exists => Ok(Look { granted: None, quiet }),
+            Some(CallError::NotDone | CallError::Unknown) if exists => {
+                Ok(Look { granted: None, quiet })
+            }
             Some(error) => Err(BrokerError::from(error)),
             None if exists => Ok(Look { granted: None, quiet }),
             None if home_answered => Err(BrokerError::NotFound),

@@ -43,8 +43,7 @@ pub(super) fn settlement(group: &GroupName, what: What, receipts: &[Receipt]) ->
         What::Extend(visibility) => ("extend", visibility),
         What::Back => ("back", Duration::ZERO),
     };
-    let mut arguments =
-        vec![group.as_str().to_owned(), word.to_owned(), millis(span).to_string()];
+    let mut arguments = vec![group.as_str().to_owned(), word.to_owned(), millis(span).to_string()];
     for receipt in receipts {
         arguments.push(receipt.message().to_string());
         arguments.push(receipt.attempt().to_string());
