@@ -2,13 +2,13 @@
 
 use std::fmt;
 
-use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo};
+use redis::{Client, ConnectionAddr, IntoConnectionInfo};
 
 /// The address of one Redis server, understood from a URL.
-#[derive(Debug, Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct RedisAddress {
     name: String,
-    info: ConnectionInfo,
+    url: String,
 }
 
 /// A URL is not that of a Redis server.
@@ -31,7 +31,7 @@ impl RedisAddress {
             0 => server,
             database => format!("{server}/{database}"),
         };
-        Ok(Self { name, info })
+        Ok(Self { name, url: url.to_owned() })
     }
 
     /// What messages call the server, and what the ring places by: `host:port`, followed by
@@ -40,9 +40,15 @@ impl RedisAddress {
         &self.name
     }
 
-    /// How to connect to it.
-    pub(super) fn info(&self) -> &ConnectionInfo {
-        &self.info
+    /// What connects to it.
+    pub(super) fn client(&self) -> Client {
+        Client::open(self.url.as_str()).expect("an address is made from a URL of Redis")
+    }
+}
+
+impl fmt::Debug for RedisAddress {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_tuple("RedisAddress").field(&self.name).finish()
     }
 }
 

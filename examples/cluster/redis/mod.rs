@@ -7,6 +7,7 @@
 
 mod address;
 mod failure;
+mod memory;
 mod node;
 mod queue;
 mod servers;
@@ -15,6 +16,7 @@ pub(crate) mod test_server;
 
 pub(crate) use self::address::RedisAddress;
 pub(crate) use self::failure::RedisFailure;
+pub(crate) use self::memory::{RedisMemory, Registry};
 pub(crate) use self::node::RedisNode;
 pub(crate) use self::queue::RedisBroker;
 pub(crate) use self::servers::{RedisNodes, key_prefix};

@@ -46,9 +46,9 @@ struct Connection {
 impl RedisNode {
     /// Begins to look after the server, inside a tokio runtime. It need not be there.
     pub(crate) fn start(address: RedisAddress) -> Arc<Self> {
-        let client = Client::open(address.info().clone())
-            .expect("an address comes from a URL that the client library understands");
-        let (standing, _) = watch::channel(Err("not yet connected".to_owned()));
+        let client = address.client();
+        let (standing, _) =
+            watch::channel(Err(format!("Redis server {address} is not connected yet")));
         let connection = Mutex::default();
         let node = Arc::new(Self { address, client, connection, standing });
         tokio::spawn(probe(Arc::downgrade(&node)));
@@ -80,17 +80,6 @@ impl RedisNode {
         let (number, mut connection) = self.shared_connection().await?;
         let answer = script.invoke_async(&mut connection).await;
         self.conclude(number, answer).await
-    }
-
-    /// A connection of one's own, on which answers may take as long as `response_limit`: for
-    /// commands that block.
-    pub(crate) async fn connect(
-        &self,
-        response_limit: Duration,
-    ) -> Result<MultiplexedConnection, RedisFailure> {
-        self.open(response_limit)
-            .await
-            .map_err(|reason| RedisFailure::unreachable(self.name(), &reason))
     }
 
     /// A connection of one's own that listens to a channel.

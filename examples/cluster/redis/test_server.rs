@@ -57,11 +57,6 @@ impl RedisServer {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    /// Whether it runs.
-    pub(crate) fn is_running(&self) -> bool {
-        self.process.is_some()
-    }
-
     /// Stops it with SIGTERM and waits until it has ended.
     pub(crate) async fn stop(&mut self) {
         self.signal("-TERM");
