@@ -14,12 +14,14 @@ use super::shared::{Found, Shared};
 /// Batches of one hand-off before the next one has its turn.
 const BATCHES_MAX: usize = 100;
 
-/// What a step of a drain came to.
-enum Step {
-    /// There may be more.
-    More,
-    /// Nothing is left, or nothing can be done at present.
-    Over,
+/// What the first two steps of a drain came to.
+pub(super) enum Carried {
+    /// The home has this batch, and the hand-off may forget it.
+    Batch(String),
+    /// Nothing is left.
+    Nothing,
+    /// Something was changed meanwhile: look again.
+    NotNow,
 }
 
 impl Shared {
@@ -60,20 +62,22 @@ impl Shared {
             return false;
         }
         for _ in 0..BATCHES_MAX {
-            match self.move_batch(&source, &target).await {
-                Ok(Some(Step::More)) => {}
-                Ok(Some(Step::Over)) => return true,
-                Ok(None) => return false,
-                Err(error) => {
-                    tracing::debug!("draining {source:?} is interrupted: {error:?}");
-                    return false;
-                }
+            let moved = match self.carry(&source, &target).await {
+                Ok(Carried::Batch(batch)) => self.finish(&source, batch).await,
+                Ok(Carried::Nothing) => return true,
+                Ok(Carried::NotNow) => return false,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = moved {
+                tracing::debug!("draining {source:?} is interrupted: {error:?}");
+                return false;
             }
         }
         false
     }
 
-    async fn move_batch(&self, source: &Place, target: &Place) -> Result<Option<Step>, CallError> {
+    /// Has the home take in a batch; repeated, the same one once.
+    pub(super) async fn carry(&self, source: &Place, target: &Place) -> Result<Carried, CallError> {
         let scripts = &self.caller.scripts;
         let mut command = redis::cmd("HGET");
         command.arg(format!("{}:node", self.caller.keys)).arg("deletions");
@@ -82,8 +86,8 @@ impl Shared {
         let none: [&str; 0] = [];
         let mut fields = match self.ask(source, &scripts.take, none).await? {
             Found::Answer(fields) => fields,
-            Found::Other(word) if word == "GONE" => return Ok(Some(Step::Over)),
-            _ => return Ok(None),
+            Found::Other(word) if word == "GONE" => return Ok(Carried::Nothing),
+            _ => return Ok(Carried::NotNow),
         };
         let batch = fields.text()?;
         let mut arguments = vec![
@@ -94,12 +98,15 @@ impl Shared {
         arguments.extend(fields.list()?.each(|packet| packet.bytes())?);
         let slices = arguments.iter().map(Vec::as_slice);
         match self.ask(target, &scripts.adopt, slices).await? {
-            Found::Answer(_) => {}
-            // A topic was deleted meanwhile: look again whether it was this one.
-            _ => return Ok(None),
+            Found::Answer(_) => Ok(Carried::Batch(batch)),
+            // A topic was deleted: it may have been this one.
+            _ => Ok(Carried::NotNow),
         }
-        self.ask(source, &scripts.finish, [batch]).await?;
-        Ok(Some(Step::More))
+    }
+
+    /// Has the hand-off forget a batch that the home has.
+    async fn finish(&self, source: &Place, batch: String) -> Result<(), CallError> {
+        self.ask(source, &self.caller.scripts.finish, [batch]).await.map(drop)
     }
 }
 

@@ -10,6 +10,7 @@ use tokio::time::sleep;
 
 use super::random::Random;
 use super::*;
+use crate::redis::queue::drain::Carried;
 use crate::redis::test_server::RedisServer;
 
 /// Waits until every hand-off has been brought home.
@@ -148,11 +149,58 @@ async fn a_key_keeps_its_order_while_its_messages_move_home() {
 
 #[tokio::test]
 #[cfg_attr(no_redis_server, ignore = "needs redis-server on the PATH")]
+async fn a_drain_that_is_interrupted_is_repeated_and_moves_every_message_once() {
+    let mut servers = RedisServer::start_several(3).await;
+    let broker = Arc::new(broker_on(&servers).await);
+    let (orders, billing) = (topic("orders"), group("billing"));
+    broker.configure(&orders, TopicSettings::default()).await.unwrap();
+    let home = home(&broker, &servers, "orders");
+    servers[home].stop().await;
+    opened(&broker, &servers[home], false).await;
+    broker.publish(&orders, (0..200).map(|it| message(&it.to_string())).collect()).await.unwrap();
+    let held = broker.receive(&orders, &billing, request(2)).await.unwrap();
+    let all = receipts(&held);
+    // Only this test drains.
+    broker.tasks.last().unwrap().abort();
+    servers[home].restart().await;
+    opened(&broker, &servers[home], true).await;
+
+    let places = broker.shared.places(&orders);
+    let (target, source) = (&places[0], &places[1]);
+    let none: [&str; 0] = [];
+    let take = &broker.shared.caller.scripts.take;
+    broker.shared.caller.call(source, take, none).await.unwrap();
+    // On its way, it can be settled neither here nor there, and is not stale either.
+    let moving = {
+        let (broker, orders, billing) = (Arc::clone(&broker), orders.clone(), billing.clone());
+        let receipt = all[0];
+        tokio::spawn(async move { broker.ack(&orders, &billing, vec![receipt]).await })
+    };
+    sleep(Duration::from_millis(200)).await;
+    assert!(!moving.is_finished());
+    for _ in 0..2 {
+        let carried = broker.shared.carry(source, target).await.unwrap();
+        assert!(matches!(carried, Carried::Batch(_)));
+    }
+    assert_eq!(moving.await.unwrap().unwrap().done, 1);
+    assert!(matches!(broker.shared.carry(source, target).await.unwrap(), Carried::Batch(_)));
+    broker.shared.drain().await;
+    assert_eq!(broker.ack(&orders, &billing, all).await.unwrap().done, 1, "the other one");
+    let mut left: Vec<u32> =
+        drained(&broker, "orders", &billing).await.iter().map(|it| it.parse().unwrap()).collect();
+    left.sort_unstable();
+    assert_eq!(left, (2..200).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+#[cfg_attr(no_redis_server, ignore = "needs redis-server on the PATH")]
 async fn a_home_that_is_silent_is_given_up_and_what_it_did_all_the_same_is_found() {
     let servers = RedisServer::start_several(3).await;
     let broker = broker_on(&servers).await;
     let (orders, billing) = (topic("orders"), group("billing"));
     broker.configure(&orders, TopicSettings::default()).await.unwrap();
+    // From here on the server knows the script, and does it as soon as it reads of it.
+    broker.publish(&orders, vec![message("first")]).await.unwrap();
     let home = home(&broker, &servers, "orders");
     servers[home].pause();
     let plain = broker.publish(&orders, vec![message("plain")]).await;
@@ -166,7 +214,7 @@ async fn a_home_that_is_silent_is_given_up_and_what_it_did_all_the_same_is_found
     all_is_home(&broker).await;
     let mut found = drained(&broker, "orders", &billing).await;
     found.sort_unstable();
-    assert_eq!(found, ["deduped", "plain"]);
+    assert_eq!(found, ["deduped", "first", "plain"]);
 }
 
 /// What producers and consumers saw.
