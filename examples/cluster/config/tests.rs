@@ -32,7 +32,8 @@ fn a_whole_file_is_understood() {
     let config = ClusterConfig::parse("c.toml", FILE).unwrap();
     assert_eq!(config.cluster(), "demo");
     assert_eq!(config.data_dir(), Path::new("somewhere"));
-    assert_eq!(config.redis(), ["redis://127.0.0.1:6379"]);
+    assert_eq!(config.redis().len(), 1);
+    assert_eq!(config.redis()[0].name(), "127.0.0.1:6379");
     assert_eq!(config.timing().election_timeout, Duration::from_millis(600));
     let names: Vec<&str> = config.nodes().iter().map(|node| node.name.as_str()).collect();
     assert_eq!(names, ["n1", "n2"]);
@@ -82,6 +83,7 @@ fn every_refusal_names_the_file_the_line_and_the_field() {
         ("[::1]:9002", "::1:9002", "c.toml:12", "nodes[1].peer"),
         ("redis://", "http://", "c.toml:15", "redis.urls[0]"),
         ("[\"redis://127.0.0.1:6379\"]", "[]", "c.toml:15", "redis.urls"),
+        ("[\"redis:", "[\"redis://127.0.0.1\", \"redis:", "c.toml:15", "redis.urls[1]"),
         ("id = \"n1\"\n", "", "c.toml:4", "id"),
         ("cluster = \"demo\"", "cluster =", "c.toml:1", "cluster"),
     ] {
@@ -120,6 +122,9 @@ fn the_command_line_wins_over_the_file() {
     let refused = config.with_storage(None, Some(vec!["secret@nonsense".into()])).unwrap_err();
     assert!(refused.to_string().starts_with("--redis: "), "{refused}");
     assert!(!refused.to_string().contains("secret"), "{refused}");
+    let twice = ["redis://:secret@h", "redis://H:6379"].map(str::to_owned).to_vec();
+    let refused = ClusterConfig::local().with_storage(None, Some(twice)).unwrap_err();
+    assert_eq!(refused.to_string(), "--redis: h:6379 is named twice");
 }
 
 #[test]

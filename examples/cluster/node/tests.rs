@@ -1,3 +1,5 @@
+mod on_redis;
+
 use std::path::Path;
 
 use axum::http::{Method, Request, StatusCode};
@@ -17,6 +19,11 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A cluster of nodes `n1`, … on free ports, with its data in `folder`.
 async fn bind(size: usize, folder: &Path) -> Vec<BoundNode> {
+    bind_with(size, folder, "").await
+}
+
+/// As [`bind`], with `more` at the end of its file.
+async fn bind_with(size: usize, folder: &Path, more: &str) -> Vec<BoundNode> {
     let mut text = format!("cluster = 'test'\ndata_dir = '{}'\n", folder.display());
     let mut listeners = Vec::new();
     for number in 1..=size {
@@ -29,6 +36,7 @@ async fn bind(size: usize, folder: &Path) -> Vec<BoundNode> {
         );
         listeners.push((client, peer));
     }
+    text += more;
     let config = Arc::new(ClusterConfig::parse("test.toml", &text).unwrap());
     let nodes = config.nodes().to_vec().into_iter().zip(listeners);
     nodes

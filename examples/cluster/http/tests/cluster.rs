@@ -199,6 +199,7 @@ impl World {
                 standing: watch::channel(standing).1,
                 stopping: CancellationToken::new(),
                 log_failed: Box::new(|| false),
+                redis: None,
             }),
             view,
             placement,
