@@ -281,7 +281,7 @@ impl Shared {
             };
             whole = Some(match whole {
                 None => part,
-                Some(whole) => joined(whole, part),
+                Some(whole) => joined(whole, &part),
             });
         }
         whole.ok_or(BrokerError::NotFound)
@@ -304,14 +304,14 @@ impl Shared {
 
 /// A topic at its home together with a hand-off. Of a hand-off, a group that never received there
 /// has everything before it.
-fn joined(mut home: TopicInfo, handoff: TopicInfo) -> TopicInfo {
+fn joined(mut home: TopicInfo, handoff: &TopicInfo) -> TopicInfo {
     let untouched = |length| GroupInfo { ready: length, ..GroupInfo::default() };
     let names: Vec<_> = home.groups.keys().chain(handoff.groups.keys()).cloned().collect();
     let of = |info: &TopicInfo, name: &GroupName| {
         info.groups.get(name).copied().unwrap_or_else(|| untouched(info.length))
     };
     let groups = names.into_iter().map(|name| {
-        let (left, right) = (of(&home, &name), of(&handoff, &name));
+        let (left, right) = (of(&home, &name), of(handoff, &name));
         let sum = GroupInfo {
             ready: left.ready + right.ready,
             in_flight: left.in_flight + right.in_flight,

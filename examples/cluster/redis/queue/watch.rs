@@ -111,7 +111,7 @@ impl Shared {
         match self.census.count(keys, node).await {
             Ok(true) => {
                 self.census.spread(keys, node, &self.nodes).await;
-                if rounds % ROUNDS_BETWEEN_INTRODUCTIONS == 0 {
+                if rounds.is_multiple_of(ROUNDS_BETWEEN_INTRODUCTIONS) {
                     self.exchange_topics(node, false).await;
                 }
             }

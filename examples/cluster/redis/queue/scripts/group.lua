@@ -42,7 +42,7 @@ local function group_or_new(name)
 end
 
 -- An exception: s state (L leased, R ready, W waiting), a attempts, n nonce, u until, c consumer,
--- k key, i id where another node gave it.
+-- k key, i id where another node gave it, d whether the message was dropped meanwhile.
 local function exception(group, sequence)
   local packed = call('HGET', group.x, text(sequence))
   return packed and cmsgpack.unpack(packed)
@@ -109,7 +109,7 @@ end
 local function settle(group, sequence, x)
   call('HDEL', group.x, text(sequence))
   if call('HDEL', group.own, text(sequence)) == 0 then
-    settle_stored(sequence, x.i)
+    if not x.d then settle_stored(sequence, x.i) end
   elseif x.i and not stored(sequence) then
     call('HDEL', FOREIGN, x.i)
   end

@@ -54,7 +54,10 @@ local function drop(sequence, message)
   for _, group in ipairs(all_groups()) do
     if call('HEXISTS', group.own, name) == 0 then
       local x = exception(group, sequence)
-      if not x or x.s ~= 'L' then
+      if x and x.s == 'L' then
+        x.d = true
+        put(group, sequence, x)
+      else
         call('HDEL', group.x, name)
         call('ZREM', group.ready, name)
         call('ZREM', group.waiting, name)
