@@ -83,6 +83,7 @@ impl RedisBroker {
     }
 
     /// What servers were found to have lost since this process started, oldest first.
+    #[cfg(test)]
     pub(crate) fn losses(&self) -> Vec<(String, Loss)> {
         self.shared.census.losses()
     }
