@@ -60,6 +60,7 @@ use tokio::task::AbortHandle;
 use self::shared::Shared;
 use super::{RedisNodes, key_prefix};
 
+#[cfg(test)]
 pub(crate) use self::census::Loss;
 
 /// A [`dss_queue::Broker`] on Redis Streams. Dropping it ends its tasks; what is kept stays.
