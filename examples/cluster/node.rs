@@ -30,11 +30,8 @@ use crate::http::Http;
 use crate::life::{self, LifeError};
 use crate::peer::Peers;
 use crate::ready::{Probes, ReadyProbe};
-<<<<<<< HEAD
-use crate::withdrawals::PeerCourier;
-=======
 use crate::redis::{RedisMemory, RedisNodes, Registry};
->>>>>>> redis-queue
+use crate::withdrawals::PeerCourier;
 
 /// The Raft group of the locks.
 const LOCKS: GroupId = GroupId::new(0);
@@ -127,10 +124,7 @@ impl BoundNode {
         // Every log was readable: only now does the node change what is stored.
         let life = blocking(groups.folder(), |folder| life::begin(folder, 0)).await?;
         let life = (groups.folder().to_owned(), Incarnation::new(life));
-<<<<<<< HEAD
-        let cache = CacheParts::start(&node, &config, &group, peers.clone(), cache_events, life);
         let courier = Arc::new(PeerCourier::new(peers.clone()));
-=======
         let registry: Arc<dyn Registry> = Arc::new(group.clone());
         let redis = servers.map(|servers| RedisMemory::start(config.cluster(), servers, &registry));
         let memory: Arc<dyn Memory> = match &redis {
@@ -139,7 +133,6 @@ impl BoundNode {
         };
         let (events, ports) = (cache_events, (memory, peers.clone()));
         let cache = CacheParts::start(&node, &config, &group, ports, events, life);
->>>>>>> redis-queue
         let (stopping, log) = (CancellationToken::new(), groups.raft.clone());
         let ready = ReadyProbe::new(Probes {
             groups: groups.take_probes(),
@@ -153,13 +146,8 @@ impl BoundNode {
             id: node.id,
             name: node.name,
             config,
-<<<<<<< HEAD
             locks: LockService::start_with_courier(lock_group.clone(), lock_events, courier),
-            queues: Arc::new(ReplicatedBroker::start(shards)),
-=======
-            locks: LockService::start(lock_group.clone(), lock_events),
             queues: queues.broker,
->>>>>>> redis-queue
             caches: cache.caches.clone(),
             lock_group,
             cache_group,

@@ -110,7 +110,7 @@ impl RedisNode {
         {
             return Err(RedisFailure::unreachable(self.name(), reason));
         }
-        match self.open(RESPONSE_LIMIT).await {
+        match self.open().await {
             Ok(opened) => {
                 connection.number += 1;
                 connection.current = Some(opened.clone());
@@ -124,10 +124,10 @@ impl RedisNode {
         }
     }
 
-    async fn open(&self, response_limit: Duration) -> Result<MultiplexedConnection, String> {
+    async fn open(&self) -> Result<MultiplexedConnection, String> {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_LIMIT))
-            .set_response_timeout(Some(response_limit))
+            .set_response_timeout(Some(RESPONSE_LIMIT))
             .set_pipeline_buffer_size(PIPELINE);
         let opening = self.client.get_multiplexed_async_connection_with_config(&config);
         match tokio::time::timeout(CONNECT_LIMIT, opening).await {

@@ -133,6 +133,7 @@ impl Census {
     }
 
     /// What servers were found to have lost, oldest first.
+    #[cfg(test)]
     pub(super) fn losses(&self) -> Vec<(String, Loss)> {
         self.losses.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -65,6 +65,7 @@ use tokio::task::AbortHandle;
 use self::shared::Shared;
 use super::{RedisNodes, key_prefix};
 
+#[cfg(test)]
 pub(crate) use self::census::Loss;
 
 /// A [`dss_queue::Broker`] on Redis Streams. Dropping it ends its tasks; what is kept stays.
@@ -88,7 +89,7 @@ impl RedisBroker {
     }
 
     /// What servers were found to have lost since this process started, oldest first.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the log says it; for metrics to come"))]
+    #[cfg(test)]
     pub(crate) fn losses(&self) -> Vec<(String, Loss)> {
         self.shared.census.losses()
     }
