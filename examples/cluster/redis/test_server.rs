@@ -4,10 +4,10 @@
 //! `#[cfg_attr(no_redis_server, ignore = "needs redis-server on the PATH")]`.
 
 use std::fs::File;
-use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use dss_examples::free_port;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -32,10 +32,7 @@ impl RedisServer {
     pub(crate) async fn start() -> Self {
         for _ in 0..PORTS_TRIED {
             let folder = tempfile::tempdir().expect("a temporary folder");
-            let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-            let port = listener.local_addr().expect("it is bound").port();
-            drop(listener);
-            let mut server = Self { folder, port, process: None };
+            let mut server = Self { folder, port: free_port(), process: None };
             if server.try_start().await {
                 return server;
             }

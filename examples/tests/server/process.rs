@@ -6,6 +6,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::Duration;
 
+use dss_examples::free_port;
 use tempfile::TempDir;
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 use tokio::time::{Instant, sleep};
@@ -35,14 +36,6 @@ pub(crate) fn program() -> &'static Path {
         let profile = test.parent().and_then(Path::parent).expect("tests live in PROFILE/deps");
         profile.join("examples").join("cluster")
     })
-}
-
-/// A port that was free a moment ago.
-pub(crate) fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0")
-        .and_then(|listener| listener.local_addr())
-        .expect("the loopback interface has free ports")
-        .port()
 }
 
 /// This machine. Tests share it, except for those that measure time.

@@ -13,10 +13,7 @@ async fn is_up(node: &RedisNode, up: bool) {
 
 #[tokio::test]
 async fn a_server_that_is_not_there_has_surely_not_executed_anything() {
-    let port = {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.local_addr().unwrap().port()
-    };
+    let port = dss_examples::free_port();
     let url = format!("redis://:secret@127.0.0.1:{port}");
     let node = RedisNode::start(RedisAddress::parse(&url).unwrap());
     let failure = node.run::<()>(&redis::cmd("PING")).await.unwrap_err();
