@@ -22,6 +22,11 @@ impl Claims {
         Self { attempts: vec![attempt], settled: false }
     }
 
+    /// Of a grant that all who asked for it have been told of.
+    pub(crate) fn settled() -> Self {
+        Self { attempts: Vec::new(), settled: true }
+    }
+
     pub(crate) fn add(&mut self, attempt: AttemptId) {
         if self.attempts.contains(&attempt) {
             return;

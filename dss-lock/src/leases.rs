@@ -11,8 +11,9 @@ use dss_raft::Timestamp;
 use crate::command::Expiry;
 use crate::names::SessionId;
 
-/// How many sessions one command ends at most, so that none is too large for the log.
-const EXPIRIES_PER_COMMAND: usize = 1024;
+/// How many sessions one command ends at most, so that none holds up the others: what they hold is
+/// given up in portions, but all that they wait for ends at once.
+const EXPIRIES_PER_COMMAND: usize = 64;
 
 /// How long an expiry that could not be proposed waits for the next try.
 const RETRY_AFTER: Duration = Duration::from_millis(100);

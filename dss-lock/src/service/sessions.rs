@@ -7,7 +7,7 @@ use super::acquire::RECOVERY_MAX;
 use super::error::{ServiceError, SessionError};
 use super::reign::{Inner, Reign};
 use crate::command::Command;
-use crate::limits::{TTL_MAX, TTL_MIN};
+use crate::limits::{LOCK_DELAY_MAX, TTL_MAX, TTL_MIN};
 use crate::names::{LockName, SessionId};
 use crate::reply::{Reply, SessionView};
 use crate::table::LockTable;
@@ -45,6 +45,32 @@ impl LockService {
         session: SessionId,
         ttl: Duration,
     ) -> Result<SessionInfo, SessionError> {
+        self.open(session, ttl, None).await
+    }
+
+    /// Opens or renews a session, like [`open_session`](LockService::open_session), whose locks
+    /// are granted to nobody for `lock_delay` after it has expired: time for what it has sent to
+    /// arrive, where what the locks protect cannot look at tokens. At most
+    /// [`LOCK_DELAY_MAX`](crate::LOCK_DELAY_MAX).
+    ///
+    /// # Errors
+    ///
+    /// As [`open_session`](LockService::open_session) has.
+    pub async fn open_session_with_delay(
+        &self,
+        session: SessionId,
+        ttl: Duration,
+        lock_delay: Duration,
+    ) -> Result<SessionInfo, SessionError> {
+        self.open(session, ttl, Some(lock_delay.min(LOCK_DELAY_MAX))).await
+    }
+
+    async fn open(
+        &self,
+        session: SessionId,
+        ttl: Duration,
+        lock_delay: Option<Duration>,
+    ) -> Result<SessionInfo, SessionError> {
         let inner = &self.inner;
         let ttl = ttl.clamp(TTL_MIN, TTL_MAX);
         let reign = inner.reign().await?;
@@ -52,12 +78,15 @@ impl LockService {
         if inner.with_leases(|leases| leases.keep_alive(now, &session, ttl)) {
             let name = session.clone();
             let read = inner.read_as_leader(&reign, move |table| table.session(&name)).await?;
-            if let Some(view) = read {
+            if let Some(view) = read
+                && lock_delay.is_none_or(|delay| delay == view.lock_delay)
+            {
                 return Ok(info(inner, view));
             }
-            // It has just been closed.
+            // It has just been closed, or is to have another delay.
         }
-        match inner.propose(&reign, Command::OpenSession { session: session.clone(), ttl }).await {
+        let command = Command::OpenSession { session: session.clone(), ttl, lock_delay };
+        match inner.propose(&reign, command).await {
             Ok(Reply::Session(Ok(view))) => {
                 Ok(SessionInfo { expires_in: view.ttl, ..info(inner, view) })
             }

@@ -133,10 +133,10 @@ impl Model {
         self.now = self.now.max(now);
         loop {
             let due = self.locks.iter().flat_map(|(no, lock)| {
-                lock.queue.iter().filter_map(|w| Some((w.until?, w.owner, *no)))
+                lock.queue.iter().filter_map(|w| Some((w.until?, w.arrived, w.owner, *no)))
             });
             match due.min() {
-                Some((until, owner, lock)) if until <= self.now => {
+                Some((until, _, owner, lock)) if until <= self.now => {
                     self.end_wait(owner, lock, &End::TimedOut);
                     self.pump(lock);
                 }

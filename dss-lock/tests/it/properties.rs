@@ -77,7 +77,8 @@ impl Pair {
                 let Some(place) = self.attempts.len().checked_sub(back + 1) else { return };
                 let Ask { attempt, owner, lock, .. } = self.attempts[place];
                 let (lock_name, owner_name) = (lock_name(lock), owner_of(owner));
-                let command = Command::Cancel { attempt, lock: lock_name, owner: owner_name };
+                let command =
+                    Command::Cancel { attempt, locks: vec![lock_name], owner: owner_name };
                 self.apply(command, |model| model.cancel(attempt, owner, lock));
             }
             Step::Release { owner, lock, token } => self.release(*owner, *lock, *token),
@@ -135,6 +136,7 @@ impl Pair {
             },
             ttl: None,
             request_id: ask.request.map(|id| RequestId::new(id.to_string()).unwrap()),
+            reentrant: false,
         };
         self.attempts.push(ask);
         let attempt = ask.attempt;
@@ -196,14 +198,17 @@ impl Pair {
     }
 
     fn check(&mut self) {
+        assert_eq!(self.table.check(), Ok(()));
         for lock in 0..LOCKS {
             let info = self.table.lock(&lock_name(lock));
             let name = |session: &SessionId, owner: &OwnerId| {
                 owner_no(&Owner { session: session.clone(), owner: owner.clone() })
             };
             let holders = info.iter().flat_map(|info| &info.holders);
-            let holders: Vec<_> =
+            let mut holders: Vec<_> =
                 holders.map(|h| (name(&h.session, &h.owner), h.mode, h.token.get())).collect();
+            assert!(holders.is_sorted_by_key(|(.., token)| *token), "not by their grants");
+            holders.sort_by_key(|(owner, ..)| *owner);
             assert_eq!(holders, self.model.holders(lock));
             let exclusive = holders.iter().any(|(_, mode, _)| *mode == Mode::Exclusive);
             assert!(!exclusive || holders.len() == 1, "exclusive beside others: {holders:?}");
@@ -224,7 +229,7 @@ fn wait_ended(event: &Event) -> Option<Ended> {
             let lock = number(lock.as_str());
             Some((owner_no(owner), lock, attempts.clone(), end_of(outcome)))
         }
-        Event::SessionRenewed { .. } | Event::SessionEnded { .. } => None,
+        _ => None,
     }
 }
 
@@ -239,6 +244,7 @@ fn end_of(outcome: &Outcome) -> End {
         Outcome::OwnerBusy => End::Busy,
         Outcome::SessionExpired => End::Expired,
         Outcome::Cancelled => End::Cancelled,
+        Outcome::GrantedAll(_) | Outcome::AlreadyHolds { .. } => panic!("nobody asked for several"),
         Outcome::Refused(limit) => panic!("{limit:?} reached by so little"),
     }
 }
