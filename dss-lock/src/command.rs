@@ -131,6 +131,11 @@ pub enum Command {
         /// one has none. At most [`LOCK_DELAY_MAX`](crate::LOCK_DELAY_MAX).
         lock_delay: Option<Duration>,
     },
+    /// Notes a sign of life of a session, and opens none where it is over.
+    Renew {
+        /// Which.
+        session: SessionId,
+    },
     /// Ends a session and all that it holds and waits for.
     CloseSession {
         /// Which.

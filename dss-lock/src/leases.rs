@@ -99,6 +99,12 @@ impl Leases {
         true
     }
 
+    /// [`keep_alive`](Leases::keep_alive) for the time to live that the session has.
+    pub(crate) fn keep_alive_as_is(&mut self, now: Timestamp, session: &SessionId) -> bool {
+        let ttl = self.sessions.get(session).map(|lease| lease.ttl);
+        ttl.is_some_and(|ttl| self.keep_alive(now, session, ttl))
+    }
+
     /// How long the session lives without another sign of life, where that is known.
     pub(crate) fn expires_in(&self, now: Timestamp, session: &SessionId) -> Option<Duration> {
         self.sessions.get(session).map(|lease| lease.deadline.since(now))

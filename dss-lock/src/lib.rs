@@ -72,6 +72,8 @@
 mod acquire;
 mod check;
 mod claims;
+#[cfg(feature = "raft")]
+mod client;
 mod command;
 mod deadlock;
 mod ending;
@@ -97,6 +99,11 @@ mod snapshot;
 mod table;
 mod views;
 
+#[cfg(feature = "raft")]
+pub use client::{
+    AnyLeader, LockGuard, LockLost, LockRequest, LockSession, Locks, SessionOptions, SessionOwner,
+    WithLockError,
+};
 pub use command::{
     AcquireAllRequest, AcquireRequest, Command, DecodeError, Expiry, Mode, ReleaseRequest,
     StampedCommand, Wait,

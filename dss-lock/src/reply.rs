@@ -158,8 +158,12 @@ pub struct SessionView {
     pub lock_delay: Duration,
     /// Its newest renewal in the log, for [`Expiry`](crate::Expiry).
     pub renewal: u64,
+    /// The index of the command that opened it: tells apart sessions that bear one name in turn.
+    pub opened: u64,
     /// The locks that its owners hold, in order.
     pub holds: Vec<LockName>,
+    /// The tokens of its grants that are in force, in order.
+    pub tokens: Vec<FencingToken>,
     /// The locks that its owners wait for, in order.
     pub waits_for: Vec<LockName>,
 }
@@ -169,6 +173,8 @@ pub struct SessionView {
 pub enum Reply {
     /// Of an open: the session as it is now, or why there is none.
     Session(Result<SessionView, Limit>),
+    /// Of a renewal: the session, where it lives.
+    Renewed(Option<SessionView>),
     /// Of a close: whether there was such a session.
     Closed(bool),
     /// Of an acquire that has ended at once, or had ended when it was first sent.

@@ -72,6 +72,8 @@ impl LockTable {
         let hash = self.hash_of_session(&stored.session);
         let mut session = Session::new(stored.session, hash, stored.ttl, stored.renewal);
         session.lock_delay = stored.lock_delay;
+        require(stored.opened <= stored.renewal, "a session renewed before it was opened")?;
+        session.opened = stored.opened;
         session.ended = stored.ended;
         let lives = stored.ended.is_none();
         if lives {

@@ -26,6 +26,8 @@ pub(crate) struct Session {
     /// The index of the newest command that was a sign of life. No other session, before or after
     /// it, ever has the same.
     pub(crate) renewal: u64,
+    /// The index of the command that opened it.
+    pub(crate) opened: u64,
     pub(crate) owners: List<OwnerState>,
     /// The owners that neither hold nor wait, the longest idle first.
     pub(crate) idle: BTreeSet<(u64, OwnerId)>,
@@ -45,6 +47,7 @@ impl Session {
             ttl: ttl.clamp(TTL_MIN, TTL_MAX),
             lock_delay: Duration::ZERO,
             renewal,
+            opened: renewal,
             owners: List::default(),
             idle: BTreeSet::new(),
             locks: 0,

@@ -57,6 +57,7 @@ pub(crate) struct StoredSession {
     pub(crate) ttl: Duration,
     pub(crate) lock_delay: Duration,
     pub(crate) renewal: u64,
+    pub(crate) opened: u64,
     pub(crate) ended: Option<u64>,
     /// By name. Of a session that has ended only those that still hold something.
     pub(crate) owners: Vec<StoredOwner>,
@@ -185,6 +186,7 @@ impl LockTable {
                 ttl: session.ttl,
                 lock_delay: session.lock_delay,
                 renewal: session.renewal,
+                opened: session.opened,
                 ended: session.ended,
                 owners: owners.collect(),
             }

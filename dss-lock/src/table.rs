@@ -122,6 +122,13 @@ impl LockTable {
             Command::OpenSession { session, ttl, lock_delay } => {
                 self.open(&session, ttl, lock_delay, events)
             }
+            Command::Renew { session } => {
+                let found = self.find_session(&session);
+                Reply::Renewed(found.map(|id| {
+                    self.note_life(id, events);
+                    self.view(id)
+                }))
+            }
             Command::CloseSession { session } => self.close(&session, events),
             Command::Expire { sessions } => self.expire(&sessions, events),
             Command::Acquire { attempt, request } => self.acquire(attempt, request, events),

@@ -152,9 +152,12 @@ impl LockTable {
     pub(crate) fn view(&self, id: Id<Session>) -> SessionView {
         let session = &self.sessions[id];
         let (mut holds, mut waits_for) = (BTreeSet::new(), BTreeSet::new());
+        let mut tokens = Vec::new();
         for (_, owner) in session.owners.iter(&self.owners, |owner| &owner.by_session) {
-            let held = owner.holds.iter(&self.holds, |hold| &hold.by_owner);
-            holds.extend(held.map(|(_, hold)| self.locks[hold.lock].name.clone()));
+            for (_, hold) in owner.holds.iter(&self.holds, |hold| &hold.by_owner) {
+                holds.insert(self.locks[hold.lock].name.clone());
+                tokens.push(hold.grant.token);
+            }
             if let Some(waiting) = owner.waiting {
                 let waiting = &self.waits[waiting];
                 let places = [waiting.place].into_iter().chain(waiting.further.iter().copied());
@@ -162,11 +165,14 @@ impl LockTable {
                 waits_for.extend(locks.map(|lock| self.locks[lock].name.clone()));
             }
         }
+        tokens.sort_unstable();
         SessionView {
             session: session.name.clone(),
             ttl: session.ttl,
             lock_delay: session.lock_delay,
             renewal: session.renewal,
+            opened: session.opened,
+            tokens,
             holds: holds.into_iter().collect(),
             waits_for: waits_for.into_iter().collect(),
         }

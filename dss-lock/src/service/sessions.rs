@@ -9,6 +9,7 @@ use super::reign::{Inner, Reign};
 use crate::command::Command;
 use crate::limits::{LOCK_DELAY_MAX, TTL_MAX, TTL_MIN};
 use crate::names::{LockName, SessionId};
+use crate::numbers::FencingToken;
 use crate::reply::{Reply, SessionView};
 use crate::table::LockTable;
 
@@ -22,8 +23,12 @@ pub struct SessionInfo {
     /// How long it lives from now on without another. It may live longer: a change of leaders
     /// gives every session its full time again.
     pub expires_in: Duration,
+    /// Tells apart sessions that bear one name in turn.
+    pub opened: u64,
     /// The locks that its owners hold, in order.
     pub holds: Vec<LockName>,
+    /// The tokens of its grants that are in force, in order.
+    pub tokens: Vec<FencingToken>,
     /// The locks that its owners wait for, in order.
     pub waits_for: Vec<LockName>,
 }
@@ -97,6 +102,30 @@ impl LockService {
         }
     }
 
+    /// Renews a session that lives, with the time to live that it has; otherwise like
+    /// [`open_session`](LockService::open_session).
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError::Expired`] where it is over.
+    pub async fn renew_session(&self, session: SessionId) -> Result<SessionInfo, SessionError> {
+        let inner = &self.inner;
+        let reign = inner.reign().await?;
+        let now = inner.now();
+        let name = session.clone();
+        if inner.with_leases(|leases| leases.keep_alive_as_is(now, &session)) {
+            let read = inner.read_as_leader(&reign, move |table| table.session(&name)).await?;
+            return read.map(|view| info(inner, view)).ok_or(SessionError::Expired);
+        }
+        match inner.propose(&reign, Command::Renew { session }).await? {
+            Reply::Renewed(Some(view)) => {
+                Ok(SessionInfo { expires_in: view.ttl, ..info(inner, view) })
+            }
+            Reply::Renewed(None) => Err(SessionError::Expired),
+            _ => Err(ServiceError::Unavailable.into()),
+        }
+    }
+
     /// What became of an open whose outcome is unknown. A session that is there under the next
     /// leader has its full time from that one's election on, which is as good as renewed.
     async fn after_open(
@@ -154,6 +183,7 @@ fn info(inner: &Inner, view: SessionView) -> SessionInfo {
     let now = inner.now();
     // A session that was opened just now may not have come to the leases yet.
     let expires_in = inner.with_leases(|leases| leases.expires_in(now, &view.session));
-    let SessionView { session, ttl, holds, waits_for, .. } = view;
-    SessionInfo { session, ttl, expires_in: expires_in.unwrap_or(ttl), holds, waits_for }
+    let SessionView { session, ttl, opened, holds, tokens, waits_for, .. } = view;
+    let expires_in = expires_in.unwrap_or(ttl);
+    SessionInfo { session, ttl, expires_in, opened, holds, tokens, waits_for }
 }
