@@ -12,6 +12,7 @@
 //!   depth-first search of the wait-for graph (each waiter waits for every holder and for every
 //!   conflicting request ahead of it) over the same table.
 #![allow(missing_docs, reason = "criterion's macros define undocumented items")]
+#![expect(clippy::disallowed_methods, reason = "what is measured is timed apart from what is not")]
 
 use std::collections::BTreeMap;
 use std::hint::black_box;

@@ -7,7 +7,8 @@
 //! the end of its session. A wait that would never end is refused at once, with the cycle.
 //!
 //! ```text
-//!   LockService    on every node: clocks, timers, waiting, keep-alives      ┐ feature `raft`,
+//!   LockSession    keeps itself alive, and hands out guards                 ┐
+//!   LockService    on every node: clocks, timers, waiting, keep-alives      │ feature `raft`,
 //!   LockMachine    the table as a state machine of dss-raft                 ┘ on by default
 //!   LockTable      deterministic: command in, reply and events out
 //! ```
@@ -68,6 +69,9 @@
 //! - Deadlines are in [`ClusterTime`], which stands still without a leader; sessions live by the
 //!   leader's clock, and a new leader gives each its full time. An outage shortens neither.
 //! - A request that is dropped leaves the queue, and a grant that nobody was told of is released.
+
+#[doc = include_str!("../docs/promises.md")]
+pub mod promises {}
 
 mod acquire;
 mod check;
