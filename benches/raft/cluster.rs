@@ -61,9 +61,8 @@ impl Cluster for DssRaft {
         let nodes = (members.voters.iter())
             .map(|id| {
                 let config = Config::new(*id, id.get()).compaction(COMPACT_AFTER, usize::MAX);
-                let raft =
-                    Raft::new(config, members.clone(), Restored::default(), Timestamp::ZERO)
-                        .expect("there is nothing to restore");
+                let raft = Raft::new(config, members.clone(), Restored::default(), Timestamp::ZERO)
+                    .expect("there is nothing to restore");
                 let (storage, applied) = (MemoryStorage::new(), LogIndex::ZERO);
                 Node { id: *id, raft, storage, applied }
             })
@@ -161,4 +160,3 @@ fn at_once<F: Future>(future: F) -> F::Output {
         Poll::Pending => panic!("memory does not make anybody wait"),
     }
 }
-

@@ -43,7 +43,8 @@ impl Cluster for RaftRs {
                 };
                 let members = ConfState::from((vec![1, 2, 3], vec![]));
                 let storage = MemStorage::new_with_conf_state(members);
-                let raw = RawNode::new(&config, storage, &logger).expect("the configuration is valid");
+                let raw =
+                    RawNode::new(&config, storage, &logger).expect("the configuration is valid");
                 Node { raw, applied: 0, compacted: 0 }
             })
             .collect();
