@@ -81,6 +81,10 @@ impl Service for OpenRaft {
 
     async fn start() -> Self {
         let config = Config {
+            // The times of dss-raft.
+            heartbeat_interval: 100,
+            election_timeout_min: 1_000,
+            election_timeout_max: 2_000,
             max_payload_entries: 4096,
             snapshot_policy: SnapshotPolicy::LogsSinceLast(COMPACT_AFTER),
             // A quarter stays, as with dss-raft; cutting many at once is cheaper.
@@ -101,7 +105,9 @@ impl Service for OpenRaft {
             .initialize((1..=3).map(|id| (id, ())).collect::<BTreeMap<_, _>>())
             .await
             .expect("it is new");
-        leader.wait(None).current_leader(1, "elected").await.expect("nobody else runs for it");
+        // With an entry of its own applied, a leader knows that it leads.
+        let led = leader.wait(None).applied_index_at_least(Some(1), "led").await;
+        led.expect("nobody else runs for it");
         Self { leader, _network: network }
     }
 
