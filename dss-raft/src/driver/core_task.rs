@@ -136,6 +136,9 @@ impl<M: StateMachine> CoreTask<M> {
             if let ControlFlow::Break(stopped) = self.wait().await {
                 break stopped;
             }
+            // Whoever woke this task is often one of many that are about to: tokio runs the woken
+            // task next, so without this each of them would become a batch of its own.
+            tokio::task::yield_now().await;
             if let ControlFlow::Break(stopped) = self.drain() {
                 break stopped;
             }
