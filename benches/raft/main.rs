@@ -21,8 +21,10 @@ type Group<'a> = BenchmarkGroup<'a, WallTime>;
 /// Groups `raft_core_*`: entries per second of three cores in one thread, in batches.
 fn core(criterion: &mut Criterion) {
     fn member<C: Cluster>(group: &mut Group<'_>, batch: u64) {
+        // Criterion calls this once per sample; the cluster goes on.
+        let mut cluster = None;
         group.bench_function(C::NAME, |bencher| {
-            let mut cluster = C::start();
+            let cluster = cluster.get_or_insert_with(C::start);
             bencher.iter(|| cluster.commit(batch));
         });
     }
@@ -39,13 +41,15 @@ fn core(criterion: &mut Criterion) {
 /// Measures how long it takes until each of so many clients has written once more, while all of
 /// them write all the time.
 fn closed_loop_member<S: Service>(group: &mut Group<'_>, clients: u64) {
+    let runtime = runtime();
+    // Criterion calls this once per sample; the service goes on.
+    let mut service = None;
     group.bench_function(S::NAME, |bencher| {
-        let runtime = runtime();
-        let service = runtime.block_on(S::start());
-        bencher.iter_custom(|writes| runtime.block_on(closed_loop(&service, clients, writes)));
-        drop(service);
-        runtime.shutdown_background();
+        let service = service.get_or_insert_with(|| runtime.block_on(S::start()));
+        bencher.iter_custom(|writes| runtime.block_on(closed_loop(service, clients, writes)));
     });
+    drop(service);
+    runtime.shutdown_background();
 }
 
 /// Groups `raft_driver_*`: writes per second of three nodes on tokio, by the number of clients.
@@ -67,8 +71,8 @@ fn durable(criterion: &mut Criterion) {
         let mut group = criterion.benchmark_group(format!("raft_durable_{clients}"));
         group.throughput(Throughput::Elements(clients));
         closed_loop_member::<DurableGroup>(&mut group, clients);
+        let mut file = PlainFile::create();
         group.bench_function(PlainFile::NAME, |bencher| {
-            let mut file = PlainFile::create();
             bencher.iter(|| file.append(clients));
         });
         group.finish();
