@@ -26,6 +26,12 @@ use crate::{Envelope, Message};
 /// write, and the longest that what came first waits for it.
 const TURN: usize = 1024;
 
+/// How long proposals wait for the ones before them to be committed. What comes in meanwhile becomes
+/// one batch; with many clients, batches that are begun as soon as there is anything to put in them
+/// shrink to a few entries each, and each costs every member a dozen wake-ups. Where a commit takes
+/// longer (a slow disk, distant members), batches overtake each other this far apart.
+const GATHERING_MAX: Duration = Duration::from_millis(1);
+
 /// What other tasks of the node tell a core task. As many as are under way, and never dropped.
 pub(super) enum Event {
     Persisted(PersistSeq),
@@ -73,6 +79,8 @@ pub(super) struct CoreTask<M: StateMachine> {
     wiring: Wiring<M>,
     outbox: Outbox<M>,
     storage_failed: bool,
+    /// When requests are taken in again although proposals are not committed.
+    gathered_at: Timestamp,
     /// Proposals that the core has taken in and not ended.
     proposed: BTreeMap<ProposalId, ProposalWaiter<M::Reply>>,
     /// Proposals that are committed and whose entry was not handed to the applier.
@@ -122,6 +130,7 @@ impl<M: StateMachine> CoreTask<M> {
             wiring,
             outbox: Outbox::new(),
             storage_failed: false,
+            gathered_at: Timestamp::ZERO,
             proposed: BTreeMap::new(),
             committed: BTreeMap::new(),
             reads: BTreeMap::new(),
@@ -133,13 +142,14 @@ impl<M: StateMachine> CoreTask<M> {
         let stopped = loop {
             self.perform_outputs();
             self.wiring.publisher.status(self.raft.status());
-            if let ControlFlow::Break(stopped) = self.wait().await {
+            let gathering = self.is_gathering();
+            if let ControlFlow::Break(stopped) = self.wait(gathering).await {
                 break stopped;
             }
             // Whoever woke this task is often one of many that are about to: tokio runs the woken
             // task next, so without this each of them would become a batch of its own.
             tokio::task::yield_now().await;
-            if let ControlFlow::Break(stopped) = self.drain() {
+            if let ControlFlow::Break(stopped) = self.drain(gathering) {
                 break stopped;
             }
             let now = self.now();
@@ -154,10 +164,16 @@ impl<M: StateMachine> CoreTask<M> {
         Timestamp::since_origin(self.wiring.origin.elapsed())
     }
 
+    /// Whether requests are left in their queue for now.
+    fn is_gathering(&self) -> bool {
+        !self.proposed.is_empty() && self.now() < self.gathered_at
+    }
+
     /// Waits for the next input or deadline, and handles the input.
-    async fn wait(&mut self) -> ControlFlow<Stopped> {
+    async fn wait(&mut self, gathering: bool) -> ControlFlow<Stopped> {
         let origin = self.wiring.origin;
-        let deadline = self.raft.poll_timeout();
+        let gathered_at = gathering.then_some(self.gathered_at);
+        let deadline = self.raft.poll_timeout().into_iter().chain(gathered_at).min();
         let timer = async {
             match deadline {
                 Some(deadline) => {
@@ -173,9 +189,9 @@ impl<M: StateMachine> CoreTask<M> {
                 let now = self.now();
                 self.raft.handle_message(now, from, message);
             }
-            Some(request) = self.wiring.requests.recv() => {
+            Some(request) = self.wiring.requests.recv(), if !gathering => {
                 let mut reads = Vec::new();
-                self.handle_request(request, &mut reads);
+                self.handle_request(self.now(), request, &mut reads);
                 self.begin_reads(reads);
             }
             () = timer => {}
@@ -184,7 +200,7 @@ impl<M: StateMachine> CoreTask<M> {
     }
 
     /// Handles what else has come in.
-    fn drain(&mut self) -> ControlFlow<Stopped> {
+    fn drain(&mut self, gathering: bool) -> ControlFlow<Stopped> {
         for _ in 0..TURN {
             match self.wiring.events.try_recv() {
                 Ok(event) => self.handle_event(event)?,
@@ -198,14 +214,18 @@ impl<M: StateMachine> CoreTask<M> {
                 None => break,
             }
         }
-        let mut reads = Vec::new();
-        for _ in 0..TURN {
-            match self.wiring.requests.try_recv() {
-                Ok(request) => self.handle_request(request, &mut reads),
-                Err(_) => break,
+        // What was waited for may have committed the last of them.
+        if !gathering || !self.is_gathering() {
+            let mut reads = Vec::new();
+            for _ in 0..TURN {
+                match self.wiring.requests.try_recv() {
+                    Ok(request) => self.handle_request(now, request, &mut reads),
+                    Err(_) => break,
+                }
             }
+            self.begin_reads(reads);
+            self.gathered_at = now + GATHERING_MAX;
         }
-        self.begin_reads(reads);
         ControlFlow::Continue(())
     }
 
@@ -237,17 +257,14 @@ impl<M: StateMachine> CoreTask<M> {
         ControlFlow::Continue(())
     }
 
-    fn handle_request(&mut self, request: Request<M>, reads: &mut Vec<Query<M>>) {
+    fn handle_request(&mut self, now: Timestamp, request: Request<M>, reads: &mut Vec<Query<M>>) {
         match request {
-            Request::Propose { command, waiter } => {
-                let now = self.now();
-                match self.raft.propose(now, command) {
-                    Ok(proposal) => {
-                        self.proposed.insert(proposal, waiter);
-                    }
-                    Err(rejected) => waiter.end(Err(rejected.into())),
+            Request::Propose { command, waiter } => match self.raft.propose(now, command) {
+                Ok(proposal) => {
+                    self.proposed.insert(proposal, waiter);
                 }
-            }
+                Err(rejected) => waiter.end(Err(rejected.into())),
+            },
             Request::Read(query) => reads.push(query),
             Request::ReadLocal(query) => {
                 // Not behind jobs that wait for a write: it asks for the state as it is.
