@@ -128,20 +128,28 @@ mod storage;
 pub mod testing;
 mod types;
 
-pub use crate::core::{Raft, Rejected, StartError, Status, TransferError};
+pub use crate::core::{ChangeError, Raft, Rejected, StartError, Status, TransferError};
 pub use codec::DecodeError;
-pub use config::{Config, ConfigError};
+pub use config::{Config, ConfigError, Priority};
 #[cfg(feature = "tokio")]
-pub use driver::{Applied, Group, MemoryNetwork, Node, ProposeError, ReadError, StartGroupError};
+pub use driver::{
+    Applied, Group, MemoryNetwork, Metrics, Node, ProposeError, ReadError, SnapshotError,
+    StartGroupError,
+};
 pub use entry::{Configuration, Entries, Entry, HardState, Payload, Snapshot};
-pub use message::{Envelope, Message, MessageBody, Round};
+pub use message::{
+    Envelope, Message, MessageBody, PartContent, Round, SnapshotPart, SnapshotRequest,
+};
 pub use output::{Leadership, Output, Persist, ProposalFate, RoleKind};
-pub use ports::{RestoreError, Restored, StateMachine, Storage, StorageError, Transport};
+pub use ports::{
+    RestoreError, Restored, SnapshotImage, SnapshotReader, SnapshotStore, SnapshotWriter,
+    StateMachine, Storage, StorageError, Transport,
+};
 pub use storage::MemoryStorage;
 #[cfg(feature = "tokio")]
 pub use storage::{FileStorage, Identity};
 pub use types::{
-    GroupId, LogId, LogIndex, NodeId, PersistSeq, ProposalId, ReadId, Term, Timestamp,
+    GroupId, LogId, LogIdentity, LogIndex, NodeId, PersistSeq, ProposalId, ReadId, Term, Timestamp,
 };
 
 /// The code in the README is compiled with the tests.

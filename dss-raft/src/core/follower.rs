@@ -2,6 +2,7 @@
 
 use super::Raft;
 use super::durability::Change;
+use super::planted::PlantedBug;
 use super::role::Role;
 use crate::entry::Entries;
 use crate::message::{MessageBody, Round};
@@ -77,10 +78,12 @@ impl Raft {
             }
             self.write_pending();
             self.log.truncate_from(first);
+            self.membership.truncate_from(first);
             if let Role::Follower(follower) = &mut self.role {
                 follower.verified = follower.verified.min(first.previous());
             }
         }
+        self.membership.append(&entries);
         self.log.append(entries.clone());
         let truncate_from = conflicts.then_some(first);
         self.issue(Change { truncate_from, entries, ..Change::default() });
@@ -97,7 +100,10 @@ impl Raft {
     /// Answers an append that ends in `last`.
     fn accept(&mut self, to: NodeId, last: LogIndex, carries_entries: bool, round: Round) {
         if carries_entries {
-            let after = self.writes.after_entry(last).filter(|_| !self.acknowledges_early());
+            let after = self
+                .writes
+                .after_entry(last)
+                .filter(|_| !self.has(PlantedBug::AcknowledgeBeforeDurable));
             return self.send(to, MessageBody::AppendAccepted { matched: last, round }, after);
         }
         // A heartbeat is answered at once, whatever the disk is busy with, and so with what is

@@ -2,8 +2,8 @@
 
 use super::Raft;
 use super::log::Log;
+use super::planted::PlantedBug;
 use super::role::Role;
-use crate::testing::PlantedBug;
 use crate::types::Term;
 
 impl Raft {

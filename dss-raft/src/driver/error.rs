@@ -52,6 +52,22 @@ pub enum ReadError {
     ShutDown,
 }
 
+/// Why [`Group::snapshot`](super::Group::snapshot) has not taken one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SnapshotError {
+    /// The storage could not take it (a full disk, say), or the state machine could not write it.
+    /// The group goes on without.
+    #[error("the snapshot could not be stored")]
+    Failed,
+    /// The state machine of this node panicked, or refused its leader's snapshot.
+    #[error("the state machine of this node has failed")]
+    MachineFailed,
+    /// The node was shut down.
+    #[error("the node has been shut down")]
+    ShutDown,
+}
+
 /// Why [`Node::start_group`](super::Node::start_group) started nothing.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -93,6 +109,15 @@ impl From<Stopped> for ProposeError {
 }
 
 impl From<Stopped> for ReadError {
+    fn from(stopped: Stopped) -> Self {
+        match stopped {
+            Stopped::ShutDown => Self::ShutDown,
+            Stopped::MachineFailed => Self::MachineFailed,
+        }
+    }
+}
+
+impl From<Stopped> for SnapshotError {
     fn from(stopped: Stopped) -> Self {
         match stopped {
             Stopped::ShutDown => Self::ShutDown,

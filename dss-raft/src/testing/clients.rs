@@ -6,6 +6,7 @@ use super::host::Proposed;
 use super::violation::Violation;
 use super::workload::Workload;
 use super::world::{Event, World};
+use crate::entry::Configuration;
 use crate::ports::StateMachine;
 
 impl<W: Workload> World<W> {
@@ -81,6 +82,7 @@ impl<W: Workload> World<W> {
         /// Short beside what an election takes, long beside what an operation takes.
         const EVERY: Duration = Duration::from_millis(100);
         self.queue.push(self.now + EVERY, Event::Probe);
+        self.restore_members()?;
         if self.is_served() {
             // Silence, in which the nodes can come to agree.
             return Ok(());
@@ -101,7 +103,7 @@ impl<W: Workload> World<W> {
         const PATIENCE: Duration = Duration::from_secs(60);
         let Some(recovery) = &self.recovery else { return Ok(false) };
         let waited = self.now - recovery.since;
-        if !self.is_served() || !self.agrees() {
+        if !self.is_served() || !self.is_complete() || !self.agrees() {
             return if waited < PATIENCE { Ok(false) } else { Err(Violation::NotLive { waited }) };
         }
         for host in &self.hosts {
@@ -110,6 +112,43 @@ impl<W: Workload> World<W> {
             self.checker.has_state(host.node, running.applied, &state)?;
         }
         Ok(true)
+    }
+
+    /// Every node, as a voter.
+    fn everybody(&self) -> Configuration {
+        Configuration::of_voters(self.hosts.iter().map(|host| host.node))
+    }
+
+    /// Whether every node is a voter, and has what it once promised.
+    fn is_complete(&self) -> bool {
+        let everybody = self.everybody();
+        self.hosts.iter().all(|host| {
+            host.running.as_ref().is_some_and(|running| {
+                let status = running.raft.status();
+                status.configuration.has_same_members(&everybody)
+                    && status.strangers.is_empty()
+                    && running.changes.is_empty()
+            })
+        })
+    }
+
+    /// Makes every node a voter again: one that lost its storage is removed first.
+    fn restore_members(&mut self) -> Result<(), Violation> {
+        let Some(leader) = self.leader_from(0).filter(|_| !self.is_complete()) else {
+            return Ok(());
+        };
+        let Some(running) = &self.hosts[leader].running else { return Ok(()) };
+        let status = running.raft.status();
+        let mut target = self.everybody();
+        for stranger in &status.strangers {
+            if status.configuration.is_member(*stranger) {
+                target.voters.remove(stranger);
+            }
+        }
+        if status.configuration.has_same_members(&target) {
+            return Ok(());
+        }
+        self.propose_members(leader, target)
     }
 
     /// Whether commands and reads have succeeded since faults are off.

@@ -1,7 +1,7 @@
 //! One simulated machine: its disk, its clock, and what a driver does around a
 //! [`Raft`](crate::Raft).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -40,6 +40,8 @@ pub(super) struct Running<M> {
     pub(super) applied: LogIndex,
     /// Proposals without a fate.
     pub(super) proposals: BTreeMap<ProposalId, Proposed>,
+    /// Changes of the members without a fate.
+    pub(super) changes: BTreeSet<ProposalId>,
     /// Committed here for a client, and not yet applied.
     pub(super) replies: BTreeMap<LogIndex, Bytes>,
     /// Reads without an answer, each with what was seen before it began.

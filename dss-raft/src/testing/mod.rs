@@ -39,6 +39,7 @@ mod violation;
 mod workload;
 mod world;
 
+pub use crate::core::PlantedBug;
 pub use hash_chain::{HashChain, HashChainWorkload};
 pub use options::Options;
 pub use seeds::{check_seeds, seeds};
@@ -46,16 +47,3 @@ pub use storage_conformance::storage_conformance;
 pub use violation::{Failure, Violation};
 pub use workload::{Broken, Workload};
 pub use world::{Report, simulate};
-
-/// A bug that can be switched on, to see that the simulation finds it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum PlantedBug {
-    /// A leader commits an entry of an older term once it is on a majority (section 5.4.2 forbids
-    /// it, figure 8 shows why).
-    CommitOlderTermByCounting,
-    /// A voter grants its vote to a candidate whose log is behind its own (section 5.4.1).
-    VoteWithoutComparingLogs,
-    /// A follower acknowledges entries that its disk may still lose.
-    AcknowledgeBeforeDurable,
-}

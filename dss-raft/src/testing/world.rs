@@ -13,7 +13,7 @@ use super::options::Options;
 use super::queue::Queue;
 use super::violation::{Failure, Violation};
 use super::workload::Workload;
-use crate::config::Config;
+use crate::config::{Config, Priority};
 use crate::core::{Raft, Random};
 use crate::entry::Configuration;
 use crate::message::Message;
@@ -48,6 +48,8 @@ pub struct Report {
     pub elections: u64,
     /// Snapshots that were installed.
     pub installed: u64,
+    /// Changes of the members that were completed.
+    pub changes: u64,
 }
 
 impl Report {
@@ -65,6 +67,7 @@ impl Report {
         self.partitions += other.partitions;
         self.elections += other.elections;
         self.installed += other.installed;
+        self.changes += other.changes;
     }
 }
 
@@ -112,6 +115,7 @@ pub(super) struct World<W: Workload> {
     pub(super) workload: W,
     pub(super) report: Report,
     pub(super) operations_left: u64,
+    pub(super) wiped: Option<usize>,
     /// Since faults are off.
     pub(super) recovery: Option<Recovery>,
 }
@@ -144,6 +148,7 @@ impl<W: Workload> World<W> {
             workload,
             report: Report::default(),
             operations_left: options.operations,
+            wiped: None,
             recovery: None,
             options,
         }
@@ -218,7 +223,7 @@ impl<W: Workload> World<W> {
         let drift = self.random.below(self.options.clock_drift_ppm * 2 + 1);
         let rate = RATE_ONE + drift - self.options.clock_drift_ppm;
         let config = self.config(node_at(at), seed);
-        let members = Configuration::of_voters((0..self.hosts.len()).map(node_at));
+        let members = Configuration::of_voters((0..self.options.voters).map(node_at));
         let host = &mut self.hosts[at];
         let node = host.node;
         let restored = host.disk.restore();
@@ -244,6 +249,7 @@ impl<W: Workload> World<W> {
             is_applying: false,
             applied,
             proposals: Default::default(),
+            changes: Default::default(),
             replies: Default::default(),
             reads: Default::default(),
             ready: Vec::new(),
@@ -261,6 +267,14 @@ impl<W: Workload> World<W> {
         config.compact_after_entries = self.options.compact_after_entries;
         config.append_bytes_max = self.options.append_bytes_max;
         config.in_flight_messages_max = self.options.in_flight_messages_max;
+        if self.options.priorities {
+            let level = node.get() % 3;
+            config.priority = Priority::ALL[usize::try_from(level).unwrap_or(0)];
+        }
+        if self.options.lease_reads {
+            let permille = self.options.clock_drift_ppm.div_ceil(500);
+            config.lease_drift_permille = u32::try_from(permille).ok();
+        }
         config
     }
 

@@ -11,3 +11,4 @@ mod replication;
 mod shutdown;
 mod snapshots;
 mod storage_faults;
+mod streams;

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dss_raft::{
-    Entry, HardState, LogId, LogIndex, Message, MessageBody, NodeId, Output, Payload, PersistSeq,
-    ProposalId, Raft, ReadId, Restored, Round, Snapshot, Term, Timestamp,
+    Entry, HardState, LogId, LogIdentity, LogIndex, Message, MessageBody, NodeId, Output, Payload,
+    PersistSeq, Priority, ProposalId, Raft, ReadId, Restored, Round, Snapshot, Term, Timestamp,
 };
 use proptest::prelude::*;
 
@@ -67,7 +67,7 @@ fn body() -> impl Strategy<Value = MessageBody> {
     let at = || number().prop_map(LogIndex::new);
     let read = || number().prop_map(ReadId::new);
     prop_oneof![
-        log_id().prop_map(|last| MessageBody::PreVoteRequest { last }),
+        log_id().prop_map(|last| MessageBody::PreVoteRequest { last, priority: Priority::Normal }),
         any::<bool>().prop_map(|granted| MessageBody::PreVoteResponse { granted }),
         (log_id(), any::<bool>())
             .prop_map(|(last, by_transfer)| MessageBody::VoteRequest { last, by_transfer }),
@@ -92,7 +92,10 @@ fn body() -> impl Strategy<Value = MessageBody> {
 
 fn input() -> impl Strategy<Value = Input> {
     let message = (0u64..5, number(), body()).prop_map(|(from, term, body)| {
-        Input::Message(node(from), Message { term: Term::new(term), body })
+        Input::Message(
+            node(from),
+            Message { term: Term::new(term), log: LogIdentity::UNKNOWN, body },
+        )
     });
     let passing = prop_oneof![
         20 => (0u64..60_000).prop_map(Duration::from_millis),
@@ -201,7 +204,11 @@ fn state() -> impl Strategy<Value = Restored> {
         restored(3, &terms)
     });
     let covered = (0u64..3).prop_map(|term| Restored {
-        hard_state: HardState { term: Term::new(4), voted_for: Some(node(2)) },
+        hard_state: HardState {
+            term: Term::new(4),
+            voted_for: Some(node(2)),
+            ..HardState::default()
+        },
         snapshot: Some(Snapshot {
             last: LogId::new(Term::new(term), index(3)),
             configuration: voters(3),
