@@ -87,16 +87,18 @@ impl Cluster for DssRaft {
 }
 
 impl DssRaft {
+    /// Waits until there is a leader and whatever it writes first is applied everywhere.
     fn elect(&mut self) {
         loop {
+            self.pass_time();
             let leads = |node: &Node| node.raft.status().role == RoleKind::Leader;
-            if let Some(leader) = self.nodes.iter().position(leads)
-                && self.nodes.iter().all(|node| node.applied == LogIndex::new(1))
-            {
-                self.leader = leader;
+            let Some(leader) = self.nodes.iter().position(leads) else { continue };
+            self.leader = leader;
+            let last = self.nodes[leader].raft.status().last_index;
+            if self.nodes.iter().all(|node| node.applied == last) {
                 return;
             }
-            self.pass_time();
+            assert!(self.now.since(Timestamp::ZERO).as_secs() < 60, "somebody is elected");
         }
     }
 

@@ -25,9 +25,11 @@ fn main() -> ExitCode {
         run(member, number(batch), number(batches));
         return ExitCode::SUCCESS;
     }
-    let mut members = vec![DssRaft::NAME];
-    #[cfg(feature = "peers")]
-    members.push(raft_rs::RaftRs::NAME);
+    let members = [
+        DssRaft::NAME,
+        #[cfg(feature = "peers")]
+        raft_rs::RaftRs::NAME,
+    ];
     println!("instructions per committed entry, three nodes together");
     println!("{:>12} {:>10} {:>10} {:>10}", "batch", 1, 64, 1024);
     for member in members {
