@@ -28,6 +28,12 @@ use crate::{Envelope, Message};
 /// write, and the longest that what came first waits for it.
 const TURN: usize = 1024;
 
+/// How long proposals wait for the ones before them to be committed. What comes in meanwhile becomes
+/// one batch; with many clients, batches that are begun as soon as there is anything to put in them
+/// shrink to a few entries each, and each costs every member a dozen wake-ups. Where a commit takes
+/// longer (a slow disk, distant members), batches overtake each other this far apart.
+const GATHERING_MAX: Duration = Duration::from_millis(1);
+
 /// What the core task is connected to.
 pub(super) struct Wiring<M: StateMachine> {
     pub(super) group: GroupId,
@@ -52,6 +58,8 @@ pub(super) struct CoreTask<M: StateMachine> {
     wiring: Wiring<M>,
     outbox: Outbox<M>,
     storage_failed: bool,
+    /// When requests are taken in again although proposals are not committed.
+    gathered_at: Timestamp,
     /// Proposals that the core has taken in and not ended.
     proposed: BTreeMap<ProposalId, ProposalWaiter<M::Reply>>,
     /// Changes of the members that have not ended.
@@ -118,6 +126,7 @@ impl<M: StateMachine> CoreTask<M> {
             wiring,
             outbox: Outbox::new(),
             storage_failed: false,
+            gathered_at: Timestamp::ZERO,
             proposed: BTreeMap::new(),
             changes: BTreeMap::new(),
             committed: BTreeMap::new(),
@@ -132,7 +141,8 @@ impl<M: StateMachine> CoreTask<M> {
     pub(super) async fn run(mut self) {
         let stopped = loop {
             self.perform_outputs();
-            if let ControlFlow::Break(stopped) = self.wait().await {
+            let gathering = self.is_gathering();
+            if let ControlFlow::Break(stopped) = self.wait(gathering).await {
                 break stopped;
             }
             if !self.proposed.is_empty() {
@@ -140,7 +150,7 @@ impl<M: StateMachine> CoreTask<M> {
                 // run do it before the proposals become a write.
                 tokio::task::yield_now().await;
             }
-            if let ControlFlow::Break(stopped) = self.drain() {
+            if let ControlFlow::Break(stopped) = self.drain(gathering) {
                 break stopped;
             }
             let now = self.now();
@@ -155,10 +165,16 @@ impl<M: StateMachine> CoreTask<M> {
         Timestamp::since_origin(self.wiring.origin.elapsed())
     }
 
+    /// Whether requests are left in their queue for now.
+    fn is_gathering(&self) -> bool {
+        !self.proposed.is_empty() && self.now() < self.gathered_at
+    }
+
     /// Waits for the next input or deadline, and handles the input.
-    async fn wait(&mut self) -> ControlFlow<Stopped> {
+    async fn wait(&mut self, gathering: bool) -> ControlFlow<Stopped> {
         let origin = self.wiring.origin;
-        let deadline = self.raft.poll_timeout();
+        let gathered_at = gathering.then_some(self.gathered_at);
+        let deadline = self.raft.poll_timeout().into_iter().chain(gathered_at).min();
         let timer = async {
             match deadline {
                 Some(deadline) => {
@@ -171,11 +187,11 @@ impl<M: StateMachine> CoreTask<M> {
             biased;
             Some(event) = self.wiring.events.recv() => return self.handle_event(event),
             Some((from, delivery)) = self.wiring.messages.recv() => {
-                self.handle_delivery(from, delivery);
+                self.handle_delivery(self.now(), from, delivery);
             }
-            Some(request) = self.wiring.requests.recv() => {
+            Some(request) = self.wiring.requests.recv(), if !gathering => {
                 let mut reads = Vec::new();
-                self.handle_request(request, &mut reads);
+                self.handle_request(self.now(), request, &mut reads);
                 self.begin_reads(reads);
             }
             () = timer => {}
@@ -184,27 +200,32 @@ impl<M: StateMachine> CoreTask<M> {
     }
 
     /// Handles what else has come in.
-    fn drain(&mut self) -> ControlFlow<Stopped> {
+    fn drain(&mut self, gathering: bool) -> ControlFlow<Stopped> {
         for _ in 0..TURN {
             match self.wiring.events.try_recv() {
                 Ok(event) => self.handle_event(event)?,
                 Err(_) => break,
             }
         }
+        let now = self.now();
         for _ in 0..TURN {
             match self.wiring.messages.try_recv() {
-                Some((from, delivery)) => self.handle_delivery(from, delivery),
+                Some((from, delivery)) => self.handle_delivery(now, from, delivery),
                 None => break,
             }
         }
-        let mut reads = Vec::new();
-        for _ in 0..TURN {
-            match self.wiring.requests.try_recv() {
-                Ok(request) => self.handle_request(request, &mut reads),
-                Err(_) => break,
+        // What was waited for may have committed the last of them.
+        if !gathering || !self.is_gathering() {
+            let mut reads = Vec::new();
+            for _ in 0..TURN {
+                match self.wiring.requests.try_recv() {
+                    Ok(request) => self.handle_request(now, request, &mut reads),
+                    Err(_) => break,
+                }
             }
+            self.begin_reads(reads);
+            self.gathered_at = now + GATHERING_MAX;
         }
-        self.begin_reads(reads);
         ControlFlow::Continue(())
     }
 
@@ -273,7 +294,7 @@ impl<M: StateMachine> CoreTask<M> {
         ControlFlow::Continue(())
     }
 
-    fn handle_delivery(&mut self, from: NodeId, delivery: Delivery) {
+    fn handle_delivery(&mut self, now: Timestamp, from: NodeId, delivery: Delivery) {
         self.metrics.messages_received += 1;
         let message = match delivery {
             Delivery::Batched(message) => message,
@@ -284,27 +305,23 @@ impl<M: StateMachine> CoreTask<M> {
             Delivery::Part(part) => return self.wiring.snapshots.take_in(from, part),
         };
         if let Some(message) = self.wiring.snapshots.hold_offer(&self.raft, from, message) {
-            let now = self.now();
             self.raft.handle_message(now, from, message);
         }
     }
 
-    fn handle_request(&mut self, request: Request<M>, reads: &mut Vec<Query<M>>) {
+    fn handle_request(&mut self, now: Timestamp, request: Request<M>, reads: &mut Vec<Query<M>>) {
         self.turn.is_routine = false;
         match request {
-            Request::Propose { command, waiter } => {
-                let now = self.now();
-                match self.raft.propose(now, command) {
-                    Ok(proposal) => {
-                        self.metrics.proposals += 1;
-                        self.proposed.insert(proposal, waiter);
-                    }
-                    Err(rejected) => {
-                        self.metrics.proposals_refused += 1;
-                        self.turn.refused.push((waiter, rejected.into()));
-                    }
+            Request::Propose { command, waiter } => match self.raft.propose(now, command) {
+                Ok(proposal) => {
+                    self.metrics.proposals += 1;
+                    self.proposed.insert(proposal, waiter);
                 }
-            }
+                Err(rejected) => {
+                    self.metrics.proposals_refused += 1;
+                    self.turn.refused.push((waiter, rejected.into()));
+                }
+            },
             Request::Read(query) => reads.push(query),
             Request::ReadLocal(query) => self.turn.local.push(query),
         }
