@@ -73,7 +73,7 @@ impl Workload for Impatient {
         if !self.registered {
             return SessionCommand::Register.encode(NOW);
         }
-        if random % 2 == 0 && !self.open.is_empty() {
+        if random.is_multiple_of(2) && !self.open.is_empty() {
             let nth = usize::try_from(random / 2).unwrap_or(0) % self.open.len();
             return self.open[nth].encode(NOW);
         }
