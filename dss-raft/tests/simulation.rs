@@ -69,7 +69,7 @@ fn every_planted_bug_is_found() {
                         let first = if from_zero { 0 } else { known };
                         match first_to_find(bug, first) {
                             Some(found) => {
-                                println!("| {bug:?} | {} | {} |", found.seed, found.violation)
+                                println!("| {bug:?} | {} | {} |", found.seed, found.violation);
                             }
                             None => missed.push(bug),
                         }

@@ -23,6 +23,7 @@ const KILLS: &str = "DSS_RAFT_KILLS";
 const OTHER: GroupId = GroupId::new(2);
 /// How many entries a batch has at most: under load, many clients' proposals become one.
 const BATCH_MAX: u64 = 16;
+const FINE: &str = "nothing is wrong with the folder";
 /// Every so many entries there is a snapshot, and the log is cut.
 const SNAPSHOT_EVERY: u64 = 100;
 
@@ -43,12 +44,12 @@ fn command(index: u64) -> Bytes {
 /// The write of this entry, and of a snapshot before it where one is due.
 fn write(index: u64, snapshots: &dyn SnapshotStore) -> Persist {
     let snapshot = (index.is_multiple_of(SNAPSHOT_EVERY)).then(|| {
-        let mut writer = snapshots.create(GROUP).unwrap();
-        writer.write(&command(index - 1)).unwrap();
+        let mut writer = snapshots.create(GROUP).expect(FINE);
+        writer.write(&command(index - 1)).expect(FINE);
         Snapshot {
             last: id(index - 1),
             configuration: Configuration::of_voters([NodeId::new(1)]),
-            data: writer.finish().unwrap(),
+            data: writer.finish().expect(FINE),
         }
     });
     Persist {
@@ -69,8 +70,8 @@ fn write(index: u64, snapshots: &dyn SnapshotStore) -> Persist {
 fn check(restored: &Restored, snapshots: &dyn SnapshotStore) -> u64 {
     let covered = restored.snapshot.as_ref().map_or(0, |snapshot| {
         let last = snapshot.last.index.get();
-        let mut reader = snapshots.open(GROUP, &snapshot.data).unwrap();
-        let data = reader.read_at(0, usize::MAX).unwrap();
+        let mut reader = snapshots.open(GROUP, &snapshot.data).expect(FINE);
+        let data = reader.read_at(0, usize::MAX).expect(FINE);
         assert_eq!((snapshot.last, data), (id(last), command(last)));
         last
     });
@@ -108,7 +109,7 @@ async fn writes_until_it_is_killed() {
 fn vote(index: u64) -> Persist {
     Persist {
         seq: PersistSeq::new(index),
-        hard_state: Some(HardState { term: Term::new(index), voted_for: Some(NodeId::new(1)) }),
+        hard_state: Some(HardState { term: Term::new(index), ..HardState::default() }),
         truncate_from: None,
         snapshot: None,
         entries: Entries::EMPTY,

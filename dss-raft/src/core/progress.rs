@@ -2,9 +2,9 @@
 
 use std::collections::VecDeque;
 
-use crate::entry::Configuration;
+use crate::entry::{Configuration, Snapshot};
 use crate::message::Round;
-use crate::types::{LogId, LogIdentity, LogIndex, NodeId, Timestamp};
+use crate::types::{LogIdentity, LogIndex, NodeId, Timestamp};
 
 /// One other member, as its leader sees it (figure 2, volatile state on leaders).
 ///
@@ -55,9 +55,9 @@ pub(super) enum Mode {
     },
     /// Being sent a snapshot.
     Snapshot {
-        /// The last entry of it.
-        last: LogId,
-        /// When to send it again.
+        /// Which.
+        offered: Snapshot,
+        /// When to offer it again.
         resend_at: Timestamp,
     },
 }
@@ -157,8 +157,8 @@ impl Peer {
         match &mut self.mode {
             Mode::Probe { .. } => self.mode = Mode::Replicate { in_flight: InFlight::default() },
             Mode::Replicate { in_flight } => in_flight.answered(matched),
-            Mode::Snapshot { last, .. } => {
-                if self.matched >= last.index {
+            Mode::Snapshot { offered, .. } => {
+                if self.matched >= offered.last.index {
                     self.mode = Mode::Replicate { in_flight: InFlight::default() };
                 }
             }

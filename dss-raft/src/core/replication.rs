@@ -100,7 +100,7 @@ impl Sender<'_> {
     fn serve(&mut self, peer: &mut Peer) {
         if peer.next <= self.log.base().index && !matches!(peer.mode, Mode::Snapshot { .. }) {
             let Some(snapshot) = self.snapshot else { return };
-            peer.mode = Mode::Snapshot { last: snapshot.last, resend_at: self.now };
+            peer.mode = Mode::Snapshot { offered: snapshot.clone(), resend_at: self.now };
         }
         if let Mode::Snapshot { .. } = peer.mode {
             return self.serve_snapshot(peer);
@@ -125,18 +125,24 @@ impl Sender<'_> {
     }
 
     fn serve_snapshot(&mut self, peer: &mut Peer) {
-        let Mode::Snapshot { last, resend_at } = &mut peer.mode else { return };
+        let Mode::Snapshot { offered, resend_at } = &mut peer.mode else { return };
         if *resend_at <= self.now
-            && let Some(snapshot) = self.snapshot
+            && let Some(newest) = self.snapshot
         {
-            *last = snapshot.last;
+            // The same one again, for as long as the log still follows it and somebody may be
+            // fetching it: with every newer one it would begin anew, and never end where that
+            // takes longer than until the next.
+            let answers = self.now.since(peer.heard) < self.config.election_timeout * 2;
+            if !answers || offered.last.index < self.log.base().index {
+                *offered = newest.clone();
+            }
             *resend_at = self.now + self.config.election_timeout;
-            let snapshot = snapshot.clone();
+            let snapshot = offered.clone();
             peer.heartbeat_due = false;
             let body = MessageBody::InstallSnapshot { snapshot, round: self.round };
             self.send(peer.node, body);
         } else if peer.heartbeat_due {
-            let previous = last.index;
+            let previous = offered.last.index;
             self.append(peer, previous, Entries::EMPTY);
         }
     }

@@ -113,7 +113,7 @@ impl Raft {
         let answers = |heard| self.now.since(heard) < self.config.election_timeout;
         let needed = (leader.peers.iter().filter(|peer| answers(peer.heard)))
             .map(|peer| match &peer.mode {
-                Mode::Snapshot { last, .. } => last.index,
+                Mode::Snapshot { offered, .. } => offered.last.index,
                 Mode::Probe { .. } | Mode::Replicate { .. } => peer.matched,
             })
             .min();

@@ -7,10 +7,10 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::core_task::Event;
 use super::error::{ProposeError, ReadError};
 use super::group::Applied;
 use super::group_snapshots::GroupSnapshots;
+use super::inputs::Event;
 use crate::entry::{Entries, Payload, Snapshot};
 use crate::ports::StateMachine;
 use crate::types::LogIndex;

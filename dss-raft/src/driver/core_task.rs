@@ -5,19 +5,19 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::applier::{Job, ProposalWaiter, Query};
-use super::error::{ProposeError, ReadError, SnapshotError, Stopped};
+use super::error::{MembershipError, ProposeError, ReadError, SnapshotError, Stopped};
 use super::heartbeats::Heartbeats;
 use super::inbox::{Delivery, Inbox};
+use super::inputs::{ChangeWaiter, Event, Request};
 use super::log_writer::WriterRequest;
 use super::outbox::Outbox;
 use super::published::{Metrics, Published};
 use super::snapshots::Snapshots;
-use crate::core::{Raft, Rejected, Status, TransferError};
+use crate::core::{Raft, Rejected, Status};
 use crate::entry::Entries;
 use crate::output::{Leadership, Output, Persist, ProposalFate};
 use crate::ports::{StateMachine, Transport};
@@ -27,45 +27,6 @@ use crate::{Envelope, Message};
 /// How many of each queue are taken in before the outputs are performed: the most that becomes one
 /// write, and the longest that what came first waits for it.
 const TURN: usize = 1024;
-
-/// What other tasks of the node tell a core task. As many as are under way, and never dropped.
-pub(super) enum Event {
-    Persisted(PersistSeq),
-    StorageFailed,
-    Applied(LogIndex),
-    SnapshotTaken {
-        index: LogIndex,
-        descriptor: Bytes,
-    },
-    SnapshotFailed {
-        index: LogIndex,
-    },
-    /// Somebody wants one, and to know up to where it reaches once it is in the log.
-    TakeSnapshot {
-        answer: oneshot::Sender<Result<Option<LogIndex>, SnapshotError>>,
-    },
-    /// The snapshot that `from` offered under `descriptor` is in this node's store under the
-    /// other one; or it cannot be had.
-    SnapshotFetched {
-        from: NodeId,
-        descriptor: Bytes,
-        fetched: Option<Bytes>,
-    },
-    MachineFailed,
-    /// Answered with the target and with how long it may take.
-    Transfer {
-        to: Option<NodeId>,
-        answer: oneshot::Sender<Result<(NodeId, Duration), TransferError>>,
-    },
-    ShutDown,
-}
-
-/// What clients ask of a group.
-pub(super) enum Request<M: StateMachine> {
-    Propose { command: Bytes, waiter: ProposalWaiter<M::Reply> },
-    Read(Query<M>),
-    ReadLocal(Query<M>),
-}
 
 /// What the core task is connected to.
 pub(super) struct Wiring<M: StateMachine> {
@@ -93,6 +54,8 @@ pub(super) struct CoreTask<M: StateMachine> {
     storage_failed: bool,
     /// Proposals that the core has taken in and not ended.
     proposed: BTreeMap<ProposalId, ProposalWaiter<M::Reply>>,
+    /// Changes of the members that have not ended.
+    changes: BTreeMap<ProposalId, ChangeWaiter>,
     /// Proposals that are committed and whose entry was not handed to the applier.
     committed: BTreeMap<LogIndex, ProposalWaiter<M::Reply>>,
     /// Reads taken in together share one number: the core's confirmation began after all of them.
@@ -156,6 +119,7 @@ impl<M: StateMachine> CoreTask<M> {
             outbox: Outbox::new(),
             storage_failed: false,
             proposed: BTreeMap::new(),
+            changes: BTreeMap::new(),
             committed: BTreeMap::new(),
             reads: BTreeMap::new(),
             snapshots_awaited: Vec::new(),
@@ -170,6 +134,11 @@ impl<M: StateMachine> CoreTask<M> {
             self.perform_outputs();
             if let ControlFlow::Break(stopped) = self.wait().await {
                 break stopped;
+            }
+            if !self.proposed.is_empty() {
+                // Clients that were answered together propose together: those that are ready to
+                // run do it before the proposals become a write.
+                tokio::task::yield_now().await;
             }
             if let ControlFlow::Break(stopped) = self.drain() {
                 break stopped;
@@ -288,6 +257,16 @@ impl<M: StateMachine> CoreTask<M> {
                 let target = self.raft.transfer_leadership(now, to);
                 // Whoever asked may have given up; the transfer goes on.
                 let _ = answer.send(target.map(|target| (target, limit)));
+            }
+            Event::Change { expected, target, answer } => {
+                match self.raft.change(now, &expected, target) {
+                    Ok(proposal) => {
+                        self.changes.insert(proposal, answer);
+                    }
+                    Err(refused) => {
+                        let _ = answer.send(Err(refused.into()));
+                    }
+                }
             }
             Event::ShutDown => return ControlFlow::Break(Stopped::ShutDown),
         }
@@ -446,13 +425,22 @@ impl<M: StateMachine> CoreTask<M> {
     }
 
     fn end_proposal(&mut self, proposal: ProposalId, fate: ProposalFate) {
+        if let Some(waiter) = self.changes.remove(&proposal) {
+            // Whoever waited may have given up.
+            let _ = waiter.send(match fate {
+                ProposalFate::Committed(index) => Ok(index),
+                ProposalFate::Rejected => Err(MembershipError::NotCaughtUp),
+                ProposalFate::Unknown => Err(MembershipError::OutcomeUnknown),
+            });
+        }
         let Some(waiter) = self.proposed.remove(&proposal) else { return };
         match fate {
             ProposalFate::Committed(index) => {
                 self.committed.insert(index, waiter);
             }
+            // A command is never rejected once it has a number.
             ProposalFate::Unknown | ProposalFate::Rejected => {
-                waiter.end(Err(ProposeError::OutcomeUnknown))
+                waiter.end(Err(ProposeError::OutcomeUnknown));
             }
         }
     }
@@ -502,6 +490,9 @@ impl<M: StateMachine> CoreTask<M> {
         }
         for query in self.reads.into_values().flatten().chain(self.turn.local) {
             query.end(Err(stopped.into()));
+        }
+        for waiter in self.changes.into_values() {
+            let _ = waiter.send(Err(MembershipError::OutcomeUnknown));
         }
         for (_, waiter) in self.snapshots_awaited {
             let _ = waiter.answer.send(Err(stopped.into()));

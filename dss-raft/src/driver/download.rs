@@ -10,7 +10,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout};
 
 use super::blocking::blocking;
-use super::core_task::Event;
+use super::inputs::Event;
 use crate::message::{Envelope, Message, PartContent, SnapshotPart, SnapshotRequest};
 use crate::ports::{SnapshotStore, SnapshotWriter, StorageError, Transport};
 use crate::types::{GroupId, NodeId};

@@ -7,10 +7,11 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use super::applier::{ProposalWaiter, Query};
-use super::core_task::{Event, Request};
-use super::error::{ProposeError, ReadError, SnapshotError};
+use super::error::{MembershipError, ProposeError, ReadError, SnapshotError};
+use super::inputs::{Event, Request};
 use super::published::{Metrics, Published};
 use crate::core::{Status, TransferError};
+use crate::entry::Configuration;
 use crate::output::{Leadership, RoleKind};
 use crate::ports::StateMachine;
 use crate::types::{LogIndex, NodeId};
@@ -183,6 +184,33 @@ impl<M: StateMachine> Group<M> {
     #[must_use]
     pub fn leadership(&self) -> watch::Receiver<Leadership> {
         self.shared.leadership.clone()
+    }
+
+    /// Makes `target` the members of the group, if `expected` are its members now; works on the
+    /// leader only, and ends once `target`, and nothing but it, is in force: at which entry.
+    ///
+    /// `expected` is what [`status`](Group::status) said when `target` was thought up: of two
+    /// operators that change the group at the same time, one is refused. New members are started
+    /// with [`Node::start_group`](super::Node::start_group) first, and with the members that all
+    /// others were started with; new voters receive the log before anything else happens, so that
+    /// the group never waits for them. A leader that is not among the new voters hands over.
+    ///
+    /// The change goes on where this future is dropped.
+    ///
+    /// # Errors
+    ///
+    /// See [`MembershipError`]: it says whether the members may still change.
+    pub async fn change(
+        &self,
+        expected: Configuration,
+        target: Configuration,
+    ) -> Result<LogIndex, MembershipError> {
+        let (answer, answered) = oneshot::channel();
+        let event = Event::Change { expected, target, answer };
+        if self.shared.events.send(event).is_err() {
+            return Err(self.shared.published.stopped().into());
+        }
+        answered.await.unwrap_or(Err(MembershipError::OutcomeUnknown))
     }
 
     /// Hands leadership to `to`, or to the voter whose log is furthest; done when this node leads

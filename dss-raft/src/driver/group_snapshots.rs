@@ -7,8 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use super::core_task::Event;
 use super::error::StartGroupError;
+use super::inputs::Event;
 use crate::ports::{
     SnapshotImage, SnapshotReader, SnapshotStore, SnapshotWriter, StateMachine, StorageError,
 };

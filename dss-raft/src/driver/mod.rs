@@ -21,6 +21,7 @@ mod group;
 mod group_snapshots;
 mod heartbeats;
 mod inbox;
+mod inputs;
 mod log_writer;
 mod memory_network;
 mod node;
@@ -29,7 +30,7 @@ mod published;
 mod snapshot_server;
 mod snapshots;
 
-pub use error::{ProposeError, ReadError, SnapshotError, StartGroupError};
+pub use error::{MembershipError, ProposeError, ReadError, SnapshotError, StartGroupError};
 pub use group::{Applied, Group};
 pub use memory_network::MemoryNetwork;
 pub use node::Node;

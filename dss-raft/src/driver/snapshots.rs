@@ -5,9 +5,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use super::core_task::Event;
 use super::download::{Download, Source};
 use super::group_snapshots::GroupSnapshots;
+use super::inputs::Event;
 use crate::core::Raft;
 use crate::message::{Message, MessageBody, SnapshotPart};
 use crate::output::Persist;

@@ -110,7 +110,7 @@ async fn restore(storage: &mut impl Storage, group: GroupId) -> Restored {
 
 const FINE: &str = "nothing is wrong with the disk";
 
-fn entry(term: u64, index: u64) -> Entry {
+pub(super) fn entry(term: u64, index: u64) -> Entry {
     let command = Bytes::from(format!("command {index} of term {term}"));
     Entry { id: id(term, index), payload: Payload::Command(command) }
 }
@@ -123,7 +123,7 @@ fn entries(term: u64, indexes: std::ops::RangeInclusive<u64>) -> Vec<Entry> {
     indexes.map(|index| entry(term, index)).collect()
 }
 
-fn snapshot(term: u64, index: u64) -> Snapshot {
+pub(super) fn snapshot(term: u64, index: u64) -> Snapshot {
     Snapshot {
         last: id(term, index),
         configuration: Configuration::of_voters([1, 2, index].map(NodeId::new)),

@@ -3,8 +3,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use dss_raft::{
-    Config, Configuration, Envelope, GroupId, LogId, MemoryNetwork, MemoryStorage, Message,
-    MessageBody, Node, NodeId, StartGroupError, Term, Transport,
+    Config, Configuration, Envelope, GroupId, LogId, LogIdentity, MemoryNetwork, MemoryStorage,
+    Message, MessageBody, Node, NodeId, StartGroupError, Term, Transport,
 };
 use tokio::time::sleep;
 
@@ -116,7 +116,8 @@ async fn heartbeats_of_all_groups_to_one_peer_travel_together() {
     }
     sleep(Duration::from_secs(10)).await;
     let count = |counter: &Arc<AtomicU64>| counter.swap(0, Ordering::Relaxed);
-    (count(&envelopes), count(&messages));
+    count(&envelopes);
+    count(&messages);
     let leaders: Vec<_> = groups.iter().map(|group| group.status().leader).collect();
     sleep(Duration::from_secs(10)).await;
     let now: Vec<_> = groups.iter().map(|group| group.status().leader).collect();

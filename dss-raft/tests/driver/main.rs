@@ -7,6 +7,7 @@ mod durable;
 mod failover;
 mod groups;
 mod machine_faults;
+mod membership;
 mod replication;
 mod shutdown;
 mod snapshots;

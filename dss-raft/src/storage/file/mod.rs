@@ -4,6 +4,8 @@ mod disk;
 #[cfg(test)]
 mod faulty_disk;
 mod frame;
+#[cfg(fuzzing)]
+mod fuzz;
 mod group_log;
 mod recovery;
 mod segment;
@@ -11,6 +13,9 @@ mod snapshots;
 #[cfg(test)]
 mod tests;
 mod wal;
+
+#[cfg(fuzzing)]
+pub(crate) use self::fuzz::fuzz_segment;
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
