@@ -45,7 +45,7 @@ const BUGS: &[(PlantedBug, u64)] = &[
     (PlantedBug::TruncateOnMatch, 3),
     (PlantedBug::CommitWithoutMatch, 7),
     (PlantedBug::SnapshotWithoutConfiguration, 25),
-    (PlantedBug::ReadWithoutRound, 13),
+    (PlantedBug::ReadWithoutRound, 42),
     (PlantedBug::LeaseDoubled, 196),
     (PlantedBug::ObeyLowerTerms, 910),
     (PlantedBug::PreVoteTouchesTimers, 0),

@@ -6,6 +6,10 @@ use super::Raft;
 /// A bug that can be switched on, to see that the simulation finds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
+#[cfg_attr(
+    not(feature = "testing"),
+    allow(dead_code, unreachable_pub, reason = "only tests name bugs")
+)]
 pub enum PlantedBug {
     /// A leader commits an entry of an older term once it is on a majority (section 5.4.2 forbids
     /// it, figure 8 shows why).

@@ -39,6 +39,7 @@ impl Raft {
     }
 
     /// Makes an older view this one. Copies the members only where they have changed.
+    #[cfg(feature = "tokio")]
     pub(crate) fn update_status(&self, status: &mut Status) {
         let mut configuration = std::mem::take(&mut status.configuration);
         if configuration != *self.membership.current() {
