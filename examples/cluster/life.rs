@@ -16,23 +16,40 @@ pub(crate) enum LifeError {
     Damaged(PathBuf),
 }
 
-/// Begins the next life of the node whose folder this is: a number larger than that of every
-/// earlier one, durable on return. A cache that restarts is empty, and nothing that was meant for
-/// its former life may reach it.
-pub(crate) fn begin(folder: &Path) -> Result<u64, LifeError> {
+/// Checks that a life could be begun, and changes nothing: before anything else in the folder is
+/// changed, so that a node that refuses to start leaves it as it was.
+pub(crate) fn check(folder: &Path) -> Result<(), LifeError> {
+    next(&folder.join(FILE), 0).map(|_| ())
+}
+
+/// Begins the next life of the node whose folder this is: a number larger than `above` and than
+/// that of every life begun here, durable on return. A cache that restarts is empty, and nothing
+/// that was meant for its former life may reach it.
+pub(crate) fn begin(folder: &Path, above: u64) -> Result<u64, LifeError> {
     let path = folder.join(FILE);
-    let last = match fs::read_to_string(&path) {
-        Ok(text) => text.trim_end().parse().map_err(|_| LifeError::Damaged(path.clone()))?,
-        Err(error) if error.kind() == ErrorKind::NotFound => 0u64,
-        Err(source) => return Err(LifeError::Io { operation: "read", path, source }),
-    };
-    let life = last.checked_add(1).ok_or_else(|| LifeError::Damaged(path.clone()))?;
+    let life = next(&path, above)?;
     replace(folder, &path, &format!("{life}\n")).map_err(|source| LifeError::Io {
         operation: "write",
         path,
         source,
     })?;
     Ok(life)
+}
+
+/// The number of the life after the last one that was begun, and after `above`.
+fn next(path: &Path, above: u64) -> Result<u64, LifeError> {
+    let damaged = || LifeError::Damaged(path.to_owned());
+    let last: u64 = match fs::read(path) {
+        Ok(bytes) => {
+            let text = str::from_utf8(&bytes).map_err(|_| damaged())?;
+            text.trim_end().parse().map_err(|_| damaged())?
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => 0,
+        Err(source) => {
+            return Err(LifeError::Io { operation: "read", path: path.to_owned(), source });
+        }
+    };
+    last.max(above).checked_add(1).ok_or_else(damaged)
 }
 
 /// Replaces the file by one with this text, wholly or not at all, whenever power fails.
@@ -52,11 +69,25 @@ mod tests {
     #[test]
     fn every_life_has_a_larger_number() {
         let folder = tempfile::tempdir().unwrap();
-        assert_eq!(begin(folder.path()).unwrap(), 1);
-        assert_eq!(begin(folder.path()).unwrap(), 2);
+        assert_eq!(begin(folder.path(), 0).unwrap(), 1);
+        assert_eq!(begin(folder.path(), 0).unwrap(), 2);
         // A crash while the next number was being written.
         fs::write(folder.path().join("incarnation.new"), "9").unwrap();
-        assert_eq!(begin(folder.path()).unwrap(), 3);
+        assert_eq!(begin(folder.path(), 0).unwrap(), 3);
+        // The others remember a life that this folder does not.
+        assert_eq!(begin(folder.path(), 7).unwrap(), 8);
+        assert_eq!(begin(folder.path(), 7).unwrap(), 9);
+    }
+
+    #[test]
+    fn checking_begins_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        check(&folder.path().join("not there yet")).unwrap();
+        check(folder.path()).unwrap();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        begin(folder.path(), 0).unwrap();
+        check(folder.path()).unwrap();
+        assert_eq!(begin(folder.path(), 0).unwrap(), 2);
     }
 
     #[test]
@@ -65,7 +96,8 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join(FILE);
             fs::write(&path, text).unwrap();
-            assert!(begin(folder.path()).unwrap_err().to_string().contains(FILE), "{text}");
+            assert!(begin(folder.path(), 0).unwrap_err().to_string().contains(FILE), "{text}");
+            assert!(check(folder.path()).is_err(), "{text}");
             assert_eq!(fs::read_to_string(path).unwrap(), text);
         }
     }

@@ -6,7 +6,7 @@ mod groups;
 mod inbox;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -103,6 +103,8 @@ impl BoundNode {
             node: self.node.id,
             name: self.node.name.clone(),
         };
+        // Looked at before the log is opened, which may change the folder.
+        blocking(&folder, life::check).await?;
         let storage = FileStorage::open(&folder, identity).await?;
         let peers = Peers::new(&self.config, self.node.id);
         let raft = Node::start(storage, Arc::new(peers.clone()));
@@ -132,7 +134,7 @@ impl BoundNode {
 
         let group = CacheGroup::new(cache_group.clone(), peers.clone(), node.id);
         // Every log was readable: only now does the node change what is stored.
-        let life = begin_life(groups.folder().to_owned()).await?;
+        let life = blocking(groups.folder(), |folder| life::begin(folder, 0)).await?;
         let life = (groups.folder().to_owned(), Incarnation::new(life));
         let cache = CacheParts::start(&node, &config, &group, peers.clone(), cache_events, life);
         let (stopping, log) = (CancellationToken::new(), groups.raft.clone());
@@ -171,10 +173,15 @@ impl BoundNode {
     }
 }
 
-async fn begin_life(folder: PathBuf) -> Result<u64, LifeError> {
-    tokio::task::spawn_blocking(move || life::begin(&folder))
+/// Does something with the data folder that may block.
+async fn blocking<R: Send + 'static>(
+    folder: &Path,
+    work: fn(&Path) -> Result<R, LifeError>,
+) -> Result<R, LifeError> {
+    let folder = folder.to_owned();
+    tokio::task::spawn_blocking(move || work(&folder))
         .await
-        .expect("beginning a life does not panic, and is not cancelled")
+        .expect("what is done with a folder does not panic, and is not cancelled")
 }
 
 /// A node that runs.

@@ -29,6 +29,19 @@ impl Cache {
         self.unregister(id);
     }
 
+    /// Ends, clean or not: every operation is answered. One that has not begun never will; a write
+    /// that is on its way may or may not be done.
+    pub fn close(&mut self) {
+        self.leaving = true;
+        for id in self.open.keys().copied().collect::<Vec<_>>() {
+            if self.give_up_inspection(id) {
+                continue;
+            }
+            let waited = self.take_waiting(id);
+            self.fail(id, if waited { CacheError::ShutDown } else { CacheError::Indeterminate });
+        }
+    }
+
     fn expire(&mut self, now: Timestamp, id: OperationId) {
         if self.give_up_inspection(id) {
             return;

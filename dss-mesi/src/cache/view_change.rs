@@ -170,11 +170,14 @@ impl Cache {
         }
     }
 
-    /// Begins to leave: no new operation is taken, every line is given up, and what is dirty
-    /// stored. To be called again, for lines that were busy, until the cache
-    /// [is clean](Cache::is_clean).
+    /// Begins to leave: no new operation is taken, those that wait for a view or a lease fail,
+    /// every line is given up, and what is dirty stored. To be called again, for lines that were
+    /// busy, until the cache [is clean](Cache::is_clean).
     pub fn leave(&mut self, now: Timestamp) {
         self.leaving = true;
+        for (_, operation) in std::mem::take(&mut self.parked) {
+            self.fail(operation.id, CacheError::ShutDown);
+        }
         for key in self.lines.keys() {
             let busy = self.pending.contains_key(&key)
                 || self.lines.peek(&key).is_some_and(Line::is_being_written);

@@ -212,12 +212,14 @@ impl CacheNode {
         self.inner.clean(Cache::flush).await
     }
 
-    /// Writes back what is dirty, gives up every line, and ends. Operations that come later fail
-    /// with [`CacheError::ShutDown`]. Takes no longer than the operation time-out.
+    /// Writes back what is dirty, gives up every line, and ends. Operations that come later, and
+    /// those that wait for a view or a lease, fail with [`CacheError::ShutDown`] at once; others
+    /// have until the end. Takes no longer than the operation time-out.
     ///
     /// Lines whose home this node is stay blocked until a view goes on without it.
     pub async fn shutdown(&self) {
         self.inner.clean(Cache::leave).await;
+        self.inner.drive(|state, _| state.cache.close());
         self.inner.lock().closed = true;
         self.inner.wake.notify_one();
     }

@@ -86,6 +86,59 @@ async fn shutting_down_writes_back_what_is_dirty() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn shutting_down_fails_at_once_what_waits_for_a_lease() {
+    let network = InMemoryNetwork::new();
+    let node = CacheNode::start(
+        CacheConfig::new(),
+        member(1),
+        Arc::new(InMemoryMemory::new()),
+        network.transport(NodeId::new(1)),
+        Arc::new(RendezvousPlacement),
+    );
+    node.set_view(view(1, &[1]));
+    let begun = Instant::now();
+    let read = node.get(bytes("k"));
+    let write = node.put(bytes("k"), bytes("v"), Condition::None);
+    let (read, write, ()) = tokio::join!(read, write, async {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        node.shutdown().await;
+    });
+    assert_eq!((read, write), (Err(CacheError::ShutDown), Err(CacheError::ShutDown)));
+    assert!(begun.elapsed() < Duration::from_millis(100), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn shutting_down_leaves_no_operation_without_an_answer() {
+    let config = CacheConfig::new().operation_timeout(Duration::from_secs(2));
+    let memory = Arc::new(Fragile::default());
+    let network = InMemoryNetwork::new();
+    let node = CacheNode::start(
+        config,
+        member(1),
+        memory.clone(),
+        network.transport(NodeId::new(1)),
+        Arc::new(RendezvousPlacement),
+    );
+    node.set_lease(Instant::now() + Duration::from_secs(3_600));
+    node.set_view(view(1, &[1]));
+    node.put(bytes("written"), bytes("v"), Condition::None).await.unwrap();
+    memory.hung.store(true, Ordering::Relaxed);
+    let begun = Instant::now();
+    let write = node.put(bytes("written"), bytes("w"), Condition::None);
+    let read = node.get(bytes("read"));
+    let stop = async {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        node.shutdown().await;
+        begun.elapsed()
+    };
+    let both = async { tokio::join!(write, read) };
+    let ((write, read), stopped) = tokio::join!(both, stop);
+    assert_eq!(write, Err(CacheError::Indeterminate), "main memory may have taken it");
+    assert!(matches!(read, Err(CacheError::ShutDown | CacheError::Unavailable)), "{read:?}");
+    assert!(begun.elapsed() <= stopped + Duration::from_millis(10), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_flush_stores_what_is_dirty_and_keeps_it() {
     let cluster = Cluster::start(2, &write_back());
     cluster.nodes[0].put(bytes("k"), bytes("v"), Condition::None).await.unwrap();

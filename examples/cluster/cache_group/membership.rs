@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dss_mesi::{
-    CacheNode, Incarnation, LeaseConfig, LeaseHolder, Member, Timestamp, View, ViewCommand,
+    CacheNode, Incarnation, LeaseConfig, LeaseHolder, Member, NodeId, Timestamp, View, ViewCommand,
 };
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -107,6 +107,8 @@ impl Membership {
         self.stopping.cancel();
         self.tasks.close();
         self.tasks.wait().await;
+        // A new life that was being begun meanwhile does not act either.
+        self.keeper.caches.get().shutdown().await;
         let member = self.keeper.standing.borrow().member;
         let command = CacheCommand::View(ViewCommand::Leave { member });
         if self.keeper.group.propose(&command).await.is_err() {
@@ -155,11 +157,20 @@ impl Keeper {
         }
     }
 
+    /// The newest life of this node that the table remembers. The folder may not know of it: it
+    /// was lost, or is an old copy.
+    async fn newest_life(&self, node: NodeId) -> u64 {
+        let newest = self.group.read(move |machine| machine.table().newest(node)).await;
+        // Without an answer nobody lets a life join either; this is asked again for the next.
+        newest.ok().flatten().map_or(0, Incarnation::get)
+    }
+
     /// Begins the life after that of `former`, which has ended.
     async fn begin_life(&self, former: Member) {
+        let newest = self.newest_life(former.node).await;
         loop {
             let folder = self.lives.folder.clone();
-            let life = tokio::task::spawn_blocking(move || life::begin(&folder)).await;
+            let life = tokio::task::spawn_blocking(move || life::begin(&folder, newest)).await;
             match life.expect("beginning a life does not panic, and is not cancelled") {
                 Ok(life) => {
                     let member = Member { incarnation: Incarnation::new(life), ..former };

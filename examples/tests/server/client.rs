@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::header::CONTENT_TYPE;
-use hyper::{Method, Request, StatusCode};
+use hyper::{HeaderMap, Method, Request, StatusCode};
 use hyper_util::client::legacy::Client as HyperClient;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
@@ -24,6 +24,7 @@ pub(crate) struct Client {
 #[derive(Debug, Clone)]
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
 }
 
@@ -71,13 +72,18 @@ impl Client {
             let response = self.inner.request(request).await.map_err(|_| NoAnswer)?;
             let (parts, body) = response.into_parts();
             let body = body.collect().await.map_err(|_| NoAnswer)?.to_bytes();
-            Ok(Answer { status: parts.status, body })
+            Ok(Answer { status: parts.status, headers: parts.headers, body })
         };
         tokio::time::timeout(ANSWER_MAX, exchange).await.map_err(|_| NoAnswer)?
     }
 }
 
 impl Answer {
+    /// The value of a header; empty where there is none.
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().expect("text"))
+    }
+
     pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body)
             .unwrap_or_else(|error| panic!("not JSON ({error}): {self:?}"))

@@ -27,7 +27,7 @@ struct Acknowledged {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_acknowledged_is_lost_when_the_leader_is_killed_and_all_are_restarted() {
-    let mut cluster = Cluster::start(&[]).await;
+    let mut cluster = Cluster::start_alone(&[]).await;
     let mut acknowledged = Acknowledged::default();
     for round in 0..ROUNDS {
         for node in 0..3 {

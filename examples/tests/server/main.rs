@@ -3,3 +3,7 @@
 mod client;
 mod failover;
 mod process;
+mod requests;
+mod signals;
+mod startup;
+mod strangers;

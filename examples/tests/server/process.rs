@@ -1,11 +1,13 @@
 //! Starts, signals and kills node processes.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::Duration;
 
 use tempfile::TempDir;
+use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 use tokio::time::{Instant, sleep};
 
 use crate::client::Client;
@@ -43,23 +45,57 @@ pub(crate) fn free_port() -> u16 {
         .port()
 }
 
+/// This machine. Tests share it, except for those that measure time.
+static MACHINE: LazyLock<Arc<RwLock<()>>> = LazyLock::new(Arc::default);
+
+/// A part in this machine, or all of it.
+#[expect(dead_code, reason = "they are held, not read")]
+enum Place {
+    Shared(OwnedRwLockReadGuard<()>),
+    Alone(OwnedRwLockWriteGuard<()>),
+}
+
+/// The arguments that run one node.
+pub(crate) fn node_arguments(config: &Path, id: &str) -> Vec<OsString> {
+    ["node".into(), "--config".into(), config.into(), "--id".into(), id.into()].into()
+}
+
 /// Three nodes, each a process of its own, with a configuration and data of their own.
 pub(crate) struct Cluster {
     folder: TempDir,
     nodes: Vec<NodeProcess>,
     arguments: Vec<String>,
     pub(crate) client: Client,
+    _place: Place,
 }
 
 struct NodeProcess {
     id: String,
     url: String,
+    peer: String,
     child: Option<Child>,
 }
 
 impl Cluster {
     /// Writes a configuration for three nodes on free ports and starts them.
     pub(crate) async fn start(arguments: &[&str]) -> Self {
+        let place = Place::Shared(MACHINE.clone().read_owned().await);
+        Self::start_at(place, "", arguments).await
+    }
+
+    /// The same with more in the configuration than the nodes.
+    pub(crate) async fn start_configured(more: &str) -> Self {
+        let place = Place::Shared(MACHINE.clone().read_owned().await);
+        Self::start_at(place, more, &[]).await
+    }
+
+    /// The same, while no other test has a cluster: for what measures time.
+    pub(crate) async fn start_alone(arguments: &[&str]) -> Self {
+        let place = Place::Alone(MACHINE.clone().write_owned().await);
+        Self::start_at(place, "", arguments).await
+    }
+
+    async fn start_at(place: Place, more: &str, arguments: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut config = format!(
             "cluster = \"test\"\ndata_dir = {:?}\n",
@@ -72,11 +108,13 @@ impl Cluster {
                 "[[nodes]]\nid = \"{id}\"\nclient = \"127.0.0.1:{client}\"\npeer = \"127.0.0.1:{peer}\"\n"
             ));
             let url = format!("http://127.0.0.1:{client}");
-            nodes.push(NodeProcess { id: id.to_owned(), url, child: None });
+            let peer = format!("127.0.0.1:{peer}");
+            nodes.push(NodeProcess { id: id.to_owned(), url, peer, child: None });
         }
+        config.push_str(more);
         std::fs::write(folder.path().join("cluster.toml"), config).expect("a writable folder");
         let arguments = arguments.iter().map(ToString::to_string).collect();
-        let mut cluster = Self { folder, nodes, arguments, client: Client::new() };
+        let mut cluster = Self { folder, nodes, arguments, client: Client::new(), _place: place };
         for node in 0..3 {
             cluster.spawn(node);
         }
@@ -92,6 +130,11 @@ impl Cluster {
         &self.nodes[node].url
     }
 
+    /// Where the other nodes reach this one.
+    pub(crate) fn peer(&self, node: usize) -> &str {
+        &self.nodes[node].peer
+    }
+
     /// Which node has this id.
     pub(crate) fn index_of(&self, id: &str) -> usize {
         self.nodes.iter().position(|node| node.id == id).expect("a node of this cluster")
@@ -105,10 +148,7 @@ impl Cluster {
             .open(self.folder.path().join(format!("{}.log", self.nodes[node].id)))
             .expect("a writable folder");
         let child = Command::new(program())
-            .arg("node")
-            .arg("--config")
-            .arg(self.config_file())
-            .args(["--id", &self.nodes[node].id])
+            .args(node_arguments(&self.config_file(), &self.nodes[node].id))
             .args(&self.arguments)
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a file handle can be doubled"))
@@ -144,8 +184,13 @@ impl Cluster {
 
     /// Asks the node to leave and waits until it has.
     pub(crate) async fn terminate(&mut self, node: usize) -> ExitStatus {
+        self.stop(node, "TERM").await
+    }
+
+    /// Sends the node a signal that asks it to leave and waits until it has.
+    pub(crate) async fn stop(&mut self, node: usize, by: &str) -> ExitStatus {
         let mut child = self.nodes[node].child.take().expect("the node runs");
-        signal(&child, "TERM");
+        signal(&child, by);
         let deadline = Instant::now() + EXIT_MAX;
         loop {
             if let Some(status) = child.try_wait().expect("a child can be waited for") {
@@ -153,19 +198,30 @@ impl Cluster {
             }
             if Instant::now() > deadline {
                 child.kill().expect("a child can be killed");
-                panic!("node {node} ignores SIGTERM\n{}", self.logs());
+                panic!("node {node} ignores SIG{by}\n{}", self.logs());
             }
             sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// Whether the node's process is still the one that was started.
+    pub(crate) fn is_running(&mut self, node: usize) -> bool {
+        let child = self.nodes[node].child.as_mut().expect("the node was started");
+        child.try_wait().expect("a child can be waited for").is_none()
+    }
+
+    /// The whole log of a node.
+    pub(crate) fn log(&self, node: usize) -> String {
+        let path = self.folder.path().join(format!("{}.log", self.nodes[node].id));
+        std::fs::read_to_string(path).unwrap_or_default()
     }
 
     /// The ends of all logs, for a failed test's message.
     pub(crate) fn logs(&self) -> String {
         const LINES: usize = 40;
         let mut all = String::new();
-        for node in &self.nodes {
-            let path = self.folder.path().join(format!("{}.log", node.id));
-            let log = std::fs::read_to_string(path).unwrap_or_default();
+        for (number, node) in self.nodes.iter().enumerate() {
+            let log = self.log(number);
             let lines: Vec<_> = log.lines().collect();
             all.push_str(&format!("--- {}\n", node.id));
             all.push_str(&lines[lines.len().saturating_sub(LINES)..].join("\n"));
