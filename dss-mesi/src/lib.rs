@@ -92,6 +92,8 @@
 //! until they are confirmed, in place of its transient states.
 
 mod cache;
+#[cfg(test)]
+mod checker;
 mod config;
 mod conformance;
 #[cfg(feature = "tokio")]

@@ -191,6 +191,34 @@ impl Cache {
         self.write_backs.is_empty() && self.lines.modified() == 0 && self.lines.written() == 0
     }
 
+    /// Whether nothing is under way.
+    #[cfg(test)]
+    pub(crate) fn is_idle(&self) -> bool {
+        self.pending.is_empty() && self.write_backs.is_empty() && self.lines.written() == 0
+    }
+
+    /// Whether something of the line is on its way to main memory while it stays.
+    #[cfg(test)]
+    pub(crate) fn is_writing(&self, key: &Bytes) -> bool {
+        self.lines.peek(key).is_some_and(|line| line.through.is_some())
+    }
+
+    /// Drops the line as if to make room.
+    #[cfg(test)]
+    pub(crate) fn evict_line(&mut self, now: Timestamp, key: &Bytes) {
+        let pinned = self.pending.contains_key(key)
+            || self.lines.peek(key).is_some_and(lines::Line::is_being_written);
+        if !pinned {
+            self.drop_line(now, key);
+        }
+    }
+
+    /// So that counts do not make states different.
+    #[cfg(test)]
+    pub(crate) fn forget_statistics(&mut self) {
+        self.statistics = Statistics::default();
+    }
+
     /// Counts of what has happened and what is held. Those of the home are zero.
     #[must_use]
     pub fn statistics(&self) -> Statistics {

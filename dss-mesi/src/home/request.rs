@@ -21,8 +21,9 @@ pub(super) struct Request {
 
 impl Home {
     pub(super) fn handle_get(&mut self, now: Timestamp, key: &Bytes, request: Request) {
+        let careless = self.flawed(Flaw::RequestIdsIgnored);
         let entry = self.directory.entry(key.clone()).or_default();
-        let granted = entry.holds.get(&request.node);
+        let granted = entry.holds.get(&request.node).filter(|_| !careless);
         let served = entry.busy.as_ref().and_then(Transaction::request);
         let queued = entry.queue.iter_mut().find(|queued| queued.node == request.node);
         if granted.is_some_and(|hold| request.request < hold.request)
@@ -48,9 +49,10 @@ impl Home {
         if !self.is_open() {
             return;
         }
+        let careless = self.flawed(Flaw::RequestIdsIgnored);
         while let Some(entry) = self.directory.get_mut(key) {
             let Some(request) = entry.queue.pop_front() else { break };
-            match entry.holds.get(&request.node).copied() {
+            match entry.holds.get(&request.node).copied().filter(|_| !careless) {
                 Some(hold) if request.request < hold.request => {}
                 Some(hold) if request.request == hold.request => {
                     self.begin_again(now, key, request, hold);

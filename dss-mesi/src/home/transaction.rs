@@ -180,6 +180,10 @@ impl Home {
         let Some(storing) = self.busy(key).and_then(|busy| busy.storing.as_mut()) else { return };
         storing.call = Some(call);
         let (version, value) = (storing.data.version, storing.data.value.clone());
+        let (from, grant) = (storing.from, storing.data.grant);
+        if self.flawed(Flaw::PutAckedEarly) {
+            self.send(from, Body::PutAck { key: key.clone(), grant });
+        }
         self.outputs.push_back(HomeOutput::Store {
             call,
             writer,
