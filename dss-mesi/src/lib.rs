@@ -115,11 +115,11 @@ mod timer;
 mod version;
 mod view;
 
-pub use cache::{Answer, Cache, Condition, LineView, OperationId, Output, Read};
+pub use cache::{Answer, Cache, Cause, Condition, Dropped, LineView, OperationId, Output, Read};
 pub use config::{CacheConfig, WritePolicy};
 pub use conformance::memory_conformance;
 #[cfg(feature = "tokio")]
-pub use driver::{CacheNode, InMemoryNetwork};
+pub use driver::{CacheNode, InMemoryNetwork, LoadError};
 pub use error::CacheError;
 pub use home::{Home, HomeOutput, MemoryCall};
 pub use line::LineState;

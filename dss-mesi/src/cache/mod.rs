@@ -1,10 +1,14 @@
 //! The cache side of the protocol.
 
+mod dropped;
 mod grant;
+mod hit;
+mod hold;
 mod inspect;
 mod lines;
 mod operation;
 mod recall;
+mod slot;
 mod timeout;
 mod view_change;
 mod write;
@@ -16,9 +20,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+pub use self::dropped::{Cause, Dropped};
+pub(crate) use self::lines::hash_of;
 pub use self::operation::{Answer, Condition, LineView, OperationId, Read};
 
 use self::grant::Pending;
+use self::hold::Hold;
 use self::inspect::Inspection;
 use self::lines::Lines;
 use self::operation::{Action, Operation};
@@ -71,10 +78,14 @@ pub struct Cache {
     /// Nothing is served at or after it.
     lease: Option<Timestamp>,
     leaving: bool,
+    /// Whether this life of the node is in the view.
+    is_member: bool,
     lines: Lines,
     /// Invariant: no key has both a request here and a write-back, or a request and an owned line.
     pending: BTreeMap<Bytes, Pending>,
     write_backs: BTreeMap<Bytes, WriteBack>,
+    /// Owned lines that are not given up for the moment.
+    holds: BTreeMap<Bytes, Hold>,
     surrenders: BTreeMap<NodeId, Surrendering>,
     /// Wait for a view and a lease.
     parked: Vec<(Bytes, Operation)>,
@@ -85,6 +96,8 @@ pub struct Cache {
     inspections: BTreeMap<RequestId, Inspection>,
     hints: write_back::Hints,
     last_request: u64,
+    /// When it is next looked for lines that are held for too long.
+    next_sweep: Option<Timestamp>,
     timers: Timers<Timer>,
     outputs: VecDeque<Output>,
     statistics: Statistics,
@@ -100,6 +113,8 @@ pub enum Output {
         /// The message.
         message: Message,
     },
+    /// A line is no longer held: for whoever wants to know.
+    Dropped(Dropped),
     /// An operation has ended.
     Answer {
         /// Which.
@@ -129,6 +144,8 @@ enum Timer {
     Flush(Bytes),
     /// Tell homes what was dropped.
     Hints,
+    /// Look for lines that were held for too long.
+    Sweep,
     /// Repeat a surrender.
     Surrender(NodeId),
     /// Repeat the questions of an inspection.
@@ -141,6 +158,7 @@ impl Cache {
     /// An empty cache of `member`, in no view and without a lease.
     #[must_use]
     pub fn new(config: CacheConfig, member: Member, placement: Arc<dyn Placement>) -> Self {
+        let lines = Lines::new(config.hash_seed);
         Self {
             config,
             member,
@@ -148,9 +166,11 @@ impl Cache {
             view: View::default(),
             lease: None,
             leaving: false,
-            lines: Lines::new(),
+            is_member: false,
+            lines,
             pending: BTreeMap::new(),
             write_backs: BTreeMap::new(),
+            holds: BTreeMap::new(),
             surrenders: BTreeMap::new(),
             parked: Vec::new(),
             stalled: VecDeque::new(),
@@ -158,6 +178,7 @@ impl Cache {
             inspections: BTreeMap::new(),
             hints: write_back::Hints::default(),
             last_request: 0,
+            next_sweep: None,
             timers: Timers::new(),
             outputs: VecDeque::new(),
             statistics: Statistics::default(),
@@ -173,10 +194,7 @@ impl Cache {
     /// How it holds the line of `key`, and which version of it.
     #[must_use]
     pub fn line(&self, key: &Bytes) -> (LineState, Option<Version>) {
-        match self.lines.peek(key) {
-            Some(line) => (line.state, line.version),
-            None => (LineState::Invalid, None),
-        }
+        self.lines.state(key).unwrap_or((LineState::Invalid, None))
     }
 
     /// Whether something of `key` was given up that may not be in main memory.
@@ -206,10 +224,9 @@ impl Cache {
     /// Drops the line as if to make room.
     #[cfg(test)]
     pub(crate) fn evict_line(&mut self, now: Timestamp, key: &Bytes) {
-        let pinned = self.pending.contains_key(key)
-            || self.lines.peek(key).is_some_and(lines::Line::is_being_written);
+        let pinned = self.pending.contains_key(key) || self.lines.is_being_written(key);
         if !pinned {
-            self.drop_line(now, key);
+            self.drop_line(now, key, Cause::Capacity);
         }
     }
 
@@ -238,7 +255,7 @@ impl Cache {
         if message.epoch != self.view.epoch && !self.flawed(Flaw::NoEpochCheck) {
             return;
         }
-        if !self.view.contains(self.member) || self.view.incarnation(from).is_none() {
+        if !self.is_member || self.view.incarnation(from).is_none() {
             return;
         }
         match message.body {
@@ -255,11 +272,11 @@ impl Cache {
             Body::SurrenderAck => {
                 self.surrenders.remove(&from);
             }
-            Body::Inspected { request, version, holders, exclusive } => {
+            Body::Inspected { request, version, holders, exclusive, .. } => {
                 self.handle_inspected(from, request, version, holders, exclusive);
             }
             Body::Peek { key, request } => self.handle_peek(from, &key, request),
-            Body::Peeked { request, state, version } => {
+            Body::Peeked { request, state, version, .. } => {
                 self.handle_peeked(from, request, state, version);
             }
             Body::Get { .. }
@@ -275,6 +292,11 @@ impl Cache {
     /// Reads `key`.
     pub fn read(&mut self, now: Timestamp, id: OperationId, key: Bytes) {
         self.begin(now, key, Operation { id, action: Action::Read });
+    }
+
+    /// Reads `key` and takes it for writing: a write that follows soon costs no further request.
+    pub fn own(&mut self, now: Timestamp, id: OperationId, key: Bytes) {
+        self.begin(now, key, Operation { id, action: Action::Own });
     }
 
     /// Writes `key`, if `condition` holds.
@@ -335,7 +357,7 @@ impl Cache {
     }
 
     fn is_serving(&self, now: Timestamp) -> bool {
-        self.is_leased(now) && self.view.contains(self.member)
+        self.is_leased(now) && self.is_member
     }
 
     fn home(&self, key: &Bytes) -> Option<NodeId> {

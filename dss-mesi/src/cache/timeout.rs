@@ -15,6 +15,7 @@ impl Cache {
                 Timer::Through(key) => self.repeat_through(now, &key),
                 Timer::Flush(key) => self.flush_line(now, &key),
                 Timer::Hints => self.send_hints(),
+                Timer::Sweep => self.sweep(now),
                 Timer::Surrender(home) => self.repeat_surrender(now, home),
                 Timer::Inspect(request) => self.repeat_inspection(now, request),
                 Timer::Operation(id) => self.expire(now, id),
@@ -80,11 +81,9 @@ impl Cache {
         if let Some(write_back) = self.write_backs.get_mut(&key) {
             write_back.waiting.retain(&mut other);
         }
-        self.lines.modify(&key, |line| {
-            if let Some(through) = line.through.as_mut() {
-                through.waiting.retain(&mut other);
-            }
-        });
+        if let Some(through) = self.lines.through_mut(&key) {
+            through.waiting.retain(&mut other);
+        }
         taken > 0
     }
 }

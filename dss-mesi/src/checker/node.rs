@@ -178,6 +178,7 @@ impl Node {
         loop {
             let (to, message) = match self.cache.poll_output(self.now) {
                 Some(Output::Send { to, message }) => (to, message),
+                Some(Output::Dropped(_)) => continue,
                 Some(Output::Answer { operation, answer }) => {
                     let operation = usize::try_from(operation.get()).unwrap();
                     effects.push(Effect::Answer { operation, answer });

@@ -240,7 +240,8 @@ impl Home {
                     entry.map_or(Vec::new(), |entry| entry.holds.keys().copied().collect());
                 let exclusive = entry.is_some_and(|entry| entry.exclusive);
                 let version = stored.map(|stored| stored.version);
-                self.send(node, Body::Inspected { request, version, holders, exclusive });
+                let answer = Body::Inspected { key, request, version, holders, exclusive };
+                self.send(node, answer);
             }
             Some(Purpose::Fence) | None => {}
         }
