@@ -2,12 +2,13 @@
 
 use std::hint::black_box;
 use std::sync::Barrier;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use criterion::Criterion;
 
 use crate::cluster::{Cluster, capacity, key};
+use crate::stopwatch::Stopwatch;
 use crate::zipf::draws;
 
 const HELD: u32 = 100_000;
@@ -31,9 +32,11 @@ pub(crate) fn all(criterion: &mut Criterion) {
     let _inside = runtime.enter();
     let cluster = Cluster::start(1, &capacity(ROOM));
     let node = &cluster.nodes[0];
-    let entries = keys.iter().map(|key| (key.clone(), Bytes::from_static(&VALUE)));
-    for written in runtime.block_on(node.put_many(entries)) {
-        written.expect("nothing is in the way");
+    for keys in keys.chunks(1_000) {
+        let entries = keys.iter().map(|key| (key.clone(), Bytes::from_static(&VALUE)));
+        for written in runtime.block_on(node.put_many(entries)) {
+            written.expect("nothing is in the way");
+        }
     }
     #[cfg(feature = "peers")]
     let peers = peers::Peers::new(&keys);
@@ -70,7 +73,7 @@ fn measure(
     let run = |thread: usize| {
         let mut place = thread * draws.len() / threads;
         barrier.wait();
-        let begun = Instant::now();
+        let begun = Stopwatch::start();
         for _ in 0..count {
             place = (place + 1) % draws.len();
             black_box(lookup(&keys[draws[place] as usize]));

@@ -29,7 +29,12 @@ const PART_ENTRIES_MIN: usize = 512;
 #[cfg(feature = "tokio")]
 const PART_VALUES_MIN: usize = 8;
 
-/// More parts than this help only machines with more processors than that.
+/// So many parts that two of as many threads as there are processors seldom meet, and so few that
+/// what every hit reads of them stays in the processors' caches.
+#[cfg(feature = "tokio")]
+const PARTS_PER_PROCESSOR: usize = 4;
+
+/// Every part surrenders by itself when the view changes.
 #[cfg(feature = "tokio")]
 const PARTS_MAX: usize = 64;
 
@@ -121,8 +126,9 @@ impl CacheConfig {
     }
 
     /// In how many parts a node is divided, by the hash of keys, so that operations on different
-    /// keys seldom wait for each other; what a node may hold is divided among them. Default: as
-    /// many as leave each 512 entries and room for eight of the longest values, 64 at most.
+    /// keys seldom wait for each other; what a node may hold is divided among them. Default: four
+    /// for each processor, if that leaves each part 512 entries and room for eight of the longest
+    /// values; never more than 64.
     #[must_use]
     pub fn shards(mut self, shards: NonZeroUsize) -> Self {
         self.shards = Some(shards.get());
@@ -150,7 +156,9 @@ impl CacheConfig {
     pub(crate) fn parts(&self) -> usize {
         let by_entries = self.entries_max / PART_ENTRIES_MIN;
         let by_bytes = self.bytes_max / self.value_bytes_max.max(1) / PART_VALUES_MIN;
-        let wanted = self.shards.unwrap_or_else(|| by_entries.min(by_bytes));
+        let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let useful = processors.saturating_mul(PARTS_PER_PROCESSOR);
+        let wanted = self.shards.unwrap_or_else(|| by_entries.min(by_bytes).min(useful));
         wanted.clamp(1, PARTS_MAX)
     }
 

@@ -78,6 +78,8 @@ pub struct Cache {
     /// Nothing is served at or after it.
     lease: Option<Timestamp>,
     leaving: bool,
+    /// Whether what is held may be read without looking at all of the above, and the exact time.
+    is_short_way_open: bool,
     /// Whether this life of the node is in the view.
     is_member: bool,
     lines: Lines,
@@ -146,6 +148,8 @@ enum Timer {
     Hints,
     /// Look for lines that were held for too long.
     Sweep,
+    /// The lease is about to end.
+    Lease,
     /// Repeat a surrender.
     Surrender(NodeId),
     /// Repeat the questions of an inspection.
@@ -166,6 +170,7 @@ impl Cache {
             view: View::default(),
             lease: None,
             leaving: false,
+            is_short_way_open: false,
             is_member: false,
             lines,
             pending: BTreeMap::new(),

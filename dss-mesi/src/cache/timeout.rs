@@ -16,6 +16,7 @@ impl Cache {
                 Timer::Flush(key) => self.flush_line(now, &key),
                 Timer::Hints => self.send_hints(),
                 Timer::Sweep => self.sweep(now),
+                Timer::Lease => self.set_short_way(now),
                 Timer::Surrender(home) => self.repeat_surrender(now, home),
                 Timer::Inspect(request) => self.repeat_inspection(now, request),
                 Timer::Operation(id) => self.expire(now, id),
@@ -34,6 +35,7 @@ impl Cache {
     /// that is on its way may or may not be done.
     pub fn close(&mut self) {
         self.leaving = true;
+        self.is_short_way_open = false;
         for id in self.open.keys().copied().collect::<Vec<_>>() {
             if self.give_up_inspection(id) {
                 continue;

@@ -26,6 +26,7 @@ impl Cache {
     /// The node's lease lasts until `until`. A lease never becomes shorter.
     pub fn handle_lease(&mut self, now: Timestamp, until: Timestamp) {
         self.lease = self.lease.max(Some(until));
+        self.set_short_way(now);
         self.unpark(now);
     }
 
@@ -44,6 +45,7 @@ impl Cache {
         self.hints.clear();
         self.holds.clear();
         self.is_member = self.view.contains(self.member);
+        self.set_short_way(now);
         self.arm_sweep(now);
         if !self.is_member {
             self.forfeit(now);
@@ -180,6 +182,7 @@ impl Cache {
     /// busy, until the cache [is clean](Cache::is_clean).
     pub fn leave(&mut self, now: Timestamp) {
         self.leaving = true;
+        self.is_short_way_open = false;
         for (_, operation) in std::mem::take(&mut self.parked) {
             self.fail(operation.id, CacheError::ShutDown);
         }

@@ -10,6 +10,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::clock::Clock;
 use super::fence::Fencing;
 use super::load::Flights;
 use super::part::{Part, Todo};
@@ -29,7 +30,7 @@ pub(super) type Listener = Box<dyn Fn(Dropped) + Send + Sync>;
 /// All that the clones of a node share.
 pub(super) struct Inner {
     pub(super) member: Member,
-    pub(super) origin: Instant,
+    pub(super) clock: Clock,
     pub(super) memory: Arc<dyn Memory>,
     pub(super) memory_timeout: Duration,
     pub(super) operation_timeout: Duration,
@@ -69,12 +70,8 @@ impl Inner {
         self.place(hash_of(key, self.hash_seed))
     }
 
-    pub(super) fn timestamp(&self, at: Instant) -> Timestamp {
-        Timestamp::since_origin(at.saturating_duration_since(self.origin))
-    }
-
     pub(super) fn now(&self) -> Timestamp {
-        self.timestamp(Instant::now())
+        self.clock.now()
     }
 
     /// Reads what is held. The clock is read under the lock: then the line was valid when it was.
@@ -82,7 +79,7 @@ impl Inner {
     pub(super) fn hit(&self, key: &[u8]) -> Option<Option<Read>> {
         let hash = hash_of(key, self.hash_seed);
         let mut part = self.part(self.place(hash));
-        part.cache.hit(self.now(), hash, key)
+        part.cache.hit(self.clock.now_at_latest(), hash, key)
     }
 
     /// Gives the cores of a part an input, and does what they ask for.

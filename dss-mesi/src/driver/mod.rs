@@ -5,6 +5,7 @@
 //! nobody else's business: other nodes see one cache and one home. Of what a node says or is told as
 //! a whole, a view, a lease, a surrender, each part is told, or has to have said it.
 
+mod clock;
 mod drive;
 mod fence;
 mod load;

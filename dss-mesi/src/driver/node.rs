@@ -11,6 +11,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::clock::Clock;
 use super::drive::Inner;
 use super::fence::Fencing;
 use super::load::Flights;
@@ -73,7 +74,7 @@ impl CacheNode {
         };
         let inner = Arc::new(Inner {
             member: node,
-            origin: Instant::now(),
+            clock: Clock::start(),
             memory,
             memory_timeout,
             operation_timeout,
@@ -115,7 +116,7 @@ impl CacheNode {
     ///
     /// Some clocks stand still while a machine is suspended: do not renew across such a gap.
     pub fn set_lease(&self, until: Instant) {
-        let until = self.inner.timestamp(until);
+        let until = self.inner.clock.timestamp(until);
         self.inner.drive_all(|part, now| {
             part.home.handle_lease(until);
             part.cache.handle_lease(now, until);

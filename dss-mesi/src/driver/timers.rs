@@ -26,12 +26,11 @@ pub(super) async fn run(inner: Weak<Inner>, wake: Arc<Notify>) {
             return;
         }
         node.armed.store(next.map_or(u64::MAX, nanoseconds), Ordering::SeqCst);
-        let origin = node.origin;
+        let next = next.map(|at| node.clock.instant(at));
         drop(node);
         match next {
             None => wake.notified().await,
             Some(at) => {
-                let at = origin + at.since(Timestamp::ZERO);
                 let _ = tokio::time::timeout_at(at, wake.notified()).await;
             }
         }

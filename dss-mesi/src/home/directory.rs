@@ -18,7 +18,7 @@ pub(super) struct Entry {
     pub(super) holds: BTreeMap<NodeId, Hold>,
     /// The one holder may have written it. Invariant: then there is exactly one.
     pub(super) exclusive: bool,
-    pub(super) busy: Option<Transaction>,
+    pub(super) busy: Option<Box<Transaction>>,
     /// At most one of each node.
     pub(super) queue: VecDeque<Request>,
 }

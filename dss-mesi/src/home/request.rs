@@ -24,7 +24,7 @@ impl Home {
         let careless = self.flawed(Flaw::RequestIdsIgnored);
         let entry = self.directory.entry(key.clone()).or_default();
         let granted = entry.holds.get(&request.node).filter(|_| !careless);
-        let served = entry.busy.as_ref().and_then(Transaction::request);
+        let served = entry.busy.as_deref().and_then(Transaction::request);
         let queued = entry.queue.iter_mut().find(|queued| queued.node == request.node);
         if granted.is_some_and(|hold| request.request < hold.request)
             || served.is_some_and(|served| {

@@ -122,7 +122,7 @@ impl Home {
         transaction.retry = Some(retry);
         let entry = self.directory.entry(key.clone()).or_default();
         debug_assert!(entry.busy.is_none());
-        entry.busy = Some(transaction);
+        entry.busy = Some(Box::new(transaction));
         self.send_recalls(key);
         self.advance(now, key);
     }
@@ -142,7 +142,7 @@ impl Home {
     }
 
     fn busy(&mut self, key: &Bytes) -> Option<&mut Transaction> {
-        self.directory.get_mut(key)?.busy.as_mut()
+        self.directory.get_mut(key)?.busy.as_deref_mut()
     }
 
     /// Goes on as far as is possible without waiting.
