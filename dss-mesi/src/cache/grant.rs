@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::lines::Line;
-use super::operation::{Answer, Effect, Operation, Read};
+use super::operation::{Action, Answer, Effect, Operation, Read};
 use super::{Cache, Timer};
 use crate::flaw::Flaw;
 use crate::line::LineState;
@@ -53,6 +53,9 @@ impl Cache {
             if operation.want() == Want::Exclusive && !line.state.is_owned() {
                 self.request(now, key, operation);
                 return;
+            }
+            if let (Action::Own { hold: Some(until) }, None) = (&operation.action, &line.value) {
+                self.hold(&key, *until);
             }
             let answer = line.value.zip(line.version).map(|(value, version)| Read {
                 value,

@@ -29,20 +29,12 @@ pub(super) enum Recall {
 }
 
 impl Cache {
-    /// Keeps an owned line until it is [let go](Cache::let_go), or `until`: the home's recalls stay
-    /// unanswered, as if they had been lost on the way, and others wait for the line. Returns
-    /// whether the line is owned, else nothing is kept.
-    ///
-    /// A view change takes the line all the same.
-    pub fn hold(&mut self, key: &Bytes, until: Timestamp) -> bool {
-        let owned = self.lines.state(key).is_some_and(|(state, _)| state.is_owned());
-        if owned {
-            self.holds.insert(key.clone(), Hold { until, deferred: None });
-        }
-        owned
+    /// Keeps a line that is owned.
+    pub(super) fn hold(&mut self, key: &Bytes, until: Timestamp) {
+        self.holds.insert(key.clone(), Hold { until, deferred: None });
     }
 
-    /// Ends a [hold](Cache::hold): a recall that came meanwhile is answered.
+    /// Ends a [hold](Cache::own_and_hold), if there is one: a recall that came meanwhile is answered.
     pub fn let_go(&mut self, now: Timestamp, key: &Bytes) {
         let Some(hold) = self.holds.remove(key) else { return };
         let Some(Deferred { from, recall, kind }) = hold.deferred else { return };

@@ -301,7 +301,14 @@ impl Cache {
 
     /// Reads `key` and takes it for writing: a write that follows soon costs no further request.
     pub fn own(&mut self, now: Timestamp, id: OperationId, key: Bytes) {
-        self.begin(now, key, Operation { id, action: Action::Own });
+        self.begin(now, key, Operation { id, action: Action::Own { hold: None } });
+    }
+
+    /// The same and, where there is no value, keeps the line until it is [let go](Cache::let_go), or
+    /// `until`: the home's recalls stay unanswered, as if they had been lost on the way, and others
+    /// wait. A view change takes the line all the same.
+    pub fn own_and_hold(&mut self, now: Timestamp, id: OperationId, key: Bytes, until: Timestamp) {
+        self.begin(now, key, Operation { id, action: Action::Own { hold: Some(until) } });
     }
 
     /// Writes `key`, if `condition` holds.

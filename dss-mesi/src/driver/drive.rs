@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -234,12 +233,6 @@ impl Inner {
 
     pub(super) fn cancel(self: &Arc<Self>, place: usize, operation: OperationId) {
         self.drive(place, |part, _| part.cancel(operation));
-    }
-
-    /// Keeps an owned line, for as long as an operation may take at most.
-    pub(super) fn hold(&self, key: &Bytes) -> bool {
-        let until = self.now() + self.operation_timeout / 2;
-        self.part(self.place_of(key)).cache.hold(key, until)
     }
 
     /// Does `step` until the caches are clean, but no longer than the time-out.

@@ -12,10 +12,6 @@ use crate::cache::{Condition, Read};
 use crate::error::CacheError;
 use crate::version::Version;
 
-/// How many times a line that was taken for writing may be taken away again before it could be
-/// held, until a loader goes on without it.
-const HOLDS_TRIED_MAX: u32 = 3;
-
 /// Why a value could not be [loaded](CacheNode::get_or_load).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum LoadError<E> {
@@ -62,7 +58,7 @@ impl Drop for Landing<'_> {
     }
 }
 
-/// A line that is held until this is dropped.
+/// A line that may be held, until this is dropped.
 struct Holding<'a> {
     inner: &'a Arc<Inner>,
     key: &'a Bytes,
@@ -105,15 +101,10 @@ impl CacheNode {
         if let Some(read) = self.get(key.clone()).await? {
             return Ok(read);
         }
-        let mut holding = None;
-        for _ in 0..HOLDS_TRIED_MAX {
-            if let Some(read) = self.own(key.clone()).await? {
-                return Ok(read);
-            }
-            if self.inner.hold(&key) {
-                holding = Some(Holding { inner: &self.inner, key: &key });
-                break;
-            }
+        let until = self.inner.now() + self.inner.operation_timeout / 2;
+        let holding = Holding { inner: &self.inner, key: &key };
+        if let Some(read) = self.own_and_hold(key.clone(), until).await? {
+            return Ok(read);
         }
         let value = load().await.map_err(LoadError::Loader)?;
         let written = self.put(key.clone(), value, Condition::Absent).await;

@@ -176,6 +176,15 @@ impl CacheNode {
         read(self.begin(key, Cache::own).answer().await)
     }
 
+    pub(super) async fn own_and_hold(
+        &self,
+        key: Bytes,
+        until: Timestamp,
+    ) -> Result<Option<Read>, CacheError> {
+        let begin = |cache: &mut Cache, now, id, key| cache.own_and_hold(now, id, key, until);
+        read(self.begin(key, begin).answer().await)
+    }
+
     /// Writes `key`, if `condition` holds; the version that the value has from here on.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 mod answer;
 mod directory;
 mod gate;
+mod holds;
 mod request;
 mod transaction;
 
@@ -236,8 +237,7 @@ impl Home {
             Some(Purpose::Inspect { key, node, request }) => {
                 let Some(stored) = loaded else { return };
                 let entry = self.directory.get(&key);
-                let holders =
-                    entry.map_or(Vec::new(), |entry| entry.holds.keys().copied().collect());
+                let holders = entry.map_or(Vec::new(), |entry| entry.holds.nodes().collect());
                 let exclusive = entry.is_some_and(|entry| entry.exclusive);
                 let version = stored.map(|stored| stored.version);
                 let answer = Body::Inspected { key, request, version, holders, exclusive };

@@ -309,7 +309,7 @@ impl Entry {
     /// Whether the line, of which everybody has given up what had to be, goes to this request
     /// alone. A reader gets it so too where no other one waits, for it may write next.
     fn is_granted_exclusively(&self, request: &Request) -> bool {
-        let alone = self.holds.keys().all(|node| *node == request.node);
+        let alone = self.holds.nodes().all(|node| node == request.node);
         match request.want {
             Want::Exclusive => {
                 assert!(alone, "a line is not granted for writing while others hold it");
