@@ -85,8 +85,9 @@
 //! # Layout
 //!
 //! [`Cache`] and [`Home`] are the two deterministic cores: no clock, no I/O, no randomness, and
-//! their documentation is the table of the protocol. [`CacheNode`] runs one of each behind a lock
-//! (feature `tokio`, on by default). The protocol is the textbook's directory MESI (Sorin, Hill and
+//! their documentation is the table of the protocol. [`CacheNode`] runs some of each, every one for
+//! its part of the keys and behind a lock of its own (feature `tokio`, on by default). The page
+//! [`walk`] follows one line through two writers, a crash and a partition. The protocol is the textbook's directory MESI (Sorin, Hill and
 //! Wood, *A Primer on Memory Consistency and Cache Coherence*, chapter 8) made for networks: with
 //! requests that are repeated, a sequence over grants and recalls, and write-backs that are kept
 //! until they are confirmed, in place of its transient states.
@@ -114,6 +115,8 @@ mod statistics;
 mod timer;
 mod version;
 mod view;
+#[cfg(doc)]
+pub mod walk;
 
 pub use cache::{Answer, Cache, Cause, Condition, Dropped, LineView, OperationId, Output, Read};
 pub use config::{CacheConfig, WritePolicy};

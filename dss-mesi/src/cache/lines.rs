@@ -17,7 +17,7 @@ use crate::version::{Seq, Version};
 
 /// How many sweeps a line lives through, where lines live for a limited time: the more, the closer
 /// to that time it goes.
-pub(super) const SWEEPS: u32 = 8;
+pub(super) const SWEEPS: u8 = 8;
 
 /// One line; a line that is not held does not exist.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -77,8 +77,9 @@ pub(super) struct Lines {
     hand: usize,
     /// The slot that was filled last: its line has not had a chance yet.
     newest: u32,
-    /// How many sweeps there have been.
-    sweep: u32,
+    /// How many sweeps there have been. A line that is pinned through a whole turn of this count
+    /// looks young again, and goes later.
+    sweep: u8,
     bytes: usize,
     modified: usize,
     exclusive: usize,

@@ -15,22 +15,21 @@ use crate::view::Epoch;
 pub(super) struct Slot {
     data: Bytes,
     seq: Seq,
-    /// Meaningless unless the line has a version.
+    /// [`NONE`] where the line has none.
     version: Version,
     key_length: u32,
-    /// The sweep after which it came. Invariant: at most [`SWEEPS`](super::lines::SWEEPS) ago.
-    born: u32,
+    /// The sweep after which it came.
+    born: u8,
     state: LineState,
-    has_version: bool,
     has_value: bool,
     used: bool,
 }
 
-/// The version of what has none.
+/// Stands for no version: nothing is written before the first view.
 const NONE: Version = Version { epoch: Epoch::ZERO, grant: 0, write: 0 };
 
 impl Slot {
-    pub(super) fn new(key: &[u8], line: &Line, born: u32) -> Self {
+    pub(super) fn new(key: &[u8], line: &Line, born: u8) -> Self {
         Self {
             data: pack(key, line.value.as_ref()),
             seq: line.seq,
@@ -38,7 +37,6 @@ impl Slot {
             key_length: u32::try_from(key.len()).expect("a key is shorter than 4 GiB"),
             born,
             state: line.state,
-            has_version: line.version.is_some(),
             has_value: line.value.is_some(),
             used: false,
         }
@@ -52,7 +50,6 @@ impl Slot {
         self.seq = line.seq;
         self.version = line.version.unwrap_or(NONE);
         self.state = line.state;
-        self.has_version = line.version.is_some();
         self.has_value = line.value.is_some();
     }
 
@@ -83,7 +80,7 @@ impl Slot {
 
     #[inline]
     pub(super) fn version(&self) -> Option<Version> {
-        self.has_version.then_some(self.version)
+        (self.version != NONE).then_some(self.version)
     }
 
     pub(super) const fn state(&self) -> LineState {
@@ -95,7 +92,7 @@ impl Slot {
         self.data.len()
     }
 
-    pub(super) const fn born(&self) -> u32 {
+    pub(super) const fn born(&self) -> u8 {
         self.born
     }
 
@@ -128,7 +125,7 @@ mod tests {
 
     #[test]
     fn a_slot_is_small() {
-        assert!(size_of::<Option<Slot>>() <= 88, "{}", size_of::<Option<Slot>>());
+        assert!(size_of::<Option<Slot>>() <= 80, "{}", size_of::<Option<Slot>>());
     }
 
     #[test]

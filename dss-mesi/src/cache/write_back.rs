@@ -129,7 +129,7 @@ impl Cache {
     /// Looks for old lines some time later, if lines may become too old.
     pub(super) fn arm_sweep(&mut self, now: Timestamp) {
         if let (Some(time_to_live), None) = (self.config.time_to_live, self.next_sweep) {
-            let at = now + time_to_live / SWEEPS;
+            let at = now + time_to_live / u32::from(SWEEPS);
             self.next_sweep = Some(at);
             self.timers.arm(at, Timer::Sweep);
         }
