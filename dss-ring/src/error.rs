@@ -17,4 +17,7 @@ pub enum RingError {
     /// The weights add up to more than [`POINTS_MAX`](crate::POINTS_MAX) points.
     #[error("a ring has at most {} points", crate::POINTS_MAX)]
     TooManyPoints,
+    /// Every node carries as much as its [`LoadBound`](crate::LoadBound) allows.
+    #[error("no node of the ring has room for another key")]
+    Full,
 }

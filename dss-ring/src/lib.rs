@@ -17,6 +17,9 @@
 //! they were added, not on the process, the platform or the release of this crate. The rule that
 //! makes it so is written down [byte by byte](rule).
 //!
+//! When a ring takes the place of another, [`HashRing::diff`] says which ranges have to be copied
+//! from whom to whom; [`BoundedLoads`] passes keys on from nodes that have enough.
+//!
 //! What it is not: a registry of who is alive, or a mover of data. It says where things belong.
 //!
 //! ```
@@ -62,19 +65,27 @@
 
 extern crate alloc;
 
+mod bounded;
 mod error;
+mod met;
+mod migration;
 mod node;
 mod points;
 mod preference;
+mod range;
 mod ring;
 pub mod rule;
 #[cfg(feature = "serde")]
 mod serialize;
 mod weight;
+mod zones;
 
+pub use bounded::{BoundedLoads, LoadBound};
 pub use error::RingError;
+pub use migration::{Handover, MigrationPlan};
 pub use node::RingNode;
 pub use preference::PreferenceList;
+pub use range::PositionRange;
 pub use ring::{HashRing, NODES_MAX, POINTS_MAX};
 pub use rule::Position;
 pub use weight::{PointsPerWeight, Weight};

@@ -16,6 +16,7 @@ use alloc::sync::Arc;
 /// #[derive(Clone)]
 /// struct Server {
 ///     name: String,
+///     rack: String,
 ///     address: std::net::SocketAddr,
 /// }
 ///
@@ -23,11 +24,22 @@ use alloc::sync::Arc;
 ///     fn ring_bytes(&self) -> Cow<'_, [u8]> {
 ///         self.name.as_bytes().into() // it may change its address and keeps its keys
 ///     }
+///
+///     fn zone_bytes(&self) -> Cow<'_, [u8]> {
+///         self.rack.as_bytes().into() // replicas go to different racks while there are some
+///     }
 /// }
 /// ```
 pub trait RingNode: Clone {
     /// The bytes that say which node this is.
     fn ring_bytes(&self) -> Cow<'_, [u8]>;
+
+    /// The bytes that say in which zone it stands: a rack, a building, whatever fails as a whole.
+    /// [Preference lists](crate::HashRing::preference_list) spread over the zones. Unless it is
+    /// given, all nodes stand in one.
+    fn zone_bytes(&self) -> Cow<'_, [u8]> {
+        Cow::Borrowed(&[])
+    }
 }
 
 impl RingNode for &str {

@@ -1,5 +1,6 @@
 //! The points of a ring, packed and indexed for a lookup near the limit of the memory.
 
+use alloc::vec;
 use alloc::vec::Vec;
 
 use crate::rule::Position;
@@ -15,6 +16,11 @@ pub(crate) struct Point(u64);
 impl Point {
     pub(crate) const fn new(position: Position, owner: Owner) -> Self {
         Self((position.get() << Owner::BITS) | owner as u64)
+    }
+
+    /// The same point of a node whose number has changed.
+    pub(crate) const fn with_owner(self, owner: Owner) -> Self {
+        Self(self.0 >> Owner::BITS << Owner::BITS | owner as u64)
     }
 
     pub(crate) const fn position(self) -> Position {
@@ -44,16 +50,16 @@ impl Points {
     pub(crate) fn from_sorted(mut sorted: Vec<Point>) -> Self {
         debug_assert!(sorted.is_sorted());
         let buckets = sorted.len();
-        let mut starts = Vec::with_capacity(buckets);
-        for (index, point) in sorted.iter().enumerate() {
-            let index = u32::try_from(index).expect("a ring has at most POINTS_MAX points");
-            let reached = bucket(point.position(), buckets) + 1;
-            if starts.len() < reached {
-                starts.resize(reached, index);
+        let end = u32::try_from(buckets).expect("a ring has at most POINTS_MAX points");
+        let mut starts = vec![end; buckets];
+        let mut reached = 0;
+        for (index, point) in (0..end).zip(&sorted) {
+            let bucket = bucket(point.position(), buckets);
+            while reached <= bucket {
+                starts[reached] = index;
+                reached += 1;
             }
         }
-        let end = u32::try_from(buckets).expect("a ring has at most POINTS_MAX points");
-        starts.resize(buckets, end);
         if let Some(first) = sorted.first().copied() {
             let last_position = Position::from_bits((1 << Position::BITS) - 1);
             sorted.push(Point::new(last_position, first.owner()));
@@ -86,9 +92,11 @@ impl Points {
 }
 
 /// In which of `buckets` equal parts of the ring a position lies. Multiplying instead of taking
-/// the upper bits allows any number of parts, and so as many as there are points.
+/// the upper bits allows any number of parts, and so as many as there are points; the upper 32
+/// bits of the position are enough for that, and their product fits into a word.
 fn bucket(position: Position, buckets: usize) -> usize {
-    ((u128::from(position.get()) * buckets as u128) >> Position::BITS) as usize
+    const UPPER: u32 = 32;
+    (((position.get() >> (Position::BITS - UPPER)) * buckets as u64) >> UPPER) as usize
 }
 
 #[cfg(test)]

@@ -1,34 +1,28 @@
 //! The walk along the ring that meets every node once.
 
-use alloc::vec;
-use alloc::vec::Vec;
 use core::fmt;
 use core::iter::FusedIterator;
 
+use crate::met::Met;
 use crate::points::{Owner, Point};
 use crate::ring::Member;
-
-/// How many nodes are remembered in place; from the next one on in a bit set on the heap. Sixteen
-/// is beyond any number of replicas, and comparing sixteen half-words costs next to nothing.
-const IN_PLACE: usize = 16;
+use crate::zones::Zones;
 
 /// The distinct nodes for a key in the order of preference; from
 /// [`HashRing::preference_list`](crate::HashRing::preference_list).
 ///
 /// The next node costs the points up to it: a step or two at the beginning, and about as many
-/// steps as there are nodes for the last one.
+/// steps as there are nodes for the last one. Where there are several zones, the walk begins anew
+/// once every zone has given a node.
 #[derive(Clone)]
 pub struct PreferenceList<'a, N> {
     members: &'a [Member<N>],
-    points: &'a [Point],
-    /// The next point to look at; one past the end stands for the first.
-    next: usize,
-    met: Met,
+    walk: Walk<'a>,
 }
 
 impl<'a, N> PreferenceList<'a, N> {
-    pub(crate) fn new(members: &'a [Member<N>], points: &'a [Point], start: usize) -> Self {
-        Self { members, points, next: start, met: Met::InPlace { owners: [0; IN_PLACE], count: 0 } }
+    pub(crate) fn new(members: &'a [Member<N>], walk: Walk<'a>) -> Self {
+        Self { members, walk }
     }
 }
 
@@ -36,24 +30,11 @@ impl<'a, N> Iterator for PreferenceList<'a, N> {
     type Item = &'a N;
 
     fn next(&mut self) -> Option<&'a N> {
-        if self.met.count() == self.members.len() {
-            return None;
-        }
-        // Every node has a point, so one that was not met lies ahead.
-        loop {
-            if self.next == self.points.len() {
-                self.next = 0;
-            }
-            let owner = self.points[self.next].owner();
-            self.next += 1;
-            if self.met.insert(owner, self.members.len()) {
-                return Some(&self.members[usize::from(owner)].node);
-            }
-        }
+        self.walk.next(self.members.len()).map(|owner| &self.members[usize::from(owner)].node)
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        let left = self.members.len() - self.met.count();
+        let left = self.members.len() - self.walk.met.count();
         (left, Some(left))
     }
 }
@@ -66,59 +47,84 @@ impl<N> fmt::Debug for PreferenceList<'_, N> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
             .debug_struct("PreferenceList")
-            .field("met", &self.met.count())
+            .field("met", &self.walk.met.count())
             .field("left", &self.len())
             .finish()
     }
 }
 
-/// The nodes met so far.
+/// The walk itself, over owners by number.
 #[derive(Clone)]
-enum Met {
-    InPlace { owners: [Owner; IN_PLACE], count: usize },
-    Bits { words: Vec<u64>, count: usize },
+pub(crate) struct Walk<'a> {
+    points: &'a [Point],
+    /// The next point to look at; one past the end stands for the first.
+    next: usize,
+    met: Met,
+    /// `None` where all nodes stand in one zone.
+    spread: Option<Spread<'a>>,
 }
 
-impl Met {
-    fn count(&self) -> usize {
-        match self {
-            Self::InPlace { count, .. } | Self::Bits { count, .. } => *count,
+/// The rounds of a walk over several zones.
+#[derive(Clone)]
+struct Spread<'a> {
+    zones: &'a Zones,
+    start: usize,
+    /// How many rounds are over: how many nodes every zone has given, unless it had fewer.
+    round: usize,
+    /// The zones that have given a node in this round.
+    met: Met,
+    /// How many zones give one in this round.
+    due: usize,
+}
+
+impl<'a> Walk<'a> {
+    pub(crate) fn new(points: &'a [Point], zones: &'a Zones, start: usize) -> Self {
+        let spread = zones.are_several().then(|| Spread {
+            zones,
+            start,
+            round: 0,
+            met: Met::new(),
+            due: zones.len(),
+        });
+        Self { points, next: start, met: Met::new(), spread }
+    }
+
+    /// The next of `nodes` nodes in all.
+    pub(crate) fn next(&mut self, nodes: usize) -> Option<Owner> {
+        if self.met.count() == nodes {
+            return None;
+        }
+        self.begin_round();
+        // Every node has a point, so one that was not met lies ahead.
+        loop {
+            if self.next == self.points.len() {
+                self.next = 0;
+            }
+            let owner = self.points[self.next].owner();
+            self.next += 1;
+            if let Some(spread) = &mut self.spread {
+                let zone = spread.zones.zone_of(owner);
+                if spread.met.contains(zone) || !self.met.insert(owner, nodes) {
+                    continue;
+                }
+                spread.met.insert(zone, spread.zones.len());
+                return Some(owner);
+            }
+            if self.met.insert(owner, nodes) {
+                return Some(owner);
+            }
         }
     }
 
-    /// Whether this one of `nodes` nodes is met for the first time.
-    fn insert(&mut self, owner: Owner, nodes: usize) -> bool {
-        if let Self::InPlace { owners, count } = self {
-            if owners[..*count].contains(&owner) {
-                return false;
-            }
-            if let Some(free) = owners.get_mut(*count) {
-                *free = owner;
-                *count += 1;
-                return true;
-            }
-            let mut words = vec![0; nodes.div_ceil(64)];
-            for met in owners {
-                set(&mut words, *met);
-            }
-            *self = Self::Bits { words, count: *count };
+    /// Starts over once every zone that has a node left has given one.
+    fn begin_round(&mut self) {
+        let Some(spread) = &mut self.spread else { return };
+        if spread.met.count() < spread.due {
+            return;
         }
-        match self {
-            Self::InPlace { .. } => unreachable!("a full list in place has become a bit set"),
-            Self::Bits { words, count } => {
-                let first = set(words, owner);
-                *count += usize::from(first);
-                first
-            }
-        }
+        spread.round += 1;
+        spread.due = spread.zones.count_larger_than(spread.round);
+        spread.met = Met::new();
+        self.next = spread.start;
     }
-}
-
-/// Sets the bit and says whether it was clear.
-fn set(words: &mut [u64], owner: Owner) -> bool {
-    let word = &mut words[usize::from(owner) / 64];
-    let bit = 1 << (owner % 64);
-    let first = *word & bit == 0;
-    *word |= bit;
-    first
 }

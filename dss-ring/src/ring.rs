@@ -7,9 +7,11 @@ use core::fmt;
 use crate::error::RingError;
 use crate::node::RingNode;
 use crate::points::{Owner, Point, Points};
-use crate::preference::PreferenceList;
+use crate::preference::{PreferenceList, Walk};
+use crate::range::{PositionRange, join};
 use crate::rule::{PointHasher, Position};
 use crate::weight::{PointsPerWeight, Weight};
+use crate::zones::Zones;
 
 /// How many nodes a ring can have: 65,536. A point packs its owner into 16 bits.
 pub const NODES_MAX: usize = 1 << Owner::BITS;
@@ -23,18 +25,20 @@ pub const POINTS_MAX: usize = 1 << 25;
 /// Two rings of the same nodes, weights and points per weight are equal and agree on every key,
 /// whichever way they came about. See the [crate documentation](crate) for what it is and costs,
 /// and [`rule`](crate::rule) for how a key finds its node.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct HashRing<N> {
     /// Sorted by their bytes, each once.
     members: Vec<Member<N>>,
+    zones: Zones,
     points_per_weight: PointsPerWeight,
     points: Points,
+    epoch: u64,
 }
 
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Member<N> {
     pub(crate) node: N,
-    weight: Weight,
+    pub(crate) weight: Weight,
 }
 
 impl<N: RingNode> HashRing<N> {
@@ -74,7 +78,18 @@ impl<N: RingNode> HashRing<N> {
             sorted.extend(points_of(member, owner, points_per_weight));
         }
         sorted.sort_unstable();
-        Ok(Self { members, points_per_weight, points: Points::from_sorted(sorted) })
+        Ok(Self::assemble(members, points_per_weight, sorted, 0))
+    }
+
+    /// A ring of sorted members and sorted points.
+    fn assemble(
+        members: Vec<Member<N>>,
+        points_per_weight: PointsPerWeight,
+        sorted: Vec<Point>,
+        epoch: u64,
+    ) -> Self {
+        let zones = Zones::of_nodes(members.iter().map(|member| &member.node));
+        Self { members, zones, points_per_weight, points: Points::from_sorted(sorted), epoch }
     }
 
     /// The node that this key belongs to; `None` on a ring without nodes.
@@ -89,11 +104,19 @@ impl<N: RingNode> HashRing<N> {
     /// when those before are gone: `take(k)` gives *k* replicas. The list ends with the last node
     /// of the ring, so that a `k` above their number gives each once.
     ///
+    /// Where nodes say in which [zone](RingNode::zone_bytes) they stand, no zone is named twice
+    /// before every zone was named once.
+    ///
     /// The first sixteen are found without allocating.
     #[must_use]
     pub fn preference_list(&self, key: &[u8]) -> PreferenceList<'_, N> {
+        PreferenceList::new(&self.members, self.preference_walk(key))
+    }
+
+    /// The preference list by numbers.
+    pub(crate) fn preference_walk(&self, key: &[u8]) -> Walk<'_> {
         let start = self.points.find(Position::of_key(key)).unwrap_or(0);
-        PreferenceList::new(&self.members, self.points.as_slice(), start)
+        Walk::new(self.points.as_slice(), &self.zones, start)
     }
 
     /// The ring with this node as well. Only keys that this node owns from then on move.
@@ -120,13 +143,10 @@ impl<N: RingNode> HashRing<N> {
             points_of(&members[at], newcomer, self.points_per_weight).collect();
         added.sort_unstable();
         // Owners behind the newcomer move up by one, which changes nothing about their order.
-        let kept = self.points.as_slice().iter().map(|point| {
-            let owner = point.owner();
-            Point::new(point.position(), if owner >= newcomer { owner + 1 } else { owner })
+        let sorted = merge(self.points.as_slice(), &added, total, |point| {
+            point.with_owner(point.owner() + Owner::from(point.owner() >= newcomer))
         });
-        let sorted = merge(kept, &added, total);
-        let points = Points::from_sorted(sorted);
-        Ok(Self { members, points_per_weight: self.points_per_weight, points })
+        Ok(Self::assemble(members, self.points_per_weight, sorted, self.next_epoch()))
     }
 
     /// The ring without this node. Only the keys that it owned move.
@@ -143,11 +163,10 @@ impl<N: RingNode> HashRing<N> {
         let sorted = kept
             .map(|point| {
                 let owner = point.owner();
-                Point::new(point.position(), if owner > leaver { owner - 1 } else { owner })
+                point.with_owner(owner - Owner::from(owner > leaver))
             })
             .collect();
-        let points = Points::from_sorted(sorted);
-        Ok(Self { members, points_per_weight: self.points_per_weight, points })
+        Ok(Self::assemble(members, self.points_per_weight, sorted, self.next_epoch()))
     }
 
     /// The ring with another weight for a node that is there. A node that gains weight only takes
@@ -159,7 +178,8 @@ impl<N: RingNode> HashRing<N> {
     /// ring gets too large.
     pub fn with_weight(&self, node: &N, weight: Weight) -> Result<Self, RingError> {
         let at = self.find_member(node).map_err(|_| RingError::UnknownNode)?;
-        self.without_node(node)?.with_node(self.members[at].node.clone(), weight)
+        let changed = self.without_node(node)?.with_node(self.members[at].node.clone(), weight)?;
+        Ok(changed.with_epoch(self.next_epoch()))
     }
 
     /// The weight of this node; `None` where it is not on the ring.
@@ -172,25 +192,40 @@ impl<N: RingNode> HashRing<N> {
     /// `None` where it is not on the ring. Reads every point.
     #[must_use]
     pub fn share(&self, node: &N) -> Option<f64> {
-        let at = self.find_member(node).ok()?;
-        let ring = 1_u64 << Position::BITS;
+        self.find_member(node).ok()?;
+        let owned: u64 = self.owned_ranges(node).iter().map(PositionRange::size).sum();
+        Some(owned as f64 / (1_u64 << Position::BITS) as f64)
+    }
+
+    /// The ranges that this node owns, in the order of the ring; none where it is not on the ring.
+    /// Neighbouring ranges are one. Reads every point.
+    #[must_use]
+    pub fn owned_ranges(&self, node: &N) -> Vec<PositionRange> {
+        let Ok(at) = self.find_member(node) else { return Vec::new() };
         let points = self.points.as_slice();
-        let last = points.last()?.position().get();
-        let mut owned = 0;
-        // What lies before the first point belongs to it, with what lies behind the last one.
-        let mut range_before = points.first()?.position().get() + (ring - last);
-        for (index, point) in points.iter().enumerate() {
-            if usize::from(point.owner()) == at {
-                owned += range_before;
+        let mut after = points.last().map(|point| point.position());
+        let mut stretches = Vec::new();
+        for point in points {
+            let through = point.position();
+            let before = after.replace(through).expect("a ring with a point has a last one");
+            // Of several points at one position the first has all that lies before them.
+            if before != through || stretches.is_empty() {
+                let range = PositionRange { after: before, through };
+                stretches.push((range, usize::from(point.owner()) == at));
             }
-            let next = points.get(index + 1).map_or(last, |next| next.position().get());
-            range_before = next - point.position().get();
         }
-        Some(owned as f64 / ring as f64)
+        join(stretches.into_iter())
+            .into_iter()
+            .filter_map(|(range, own)| own.then_some(range))
+            .collect()
+    }
+
+    fn next_epoch(&self) -> u64 {
+        self.epoch.saturating_add(1)
     }
 
     /// Where this node stands among the members, or where it would.
-    fn find_member(&self, node: &N) -> Result<usize, usize> {
+    pub(crate) fn find_member(&self, node: &N) -> Result<usize, usize> {
         let wanted: Cow<'_, [u8]> = node.ring_bytes();
         self.members.binary_search_by(|member| member.node.ring_bytes().cmp(&wanted))
     }
@@ -214,6 +249,36 @@ impl<N> HashRing<N> {
         self.members.is_empty()
     }
 
+    /// How many changes led here: 0 for a ring made at once, and one more for every
+    /// [`with_node`](Self::with_node), [`without_node`](Self::without_node) and
+    /// [`with_weight`](Self::with_weight); or what [`with_epoch`](Self::with_epoch) said.
+    ///
+    /// With it, of two rings the newer one is known. It has no part in the placement, nor in
+    /// whether two rings are equal.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// The same ring with this epoch, for who counts changes elsewhere: by the membership's view.
+    #[must_use]
+    pub fn with_epoch(mut self, epoch: u64) -> Self {
+        self.epoch = epoch;
+        self
+    }
+
+    pub(crate) fn members(&self) -> &[Member<N>] {
+        &self.members
+    }
+
+    pub(crate) fn zones(&self) -> &Zones {
+        &self.zones
+    }
+
+    pub(crate) fn sorted_points(&self) -> &[Point] {
+        self.points.as_slice()
+    }
+
     /// How many points a node has for each unit of its weight.
     #[must_use]
     pub fn points_per_weight(&self) -> PointsPerWeight {
@@ -228,11 +293,21 @@ impl<N> HashRing<N> {
     }
 }
 
+impl<N: PartialEq> PartialEq for HashRing<N> {
+    /// Whether both have the same nodes with the same weights and points: who owns what follows.
+    fn eq(&self, other: &Self) -> bool {
+        self.points_per_weight == other.points_per_weight && self.members == other.members
+    }
+}
+
+impl<N: Eq> Eq for HashRing<N> {}
+
 impl<N: fmt::Debug> fmt::Debug for HashRing<N> {
     /// The nodes with their weights; the points follow from them and are thousands.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
             .debug_struct("HashRing")
+            .field("epoch", &self.epoch)
             .field("points_per_weight", &self.points_per_weight.get())
             .field("nodes", &fmt::from_fn(|nodes| nodes.debug_map().entries(self.nodes()).finish()))
             .finish()
@@ -262,16 +337,21 @@ fn points_of<N: RingNode>(
     (0..points).map(move |index| Point::new(hasher.position(index), owner))
 }
 
-/// Two sorted sequences as one.
-fn merge(kept: impl Iterator<Item = Point>, added: &[Point], total: usize) -> Vec<Point> {
+/// Two sorted sequences as one: the few that are added between the many that are kept, which are
+/// first changed in a way that keeps their order.
+fn merge(
+    mut kept: &[Point],
+    added: &[Point],
+    total: usize,
+    change: impl Fn(Point) -> Point,
+) -> Vec<Point> {
     let mut sorted = Vec::with_capacity(total);
-    let mut added = added.iter().copied().peekable();
-    for point in kept {
-        while let Some(earlier) = added.next_if(|candidate| *candidate < point) {
-            sorted.push(earlier);
-        }
-        sorted.push(point);
+    for point in added {
+        let (before, behind) = kept.split_at(kept.partition_point(|kept| change(*kept) < *point));
+        sorted.extend(before.iter().copied().map(&change));
+        sorted.push(*point);
+        kept = behind;
     }
-    sorted.extend(added);
+    sorted.extend(kept.iter().copied().map(&change));
     sorted
 }

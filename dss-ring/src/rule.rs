@@ -22,6 +22,9 @@
 //!   it, after the highest position the lowest again. Where points of several nodes share the
 //!   position, they stand in the order of the nodes' bytes.
 //! - **Preference list**: from the owner's point on, clockwise, each node where it is met first.
+//!   Where the nodes stand in several [zones](crate::RingNode::zone_bytes), in rounds, each from
+//!   the owner's point on: a round takes of every zone the first node that was not taken yet, in
+//!   the order in which they are met.
 //!
 //! Because the points of a node are numbered, a node whose weight grows keeps all the points that
 //! it had, and so the keys.

@@ -13,8 +13,9 @@ use crate::weight::{PointsPerWeight, Weight};
 
 impl<N: Serialize> Serialize for HashRing<N> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut ring = serializer.serialize_struct("HashRing", 3)?;
+        let mut ring = serializer.serialize_struct("HashRing", 4)?;
         ring.serialize_field("rule", &rule::VERSION)?;
+        ring.serialize_field("epoch", &self.epoch())?;
         ring.serialize_field("points_per_weight", &self.points_per_weight())?;
         ring.serialize_field("nodes", &Nodes(self))?;
         ring.end()
@@ -38,6 +39,7 @@ impl<N: Serialize> Serialize for Nodes<'_, N> {
 #[serde(rename = "HashRing", deny_unknown_fields)]
 struct Parts<N> {
     rule: u8,
+    epoch: u64,
     points_per_weight: PointsPerWeight,
     nodes: Vec<(N, Weight)>,
 }
@@ -48,6 +50,8 @@ impl<'de, N: RingNode + Deserialize<'de>> Deserialize<'de> for HashRing<N> {
         if parts.rule != rule::VERSION {
             return Err(D::Error::custom("the ring follows another version of the hash rule"));
         }
-        Self::with_points(parts.nodes, parts.points_per_weight).map_err(D::Error::custom)
+        Self::with_points(parts.nodes, parts.points_per_weight)
+            .map(|ring| ring.with_epoch(parts.epoch))
+            .map_err(D::Error::custom)
     }
 }

@@ -1,4 +1,4 @@
-//! The Raft group behind the cache: who takes part (the view and its leases), and main memory.
+//! The Raft group behind the cache: who takes part (the view and its leases), and main memory, or where that is.
 
 mod client;
 mod clock;
@@ -7,6 +7,7 @@ mod leases;
 mod machine;
 mod membership;
 mod memory;
+mod register;
 mod request;
 
 pub(crate) use self::client::CacheGroup;
@@ -15,6 +16,9 @@ pub(crate) use self::leases::Leases;
 pub(crate) use self::machine::{CacheEvents, CacheMachine};
 pub(crate) use self::membership::{Lives, Membership, Standing, follow_views};
 pub(crate) use self::memory::RaftMemory;
+#[cfg(test)]
+pub(crate) use self::register::Register;
+pub(crate) use self::register::{Claim, Found, RegisterCommand, RegisterReply};
 
 /// What the cache calls the node that Raft calls `node`: the same number.
 pub(crate) fn cache_id(node: dss_raft::NodeId) -> dss_mesi::NodeId {

@@ -9,6 +9,8 @@ use std::time::Duration;
 use dss_raft::NodeId;
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::redis::RedisAddress;
+
 pub(crate) use parse::ConfigError;
 
 /// A cluster as its file describes it. One that exists is valid: names and addresses are unique
@@ -19,7 +21,7 @@ pub(crate) struct ClusterConfig {
     cluster: String,
     data_dir: PathBuf,
     nodes: Vec<NodeConfig>,
-    redis: Vec<String>,
+    redis: Vec<RedisAddress>,
     timing: Timing,
 }
 
@@ -105,11 +107,12 @@ impl ClusterConfig {
             self.data_dir = data_dir;
         }
         if let Some(urls) = redis {
+            let mut servers = Vec::new();
             for url in &urls {
-                parse::check_redis_url(url)
+                parse::add_redis_server(&mut servers, url)
                     .map_err(|problem| ConfigError::on_the_command_line("--redis", &problem))?;
             }
-            self.redis = urls;
+            self.redis = servers;
         }
         Ok(self)
     }
@@ -158,8 +161,13 @@ impl ClusterConfig {
     }
 
     /// The Redis servers for queues and the cache's memory; none where both are embedded.
-    pub(crate) fn redis(&self) -> &[String] {
+    pub(crate) fn redis(&self) -> &[RedisAddress] {
         &self.redis
+    }
+
+    /// What messages call the Redis servers, with commas between them.
+    pub(crate) fn redis_names(&self) -> String {
+        self.redis.iter().map(RedisAddress::name).collect::<Vec<_>>().join(", ")
     }
 
     /// The timing of every Raft group.

@@ -76,6 +76,14 @@ fn banner(config: &ClusterConfig) -> String {
         config.nodes().len(),
         config.data_dir().display()
     )];
+    if !config.redis().is_empty() {
+        lines[0] = format!(
+            "{} nodes serve, with queues and values on Redis at {}, and the rest of their data in {}:",
+            config.nodes().len(),
+            config.redis_names(),
+            config.data_dir().display()
+        );
+    }
     lines.extend(
         config.nodes().iter().map(|node| format!("  {}  http://{}", node.name, node.client)),
     );

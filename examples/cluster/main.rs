@@ -5,8 +5,10 @@
 //! - `cli`, `config`: what the process is asked to run.
 //! - `local`: three nodes in this process; `node`: one node, its parts wired together.
 //! - `app`, `ready`: what handlers see of a running node.
-//! - `peer`: how nodes talk to each other; `forward`: clients' requests between nodes.
+//! - `peer`: how nodes talk to each other; `forward`: clients' requests between nodes;
+//!   `withdrawals`: what clients that have gone asked for.
 //! - `cache_group`: the Raft group behind the cache; `placement`: where its keys live.
+//! - `redis`: the servers of queues and main memory, where those are not embedded.
 //! - `http`: everything that clients see.
 //! - `load`: clients that keep a cluster busy, and what they measure.
 
@@ -23,7 +25,9 @@ mod node;
 mod peer;
 mod placement;
 mod ready;
+mod redis;
 mod signals;
+mod withdrawals;
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -115,6 +119,9 @@ async fn run_node(arguments: NodeArgs) -> Result<(), Failure> {
     let mut stop = StopSignals::listen().map_err(Failure::Signals)?;
     let running = BoundNode::bind(&config, &node).await?.start().await?;
     tracing::info!(node = %node.name, client = %node.client, peer = %node.peer, "started");
+    if !config.redis().is_empty() {
+        tracing::info!(servers = config.redis_names(), "queues and values are kept on Redis");
+    }
     tokio::select! {
         () = async {
             running.ready().await;

@@ -4,6 +4,7 @@ mod cache;
 mod clients;
 mod groups;
 mod inbox;
+mod queues;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,34 +13,30 @@ use std::time::Duration;
 
 use axum::http::HeaderValue;
 use dss_lock::{LockMachine, LockService};
-use dss_mesi::Incarnation;
-use dss_queue::{QueueMachine, ReplicatedBroker};
+use dss_mesi::{Incarnation, Memory};
 use dss_raft::{FileStorage, GroupId, Identity, Node, StartGroupError, StorageError};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use self::cache::CacheParts;
-use self::clients::Clients;
+use self::clients::{Clients, Limits};
 use self::groups::Groups;
 use self::inbox::NodeInbox;
+use self::queues::Queues;
 use crate::app::{App, AppInner};
-use crate::cache_group::{CacheGroup, CacheMachine, Membership};
+use crate::cache_group::{CacheGroup, CacheMachine, Membership, RaftMemory};
 use crate::config::{Address, ClusterConfig, NodeConfig};
 use crate::http::Http;
 use crate::life::{self, LifeError};
 use crate::peer::Peers;
 use crate::ready::{Probes, ReadyProbe};
+use crate::redis::{RedisMemory, RedisNodes, Registry};
+use crate::withdrawals::PeerCourier;
 
 /// The Raft group of the locks.
 const LOCKS: GroupId = GroupId::new(0);
 /// The Raft group of the cache: its view and its main memory.
 const CACHE: GroupId = GroupId::new(1);
-/// The first Raft group of the queues; the other shards follow.
-const FIRST_SHARD: u32 = 16;
-/// How many shards the topics are spread over. Part of what is stored: a topic's shard is a
-/// function of its name and of this.
-const SHARDS: u32 = 3;
-
 /// How long the cache may take to write back and leave.
 const CACHE_LIMIT: Duration = Duration::from_secs(2);
 /// How long handing over leadership and flushing the log may take.
@@ -58,8 +55,6 @@ pub(crate) enum StartError {
     Life(#[from] LifeError),
     #[error("the log of {group} in {folder} cannot be used")]
     Group { group: String, folder: PathBuf, source: StartGroupError },
-    #[error("{origin}: keeping queues and cache in Redis is not supported by this build")]
-    Redis { origin: String },
 }
 
 /// A node that has its ports and nothing else yet: its data folder is untouched.
@@ -76,9 +71,6 @@ impl BoundNode {
         config: &Arc<ClusterConfig>,
         node: &NodeConfig,
     ) -> Result<Self, StartError> {
-        if !config.redis().is_empty() {
-            return Err(StartError::Redis { origin: config.origin().to_owned() });
-        }
         let listen = async |which: &str, address: &Address| {
             TcpListener::bind(address.as_str()).await.map_err(|source| StartError::Listen {
                 origin: config.origin().to_owned(),
@@ -124,19 +116,23 @@ impl BoundNode {
         let lock_group = groups.start("locks", LOCKS, machine).await?;
         let (machine, cache_events) = CacheMachine::new();
         let cache_group = groups.start("cache", CACHE, machine).await?;
-        let mut shards = Vec::new();
-        for number in 0..SHARDS {
-            let (name, group) = (format!("shard-{number}"), GroupId::new(FIRST_SHARD + number));
-            let (machine, events) = QueueMachine::new();
-            shards.push((name.clone(), groups.start(&name, group, machine).await?, events));
-        }
-        let queue_groups = shards.iter().map(|(_, group, _)| group.clone()).collect();
+        let redis = config.redis();
+        let servers = (!redis.is_empty()).then(|| RedisNodes::start(redis.to_vec()));
+        let queues = Queues::start(groups, config.cluster(), servers.as_ref()).await?;
 
         let group = CacheGroup::new(cache_group.clone(), peers.clone(), node.id);
         // Every log was readable: only now does the node change what is stored.
         let life = blocking(groups.folder(), |folder| life::begin(folder, 0)).await?;
         let life = (groups.folder().to_owned(), Incarnation::new(life));
-        let cache = CacheParts::start(&node, &config, &group, peers.clone(), cache_events, life);
+        let courier = Arc::new(PeerCourier::new(peers.clone()));
+        let registry: Arc<dyn Registry> = Arc::new(group.clone());
+        let redis = servers.map(|servers| RedisMemory::start(config.cluster(), servers, &registry));
+        let memory: Arc<dyn Memory> = match &redis {
+            Some(redis) => Arc::new(redis.clone()),
+            None => Arc::new(RaftMemory::new(group.clone())),
+        };
+        let (events, ports) = (cache_events, (memory, peers.clone()));
+        let cache = CacheParts::start(&node, &config, &group, ports, events, life);
         let (stopping, log) = (CancellationToken::new(), groups.raft.clone());
         let ready = ReadyProbe::new(Probes {
             groups: groups.take_probes(),
@@ -144,17 +140,18 @@ impl BoundNode {
             standing: cache.membership.standing(),
             stopping: stopping.clone(),
             log_failed: Box::new(move || log.storage_failure().is_some()),
+            redis,
         });
         let app = App::from(AppInner {
             id: node.id,
             name: node.name,
             config,
-            locks: LockService::start(lock_group.clone(), lock_events),
-            queues: Arc::new(ReplicatedBroker::start(shards)),
+            locks: LockService::start_with_courier(lock_group.clone(), lock_events, courier),
+            queues: queues.broker,
             caches: cache.caches.clone(),
             lock_group,
             cache_group,
-            queue_groups,
+            queue_groups: queues.groups,
             peers: peers.clone(),
             ready,
             view: cache.view,
@@ -166,9 +163,10 @@ impl BoundNode {
         let router = http.router();
         let raft = groups.raft.clone();
         let CacheParts { caches, leases, membership, .. } = cache;
-        let inbox = NodeInbox { raft: raft.clone(), caches, leases, http: Arc::new(http) };
+        let (locks, http) = (app.locks.clone(), Arc::new(http));
+        let inbox = NodeInbox { raft: raft.clone(), caches, leases, locks, http };
         peers.start(peer, Arc::new(inbox));
-        let clients = Clients::serve(client, router, header, stopping.clone());
+        let clients = Clients::serve(client, router, header, Limits::default(), stopping.clone());
         Ok(RunningNode { app, raft, membership, clients, stopping })
     }
 }

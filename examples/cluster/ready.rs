@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::cache_group::Standing;
+use crate::redis::RedisMemory;
 
 /// Why a node cannot serve yet, or any more.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +28,8 @@ pub(crate) enum NotReady {
     NotInTheView,
     /// Its lease in the view has run out.
     NoLease,
+    /// Redis servers that it needs cannot be used.
+    Redis { problem: String },
 }
 
 impl fmt::Display for NotReady {
@@ -38,6 +41,7 @@ impl fmt::Display for NotReady {
             Self::CatchingUp { group } => write!(formatter, "{group} is catching up"),
             Self::NotInTheView => write!(formatter, "the node has not joined the cache's view"),
             Self::NoLease => write!(formatter, "the node's lease in the cache's view is over"),
+            Self::Redis { problem } => formatter.write_str(problem),
         }
     }
 }
@@ -61,6 +65,8 @@ pub(crate) struct Probes {
     pub(crate) stopping: CancellationToken,
     /// Whether the log cannot be written any more.
     pub(crate) log_failed: Box<dyn Fn() -> bool + Send + Sync>,
+    /// The cache's main memory, where that is on Redis servers.
+    pub(crate) redis: Option<RedisMemory>,
 }
 
 /// Answers whether the node can serve, at any time and at no cost.
@@ -74,7 +80,7 @@ impl ReadyProbe {
 
     /// Whether the node can serve, and why not.
     pub(crate) fn check(&self) -> Result<(), NotReady> {
-        let Probes { groups, view, standing, stopping, log_failed } = &*self.0;
+        let Probes { groups, view, standing, stopping, log_failed, redis } = &*self.0;
         if stopping.is_cancelled() {
             return Err(NotReady::Stopping);
         }
@@ -94,8 +100,12 @@ impl ReadyProbe {
             return Err(NotReady::NotInTheView);
         }
         match until {
-            Some(until) if Instant::now() < until => Ok(()),
-            _ => Err(NotReady::NoLease),
+            Some(until) if Instant::now() < until => {}
+            _ => return Err(NotReady::NoLease),
+        }
+        match redis.as_ref().and_then(RedisMemory::problem) {
+            Some(problem) => Err(NotReady::Redis { problem }),
+            None => Ok(()),
         }
     }
 }
@@ -136,6 +146,7 @@ mod tests {
             standing,
             stopping: stopping.clone(),
             log_failed: Box::new(move || failed.load(Ordering::Acquire)),
+            redis: None,
         });
 
         assert_eq!(probe.check(), Err(NotReady::NoLeader { group: group() }));

@@ -41,6 +41,12 @@ pub enum ViewCommand {
         /// Its term.
         term: u64,
     },
+    /// Epochs up to this one were used by others, on whom main memory was before: views are above
+    /// it from here on.
+    Pass {
+        /// The last such epoch.
+        epoch: Epoch,
+    },
 }
 
 impl ViewCommand {
@@ -72,6 +78,8 @@ impl ViewCommand {
 /// | remove *i* in term *t*, who is in office | any | any | as leave *i* |
 /// | remove *i* in term *t*, who is not | any | any | unchanged |
 /// | take office in term *t* | any | any | *t* in office if it is newer, same view |
+/// | pass epoch *e*, at or above the view's | any | any | same members, epoch *e* + 1 |
+/// | pass epoch *e*, below the view's | any | any | unchanged |
 ///
 /// So commands may be repeated and may arrive late. A node that was removed comes back as a new,
 /// larger incarnation only: a join that was on its way when its life ended brings no dead member
@@ -122,11 +130,21 @@ impl ViewTable {
                 self.office = self.office.max(term);
                 false
             }
+            ViewCommand::Pass { epoch } => self.pass(epoch),
         };
         if changed {
             self.view.epoch = self.view.epoch.next();
         }
         self.view.clone()
+    }
+
+    fn pass(&mut self, epoch: Epoch) -> bool {
+        // The largest numbers were surely never used, and leave no room for the next views.
+        let passes = epoch >= self.view.epoch && epoch < Epoch::new(u64::MAX - 1);
+        if passes {
+            self.view.epoch = epoch;
+        }
+        passes
     }
 
     fn join(&mut self, member: Member) -> bool {
@@ -247,6 +265,10 @@ mod tests {
         table
     }
 
+    fn pass(epoch: u64) -> ViewCommand {
+        ViewCommand::Pass { epoch: Epoch::new(epoch) }
+    }
+
     #[test]
     fn every_command_does_what_the_table_says() {
         let cases: &[(&[ViewCommand], ViewCommand, u64, &[Member])] = &[
@@ -272,6 +294,11 @@ mod tests {
             (&[take_office(7), join(1, 5)], remove(1, 5, 6), 1, &[member(1, 5)]),
             (&[take_office(7), join(1, 5)], remove(1, 5, 8), 1, &[member(1, 5)]),
             (&[join(1, 5), take_office(7)], take_office(8), 1, &[member(1, 5)]),
+            (&[join(1, 5)], pass(0), 1, &[member(1, 5)]),
+            (&[join(1, 5)], pass(1), 2, &[member(1, 5)]),
+            (&[join(1, 5)], pass(57), 58, &[member(1, 5)]),
+            (&[pass(57)], join(1, 5), 59, &[member(1, 5)]),
+            (&[join(1, 5)], pass(u64::MAX - 1), 1, &[member(1, 5)]),
         ];
         for (before, command, epoch, members) in cases {
             let view = table(before).apply(*command);
@@ -304,13 +331,14 @@ mod tests {
         assert_eq!(leave(1, 2).encode(), &[1, 1, 1, 2][..]);
         assert_eq!(remove(1, 2, 9).encode(), &[1, 2, 1, 2, 9][..]);
         assert_eq!(take_office(9).encode(), &[1, 3, 9][..]);
+        assert_eq!(pass(9).encode(), &[1, 4, 9][..]);
         let table = table(&[join(1, 2), take_office(9), join(3, 4), leave(3, 4)]);
         assert_eq!(table.snapshot(), &[1, 3, 1, 1, 2, 2, 1, 2, 3, 4, 9][..]);
     }
 
     #[test]
     fn what_is_no_command_is_refused() {
-        let malformed: &[&[u8]] = &[&[], &[1], &[1, 4, 1, 1], &[1, 0, 1], &[1, 0, 1, 2, 0]];
+        let malformed: &[&[u8]] = &[&[], &[1], &[1, 5, 1, 1], &[1, 0, 1], &[1, 0, 1, 2, 0]];
         for bytes in malformed {
             assert_eq!(ViewCommand::decode(bytes), Err(ViewDecodeError::Malformed), "{bytes:?}");
         }

@@ -113,12 +113,28 @@ fn numbered_names_that_join_alike_share_no_point() {
 #[test]
 fn a_ring_prints_its_nodes_and_not_its_points() {
     let printed = format!("{:?}", ring(&["n1"]));
-    assert_eq!(printed, r#"HashRing { points_per_weight: 2000, nodes: {"n1": Weight(1)} }"#);
+    assert_eq!(
+        printed,
+        r#"HashRing { epoch: 0, points_per_weight: 2000, nodes: {"n1": Weight(1)} }"#
+    );
+}
+
+#[test]
+fn every_change_is_another_epoch_of_the_same_placement() {
+    let made = ring(&["n1", "n2"]);
+    let grown = made.with_node("n3", Weight::ONE).unwrap();
+    let changed = grown.with_weight(&"n3", weight(2)).unwrap();
+    let shrunk = changed.without_node(&"n3").unwrap();
+    assert_eq!([&made, &grown, &changed, &shrunk].map(HashRing::epoch), [0, 1, 2, 3]);
+    assert_eq!(shrunk, made);
+    let last = made.with_epoch(u64::MAX);
+    assert_eq!(last.with_node("n3", Weight::ONE).unwrap().epoch(), u64::MAX);
 }
 
 #[test]
 fn refusals_say_why() {
     assert_eq!(RingError::DuplicateNode.to_string(), "the node is on the ring already");
+    assert_eq!(RingError::Full.to_string(), "no node of the ring has room for another key");
     assert_eq!(RingError::TooManyNodes.to_string(), "a ring has at most 65536 nodes");
     assert_eq!(RingError::TooManyPoints.to_string(), "a ring has at most 33554432 points");
 }

@@ -2,8 +2,10 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod balance;
+mod bounded;
 mod golden;
 mod limits;
+mod migration;
 mod properties;
-#[cfg(feature = "serde")]
 mod serialize;
+mod zones;

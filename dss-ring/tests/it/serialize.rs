@@ -9,13 +9,15 @@ fn ring() -> HashRing<String> {
         PointsPerWeight::new(50).unwrap(),
     )
     .unwrap()
+    .with_epoch(7)
 }
 
 #[test]
 fn a_ring_comes_back_equal_and_small() {
     let encoded = postcard::to_allocvec(&ring()).unwrap();
-    assert_eq!(encoded, b"\x01\x32\x03\x02n1\x01\x02n2\x03\x02n3\x02");
-    assert_eq!(postcard::from_bytes::<HashRing<String>>(&encoded).unwrap(), ring());
+    assert_eq!(encoded, b"\x01\x07\x32\x03\x02n1\x01\x02n2\x03\x02n3\x02");
+    let decoded = postcard::from_bytes::<HashRing<String>>(&encoded).unwrap();
+    assert_eq!((decoded.epoch(), &decoded), (7, &ring()));
     let empty = HashRing::<String>::new([]).unwrap();
     let encoded = postcard::to_allocvec(&empty).unwrap();
     assert_eq!(postcard::from_bytes::<HashRing<String>>(&encoded).unwrap(), empty);
@@ -24,7 +26,7 @@ fn a_ring_comes_back_equal_and_small() {
 #[test]
 fn what_is_no_ring_is_refused() {
     let refused = |rule: u8, points: u32, nodes: Vec<(&str, u32)>| {
-        let encoded = postcard::to_allocvec(&(rule, points, nodes)).unwrap();
+        let encoded = postcard::to_allocvec(&(rule, 0_u64, points, nodes)).unwrap();
         postcard::from_bytes::<HashRing<String>>(&encoded).is_err()
     };
     assert!(!refused(1, 50, vec![("n1", 1), ("n2", 2)]), "the layout of this test is right");

@@ -19,7 +19,8 @@ impl CurrentCache {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(super) fn replace(&self, cache: CacheNode) {
+    /// From here on this one serves.
+    pub(crate) fn replace(&self, cache: CacheNode) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = cache;
     }
 }

@@ -1,10 +1,12 @@
-//! What the cache's Raft group replicates: the view, and main memory.
+//! What the cache's Raft group replicates: the view, and main memory or where that is instead.
 
 use bytes::Bytes;
 use dss_mesi::{Epoch, MemoryTable, StoreOutcome, Stored, Version, View, ViewCommand, ViewTable};
 use dss_raft::{LogIndex, RestoreError, StateMachine};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
+
+use super::register::{Register, RegisterCommand, RegisterReply};
 
 /// The first byte of every command and snapshot.
 const FORMAT: u8 = 1;
@@ -19,6 +21,8 @@ pub(crate) enum CacheCommand {
     Store { writer: Epoch, key: Bytes, version: Version, value: Option<Bytes> },
     /// Raises the fence.
     Fence(Epoch),
+    /// Says which Redis servers are main memory instead.
+    Register(RegisterCommand),
 }
 
 /// What a [`CacheCommand`] is answered.
@@ -32,6 +36,8 @@ pub(crate) enum CacheReply {
     Fence(Epoch),
     /// The command cannot be read, by this version.
     Malformed,
+    /// What the register answers.
+    Register(RegisterReply),
 }
 
 impl CacheCommand {
@@ -55,6 +61,7 @@ fn decode<T: for<'a> Deserialize<'a>>(bytes: &[u8]) -> Option<T> {
 pub(crate) struct CacheMachine {
     views: ViewTable,
     memory: MemoryTable,
+    register: Register,
     announced: mpsc::UnboundedSender<View>,
     table: watch::Sender<ViewTable>,
 }
@@ -73,8 +80,13 @@ impl CacheMachine {
         // Views change when nodes come and go: rarely enough for a queue without a bound.
         let (announced, views) = mpsc::unbounded_channel();
         let (sender, table) = watch::channel(ViewTable::new());
-        let machine =
-            Self { views: ViewTable::new(), memory: MemoryTable::new(), announced, table: sender };
+        let machine = Self {
+            views: ViewTable::new(),
+            memory: MemoryTable::new(),
+            register: Register::default(),
+            announced,
+            table: sender,
+        };
         (machine, CacheEvents { views, table })
     }
 
@@ -86,6 +98,18 @@ impl CacheMachine {
     /// The newest write of `key`.
     pub(crate) fn load(&self, key: &[u8]) -> Option<Stored> {
         self.memory.load(key).cloned()
+    }
+
+    /// Whether main memory is on Redis servers.
+    pub(crate) fn is_on_redis(&self) -> bool {
+        self.register.is_in_use()
+    }
+
+    fn change_view(&mut self, command: ViewCommand) -> View {
+        let mut table = self.views.clone();
+        let view = table.apply(command);
+        self.replace_table(table);
+        view
     }
 
     fn replace_table(&mut self, table: ViewTable) {
@@ -103,32 +127,35 @@ impl StateMachine for CacheMachine {
 
     fn apply(&mut self, _index: LogIndex, command: &Bytes) -> CacheReply {
         match CacheCommand::decode(command) {
-            Some(CacheCommand::View(command)) => {
-                let mut table = self.views.clone();
-                let view = table.apply(command);
-                self.replace_table(table);
-                CacheReply::View(view)
-            }
+            Some(CacheCommand::View(command)) => CacheReply::View(self.change_view(command)),
             Some(CacheCommand::Store { writer, key, version, value }) => {
                 CacheReply::Stored(self.memory.store(writer, key, version, value))
             }
             Some(CacheCommand::Fence(epoch)) => CacheReply::Fence(self.memory.fence(epoch)),
+            Some(CacheCommand::Register(command)) => {
+                let (reply, used) = self.register.apply(command);
+                if let Some(epoch) = used {
+                    self.change_view(ViewCommand::Pass { epoch });
+                }
+                CacheReply::Register(reply)
+            }
             None => CacheReply::Malformed,
         }
     }
 
     fn snapshot(&self) -> Bytes {
-        let parts = (self.views.snapshot(), self.memory.snapshot());
-        postcard::to_extend(&parts, vec![FORMAT]).expect("two runs of bytes have a form").into()
+        let parts = (self.views.snapshot(), self.memory.snapshot(), &self.register);
+        postcard::to_extend(&parts, vec![FORMAT]).expect("it holds nothing that has no form").into()
     }
 
     fn restore(&mut self, snapshot: &Bytes) -> Result<(), RestoreError> {
         let damaged = |problem| move || RestoreError { problem };
-        let (views, memory): (Bytes, Bytes) =
+        let (views, memory, register): (Bytes, Bytes, Register) =
             decode(snapshot).ok_or_else(damaged("not a snapshot of the cache group"))?;
         let views = ViewTable::restore(&views).map_err(|_| damaged("its view")())?;
         let memory = MemoryTable::restore(&memory).map_err(|_| damaged("its memory")())?;
         self.memory = memory;
+        self.register = register;
         self.replace_table(views);
         Ok(())
     }
@@ -161,6 +188,24 @@ mod tests {
         }
     }
 
+    fn claim() -> CacheCommand {
+        CacheCommand::Register(RegisterCommand::begin(vec!["r".into()], "r".into(), None))
+    }
+
+    #[test]
+    fn epochs_begin_above_those_that_were_used_on_a_server_that_is_taken_over() {
+        let (mut machine, mut events) = CacheMachine::new();
+        apply(&mut machine, &CacheCommand::View(ViewCommand::Join { member: member(1) }));
+        apply(&mut machine, &claim());
+        let done = RegisterCommand::Done { server: "r".into(), newest: Epoch::new(57) };
+        for _ in 0..2 {
+            apply(&mut machine, &CacheCommand::Register(done.clone()));
+        }
+        let epochs = std::iter::from_fn(|| events.views.try_recv().ok());
+        assert_eq!(epochs.map(|view| view.epoch.get()).collect::<Vec<_>>(), [1, 58]);
+        assert_eq!(machine.table().view().members, [member(1)]);
+    }
+
     #[test]
     fn every_new_view_is_told_once_and_every_table() {
         let (mut machine, mut events) = CacheMachine::new();
@@ -182,11 +227,13 @@ mod tests {
         apply(&mut machine, &join);
         apply(&mut machine, &store("k", 2));
         apply(&mut machine, &CacheCommand::Fence(Epoch::new(9)));
+        apply(&mut machine, &claim());
         let snapshot = machine.snapshot();
 
         let (mut restored, mut events) = CacheMachine::new();
         restored.restore(&snapshot).unwrap();
         assert_eq!(restored.table(), machine.table());
+        assert!(restored.is_on_redis() && restored.register == machine.register);
         assert_eq!(restored.load(b"k").unwrap().version, version(2));
         assert_eq!(events.views.try_recv().unwrap(), *machine.table().view());
         let late = apply(&mut restored, &store("k", 3));

@@ -160,9 +160,10 @@ impl Keeper {
     /// The newest life of this node that the table remembers. The folder may not know of it: it
     /// was lost, or is an old copy.
     async fn newest_life(&self, node: NodeId) -> u64 {
-        let newest = self.group.read(move |machine| machine.table().newest(node)).await;
-        // Without an answer nobody lets a life join either; this is asked again for the next.
-        newest.ok().flatten().map_or(0, Incarnation::get)
+        let newest = self.group.read(move |machine| machine.table().newest(node));
+        let newest = tokio::time::timeout(STOP_LIMIT, newest).await;
+        // Without an answer it is found out when the life that is begun then may not join.
+        newest.ok().and_then(Result::ok).flatten().map_or(0, Incarnation::get)
     }
 
     /// Begins the life after that of `former`, which has ended.

@@ -5,7 +5,9 @@ use bytes::Bytes;
 use dss_mesi::{Epoch, Memory, MemoryError, StoreOutcome, Stored, Version};
 
 use super::client::{CacheGroup, NoMajority};
-use super::machine::{CacheCommand, CacheReply};
+use super::machine::{CacheCommand, CacheMachine, CacheReply};
+use super::register::{RegisterCommand, RegisterReply};
+use crate::redis::Registry;
 
 /// The replicated memory: what it says is stored, a majority has on disk.
 pub(crate) struct RaftMemory(CacheGroup);
@@ -26,11 +28,29 @@ fn unexpected() -> MemoryError {
     MemoryError::Unavailable { reason: "nodes of different versions".to_owned() }
 }
 
+/// Values that are in the log beside Redis are older ones.
+fn elsewhere() -> MemoryError {
+    let reason = "the cluster keeps its values in Redis: start every node with --redis".to_owned();
+    MemoryError::Unavailable { reason }
+}
+
+#[async_trait]
+impl Registry for CacheGroup {
+    async fn perform(&self, command: RegisterCommand) -> Option<RegisterReply> {
+        match self.propose(&CacheCommand::Register(command)).await {
+            Ok(CacheReply::Register(reply)) => Some(reply),
+            _ => None,
+        }
+    }
+}
+
 #[async_trait]
 impl Memory for RaftMemory {
     async fn load(&self, key: &Bytes) -> Result<Option<Stored>, MemoryError> {
         let key = key.clone();
-        Ok(self.0.read(move |machine| machine.load(&key)).await?)
+        let load =
+            move |machine: &CacheMachine| (!machine.is_on_redis()).then(|| machine.load(&key));
+        self.0.read(load).await?.ok_or_else(elsewhere)
     }
 
     async fn store(
@@ -48,6 +68,10 @@ impl Memory for RaftMemory {
     }
 
     async fn fence(&self, epoch: Epoch) -> Result<(), MemoryError> {
+        // Nothing is stored before the fence stands.
+        if self.0.read(CacheMachine::is_on_redis).await? {
+            return Err(elsewhere());
+        }
         match self.0.propose(&CacheCommand::Fence(epoch)).await? {
             CacheReply::Fence(fence) if fence == epoch => Ok(()),
             CacheReply::Fence(fence) => Err(MemoryError::Fenced { fence }),

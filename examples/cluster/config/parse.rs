@@ -9,6 +9,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::{Address, ClusterConfig, NodeConfig, Timing};
+use crate::redis::RedisAddress;
 
 /// The longest name of a cluster or node, in bytes: they become folder names and header values.
 const NAME_BYTES_MAX: usize = 64;
@@ -123,7 +124,7 @@ pub(super) fn parse(
     Ok(ClusterConfig {
         origin: origin.to_owned(),
         nodes: nodes(&source, &file.nodes, hash)?,
-        redis: file.redis.map_or(Ok(Vec::new()), |redis| redis_urls(&source, redis))?,
+        redis: file.redis.map_or(Ok(Vec::new()), |redis| redis_servers(&source, &redis))?,
         timing: file.timing.map_or(Ok(Timing::default()), |table| timing(&source, &table))?,
         cluster: file.cluster.into_inner(),
         data_dir: file.data_dir.into_inner(),
@@ -175,15 +176,16 @@ fn nodes(
     Ok(nodes)
 }
 
-fn redis_urls(source: &Source<'_>, redis: Redis) -> Result<Vec<String>, ConfigError> {
+fn redis_servers(source: &Source<'_>, redis: &Redis) -> Result<Vec<RedisAddress>, ConfigError> {
     if redis.urls.as_ref().is_empty() {
         return Err(source.refuse("redis.urls", &redis.urls, "must name at least one server"));
     }
+    let mut servers = Vec::new();
     for (position, url) in redis.urls.as_ref().iter().enumerate() {
-        check_redis_url(url.as_ref())
+        add_redis_server(&mut servers, url.as_ref())
             .map_err(|problem| source.refuse(&format!("redis.urls[{position}]"), url, &problem))?;
     }
-    Ok(redis.urls.into_inner().into_iter().map(Spanned::into_inner).collect())
+    Ok(servers)
 }
 
 fn timing(source: &Source<'_>, table: &Spanned<TimingTable>) -> Result<Timing, ConfigError> {
@@ -245,10 +247,12 @@ fn parse_address(text: &str) -> Result<Address, String> {
     }
 }
 
-/// Whether `url` names a Redis server; the problem does not repeat it, for it may hold a password.
-pub(super) fn check_redis_url(url: &str) -> Result<(), String> {
-    match redis::Client::open(url) {
-        Ok(_) => Ok(()),
-        Err(_) => Err("not a URL like redis://host:port".to_owned()),
+/// Adds the server at `url`; the problem does not repeat what may be a password.
+pub(super) fn add_redis_server(servers: &mut Vec<RedisAddress>, url: &str) -> Result<(), String> {
+    let server = RedisAddress::parse(url).map_err(|problem| problem.to_string())?;
+    if servers.iter().any(|other| other.name() == server.name()) {
+        return Err(format!("{server} is named twice"));
     }
+    servers.push(server);
+    Ok(())
 }

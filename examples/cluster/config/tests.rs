@@ -32,7 +32,8 @@ fn a_whole_file_is_understood() {
     let config = ClusterConfig::parse("c.toml", FILE).unwrap();
     assert_eq!(config.cluster(), "demo");
     assert_eq!(config.data_dir(), Path::new("somewhere"));
-    assert_eq!(config.redis(), ["redis://127.0.0.1:6379"]);
+    assert_eq!(config.redis().len(), 1);
+    assert_eq!(config.redis()[0].name(), "127.0.0.1:6379");
     assert_eq!(config.timing().election_timeout, Duration::from_millis(600));
     let names: Vec<&str> = config.nodes().iter().map(|node| node.name.as_str()).collect();
     assert_eq!(names, ["n1", "n2"]);
@@ -82,6 +83,7 @@ fn every_refusal_names_the_file_the_line_and_the_field() {
         ("[::1]:9002", "::1:9002", "c.toml:12", "nodes[1].peer"),
         ("redis://", "http://", "c.toml:15", "redis.urls[0]"),
         ("[\"redis://127.0.0.1:6379\"]", "[]", "c.toml:15", "redis.urls"),
+        ("[\"redis:", "[\"redis://127.0.0.1\", \"redis:", "c.toml:15", "redis.urls[1]"),
         ("id = \"n1\"\n", "", "c.toml:4", "id"),
         ("cluster = \"demo\"", "cluster =", "c.toml:1", "cluster"),
     ] {
@@ -120,6 +122,9 @@ fn the_command_line_wins_over_the_file() {
     let refused = config.with_storage(None, Some(vec!["secret@nonsense".into()])).unwrap_err();
     assert!(refused.to_string().starts_with("--redis: "), "{refused}");
     assert!(!refused.to_string().contains("secret"), "{refused}");
+    let twice = ["redis://:secret@h", "redis://H:6379"].map(str::to_owned).to_vec();
+    let refused = ClusterConfig::local().with_storage(None, Some(twice)).unwrap_err();
+    assert_eq!(refused.to_string(), "--redis: h:6379 is named twice");
 }
 
 #[test]
@@ -129,4 +134,15 @@ fn the_local_cluster_is_the_one_of_the_manual() {
     assert_eq!(of("n1").client.as_str(), "127.0.0.1:8001");
     assert_eq!(of("n3").peer.as_str(), "127.0.0.1:9003");
     assert_eq!(config.nodes().len(), 3);
+}
+
+#[test]
+fn every_timing_that_is_accepted_leaves_room_for_a_lease() {
+    for (election, heartbeat) in [(3, 1), (600_000, 1)] {
+        let text = FILE
+            .replace("heartbeat_ms = 50", &format!("heartbeat_ms = {heartbeat}"))
+            .replace("election_timeout_ms = 600", &format!("election_timeout_ms = {election}"));
+        let timing = ClusterConfig::parse("c.toml", &text).unwrap().timing();
+        assert!(dss_mesi::LeaseConfig::for_election_timeout(timing.election_timeout).is_ok());
+    }
 }

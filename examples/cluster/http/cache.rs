@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use dss_mesi::{CacheError, Condition, LineState, NodeId};
+use dss_mesi::{CacheError, CacheNode, Condition, LineState, NodeId};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -18,6 +18,9 @@ use crate::app::App;
 
 /// Whether this node had the line.
 const CACHE: HeaderName = HeaderName::from_static("x-cache");
+/// In how many lives of the node an operation is tried. Two lives rarely end during one; that of a
+/// node that shuts down is its last.
+const LIVES_MAX: u32 = 3;
 /// How it holds the line.
 const STATE: HeaderName = HeaderName::from_static("x-mesi-state");
 
@@ -82,7 +85,12 @@ impl Key {
 }
 
 async fn get(State(app): State<App>, Name(key): Name<Key>) -> Result<Response, Problem> {
-    let Some(read) = app.cache().get(key.into_bytes()).await? else {
+    let key = key.into_bytes();
+    let get = |cache: CacheNode| {
+        let key = key.clone();
+        async move { cache.get(key).await }
+    };
+    let Some(read) = in_this_life(&app, get).await? else {
         return Err(absent());
     };
     let hit = HeaderValue::from_static(if read.hit { "hit" } else { "miss" });
@@ -103,8 +111,12 @@ async fn put(
     headers: HeaderMap,
     Raw(value): Raw,
 ) -> Result<Response, Problem> {
-    let condition = possible(&headers)?;
-    let version = app.cache().put(key.into_bytes(), value, condition).await?;
+    let (key, condition) = (key.into_bytes(), possible(&headers)?);
+    let put = |cache: CacheNode| {
+        let (key, value) = (key.clone(), value.clone());
+        async move { cache.put(key, value, condition).await }
+    };
+    let version = in_this_life(&app, put).await?;
     Ok((StatusCode::NO_CONTENT, [(header::ETAG, etag(version))]).into_response())
 }
 
@@ -117,8 +129,12 @@ async fn delete(
         let problem = "what is not there cannot be removed";
         return Err(Problem::invalid_field("if-none-match", problem));
     }
-    let condition = possible(&headers)?;
-    let was_there = app.cache().remove(key.into_bytes(), condition).await?;
+    let (key, condition) = (key.into_bytes(), possible(&headers)?);
+    let remove = |cache: CacheNode| {
+        let key = key.clone();
+        async move { cache.remove(key, condition).await }
+    };
+    let was_there = in_this_life(&app, remove).await?;
     if !was_there {
         return Err(absent());
     }
@@ -126,7 +142,11 @@ async fn delete(
 }
 
 async fn line(State(app): State<App>, Name(key): Name<Key>) -> Result<Answer<Line>, Problem> {
-    let line = app.cache().line(key.clone().into_bytes()).await?;
+    let inspect = |cache: CacheNode| {
+        let key = key.clone().into_bytes();
+        async move { cache.line(key).await }
+    };
+    let line = in_this_life(&app, inspect).await?;
     let name = |node: NodeId| match app.config.name(dss_raft::NodeId::new(node.get())) {
         Some(name) => name.to_owned(),
         None => node.to_string(),
@@ -137,6 +157,21 @@ async fn line(State(app): State<App>, Name(key): Name<Key>) -> Result<Answer<Lin
     states.extend(line.states.iter().map(|(node, state)| (name(*node), state.letter())));
     let home = name(line.home);
     Ok(Answer(Line { key: key.0, home, version: line.version.map(VersionNumber::from), states }))
+}
+
+/// Does something with the cache that serves now. Where that ends before it has begun, the node
+/// has another life by then, with another cache.
+async fn in_this_life<T, F: Future<Output = Result<T, CacheError>>>(
+    app: &App,
+    operation: impl Fn(CacheNode) -> F,
+) -> Result<T, CacheError> {
+    for _ in 1..LIVES_MAX {
+        match operation(app.cache()).await {
+            Err(CacheError::ShutDown) => {}
+            done => return done,
+        }
+    }
+    operation(app.cache()).await
 }
 
 fn letter(state: LineState) -> &'static str {

@@ -106,9 +106,13 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
     }
 }
 
-/// The value that `body` spells.
+/// The value that the object in `body` spells.
 pub(crate) fn parse_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     let body = if body.is_empty() { b"{}" } else { body };
+    // An array would be taken for an object's members in their order, which nobody can rely on.
+    if body.trim_ascii_start().first() == Some(&b'[') {
+        return Err(Problem::invalid("a body is an object, not an array"));
+    }
     serde_json::from_slice(body).map_err(|error| Problem::invalid(error.to_string()))
 }
 
@@ -270,6 +274,8 @@ mod tests {
             "{",
             "null",
             "[]",
+            "[3]",
+            " [3]",
             r#"{"count":256}"#,
             r#"{"cuont":1}"#,
             r#"{"count":1,"count":2}"#,

@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use super::body;
 use super::fence::Fence;
 use super::metrics::Recorder;
+use super::names::Names;
 use super::problem::Problem;
 use super::route::Route;
 use super::routing::{Call, Conduct, Routing};
@@ -17,6 +18,7 @@ use super::routing::{Call, Conduct, Routing};
 pub(crate) struct Gateway {
     routing: Routing,
     recorder: Arc<Recorder>,
+    names: Arc<Names>,
 }
 
 /// What the gateway has to know of a route.
@@ -37,7 +39,7 @@ impl Passage {
 
 impl Gateway {
     pub(crate) fn new(routing: Routing, recorder: Arc<Recorder>) -> Self {
-        Self { routing, recorder }
+        Self { routing, recorder, names: Arc::new(Names::new()) }
     }
 
     /// Answers a request that matches a route.
@@ -73,6 +75,6 @@ impl Gateway {
         {
             fence.check(&self.routing).await?;
         }
-        Ok(Call::new(passage.conduct, &head, body))
+        Ok(Call::new(passage.conduct, &head, body).named(|| self.names.next()))
     }
 }

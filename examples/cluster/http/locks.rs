@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use dss_lock::{
     AcquireError, AcquireRequest, FencingToken, LockInfo, LockName, Mode, OwnerId, ReleaseError,
     ReleaseRequest, RequestId, ServiceError, SessionId, Wait, WaitEdge,
@@ -18,7 +18,7 @@ use super::metrics::{Counter, Recorder};
 use super::problem::{Code, Problem};
 use super::refusal::Refusal;
 use super::route::{Access, Route};
-use super::routing::Conduct;
+use super::routing::{Conduct, REQUEST_ID};
 use super::sessions::expired;
 use super::values::{TtlMs, WaitMs};
 use crate::app::App;
@@ -220,9 +220,13 @@ async fn acquire(
     State(app): State<App>,
     State(recorder): State<Arc<Recorder>>,
     Name(lock): Name<LockName>,
+    headers: HeaderMap,
     Json(body): Json<Acquire>,
 ) -> Result<Answer<Granted>, Refusal> {
-    let request = body.into_request(lock)?;
+    let mut request = body.into_request(lock)?;
+    if request.request_id.is_none() {
+        request.request_id = given_name(&headers)?;
+    }
     match app.locks.acquire(request).await {
         Ok(grant) => {
             recorder.count(Counter::LocksGranted, 1);
@@ -259,8 +263,17 @@ impl Acquire {
             wait,
             ttl: self.ttl_ms.map(TtlMs::get),
             request_id,
+            reentrant: false,
         })
     }
+}
+
+/// The name that the gateway gave the request.
+fn given_name(headers: &HeaderMap) -> Result<Option<RequestId>, Problem> {
+    let name = headers.get(REQUEST_ID).and_then(|name| name.to_str().ok());
+    name.map(RequestId::new)
+        .transpose()
+        .map_err(|error| Problem::invalid_field(REQUEST_ID.as_str(), error))
 }
 
 async fn release(
@@ -414,6 +427,7 @@ impl From<AcquireError> for Refusal {
             }
             AcquireError::SessionExpired => expired(),
             AcquireError::Cancelled => Problem::new(Code::Unavailable, "the wait was cancelled"),
+            AcquireError::Limit(limit) => Problem::new(Code::Overloaded, limit.to_string()),
             AcquireError::Service(error) => return error.into(),
             other => Problem::new(Code::OutcomeUnknown, other.to_string()),
         };

@@ -66,6 +66,7 @@ pub(crate) fn routes() -> Vec<Route> {
             .refuses(&[Code::NotFound]),
         Route::post("/v1/queues/{topic}/groups/{group}/dead/redrive", Access::Writer, redrive)
             .named("redrive", "Delivers the messages that were given up once more.")
+            .takes::<Redrive>()
             .answers::<Redriven>(StatusCode::OK, "How many will be.")
             .refuses(&[Code::NotFound]),
     ]
@@ -228,6 +229,11 @@ struct DeadMessage {
     reason: &'static str,
 }
 
+/// Nothing can be chosen yet; what is misspelt is not ignored either.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Redrive {}
+
 /// Messages will be delivered once more.
 #[derive(Debug, Serialize, ToSchema)]
 struct Redriven {
@@ -358,6 +364,7 @@ async fn dead(
 async fn redrive(
     State(app): State<App>,
     Names(topic, group): Names<TopicName, GroupName>,
+    Json(Redrive {}): Json<Redrive>,
 ) -> Result<Answer<Redriven>, Refusal> {
     let redriven = app.queues.redrive(&topic, &group).await?;
     Ok(Answer(Redriven { redriven }))

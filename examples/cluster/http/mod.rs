@@ -19,6 +19,7 @@ mod gateway;
 mod locks;
 mod messages;
 mod metrics;
+mod names;
 mod openapi;
 mod operations;
 mod problem;
@@ -57,7 +58,7 @@ use crate::app::App;
 use crate::forward::{ForwardError, Forwarded};
 use crate::peer::Peers;
 
-pub(crate) use self::problem::{Code, Problem};
+pub(crate) use self::problem::{Code, PROBLEM_JSON, Problem};
 
 /// Which node answered.
 pub(crate) const NODE: HeaderName = HeaderName::from_static("x-dss-node");

@@ -10,7 +10,7 @@ use utoipa::openapi::request_body::RequestBodyBuilder;
 use utoipa::openapi::schema::{ObjectBuilder, Type};
 use utoipa::openapi::{
     ComponentsBuilder, ContentBuilder, HeaderBuilder, HttpMethod, InfoBuilder, OpenApi,
-    OpenApiBuilder, Ref, RefOr, Required, Response, ResponseBuilder, ResponsesBuilder,
+    OpenApiBuilder, Ref, RefOr, Required, Response, ResponseBuilder, ResponsesBuilder, Schema,
 };
 use utoipa::{PartialSchema, ToSchema};
 
@@ -83,11 +83,23 @@ fn operation(route: &Route) -> OperationBuilder {
         let content = ContentBuilder::new().schema(Some(body.schema.clone())).build();
         let request = RequestBodyBuilder::new()
             .content(body.media_type, content)
-            .required(Some(Required::True))
+            .required(Some(required(route)))
             .build();
         operation = operation.request_body(Some(request));
     }
     operation
+}
+
+/// Whether a body must be there: an empty one counts as `{}`, which does where no member is needed.
+fn required(route: &Route) -> Required {
+    let body = route.request.as_ref().map(|body| &body.schema);
+    let has_optional_members = route.schemas.iter().any(|(name, schema)| {
+        let reference: RefOr<Schema> = Ref::from_schema_name(name).into();
+        let optional =
+            matches!(schema, RefOr::T(Schema::Object(object)) if object.required.is_empty());
+        optional && body == Some(&reference)
+    });
+    if has_optional_members { Required::False } else { Required::True }
 }
 
 fn who_may_call(access: Access) -> &'static str {

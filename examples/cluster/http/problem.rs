@@ -168,6 +168,17 @@ impl Problem {
         Self { status: StatusCode::METHOD_NOT_ALLOWED, ..Self::invalid(detail) }
     }
 
+    /// A request that could not even be read as HTTP, which has this status for it.
+    pub(crate) fn unreadable(status: StatusCode, detail: &'static str) -> Self {
+        Self { status, ..Self::invalid(detail) }
+    }
+
+    /// The document that tells of it, of the media type [`PROBLEM_JSON`].
+    pub(crate) fn into_document(self) -> Vec<u8> {
+        serde_json::to_vec(&ProblemBody::from(self))
+            .expect("strings and numbers are always written as JSON")
+    }
+
     /// A wait that would close this cycle of sessions.
     pub(crate) fn deadlock(cycle: Vec<String>) -> Self {
         let detail = "every session of the cycle would wait for the next one";
@@ -223,10 +234,8 @@ impl IntoResponse for Problem {
     fn into_response(mut self) -> Response {
         let status = self.status;
         let etag = self.etag.take();
-        let body = serde_json::to_vec(&ProblemBody::from(self))
-            .expect("strings and numbers are always written as JSON");
         let content_type = [(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON))];
-        let mut response = (status, content_type, body).into_response();
+        let mut response = (status, content_type, self.into_document()).into_response();
         if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
             response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
         }

@@ -3,13 +3,12 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use dss_mesi::{CacheConfig, CacheNode, Incarnation, LeaseConfig, Member, View};
+use dss_mesi::{CacheConfig, CacheNode, Incarnation, LeaseConfig, Member, Memory, View};
 use tokio::sync::watch;
 
 use super::inbox::CacheTransport;
 use crate::cache_group::{
-    CacheEvents, CacheGroup, CurrentCache, Leases, Lives, Membership, RaftMemory, cache_id,
-    follow_views,
+    CacheEvents, CacheGroup, CurrentCache, Leases, Lives, Membership, cache_id, follow_views,
 };
 use crate::config::{ClusterConfig, NodeConfig};
 use crate::peer::Peers;
@@ -30,7 +29,7 @@ impl CacheParts {
         node: &NodeConfig,
         config: &Arc<ClusterConfig>,
         group: &CacheGroup,
-        peers: Peers,
+        (memory, peers): (Arc<dyn Memory>, Peers),
         events: CacheEvents,
         (folder, life): (PathBuf, Incarnation),
     ) -> Self {
@@ -38,7 +37,6 @@ impl CacheParts {
             .expect("a cluster's election timeout is long enough for a lease");
         let member = Member { node: cache_id(node.id), incarnation: life };
         let placement = Arc::new(ViewPlacement::new(config.clone()));
-        let memory = Arc::new(RaftMemory::new(group.clone()));
         let (transport, placed) = (Arc::new(CacheTransport::new(peers)), placement.clone());
         let start = Box::new(move |member| {
             let (memory, transport) = (memory.clone(), transport.clone());

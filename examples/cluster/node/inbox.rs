@@ -3,18 +3,21 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use dss_lock::LockService;
 use dss_raft::{Envelope, Node, NodeId};
 use futures_util::future::BoxFuture;
 
 use crate::cache_group::{CurrentCache, Leases, cache_id};
 use crate::forward::{self, Forwarded};
 use crate::peer::{Inbox, Malformed, Peers, RequestKind};
+use crate::withdrawals;
 
 /// The parts of a node that other nodes talk to.
 pub(super) struct NodeInbox {
     pub(super) raft: Node,
     pub(super) caches: Arc<CurrentCache>,
     pub(super) leases: Arc<Leases>,
+    pub(super) locks: LockService,
     pub(super) http: Arc<dyn Forwarded>,
 }
 
@@ -40,6 +43,7 @@ impl Inbox for NodeInbox {
         match kind {
             RequestKind::Http => forward::answer(&self.http, payload),
             RequestKind::Internal => self.leases.clone().answer(&payload),
+            RequestKind::Withdrawal => withdrawals::answer(self.locks.clone(), &payload),
         }
     }
 }

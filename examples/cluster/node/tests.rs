@@ -1,11 +1,15 @@
+mod on_redis;
+
 use std::path::Path;
 
 use axum::http::{Method, Request, StatusCode};
 use bytes::Bytes;
+use dss_raft::RoleKind;
 use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::*;
 use crate::one_line;
@@ -15,6 +19,11 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A cluster of nodes `n1`, … on free ports, with its data in `folder`.
 async fn bind(size: usize, folder: &Path) -> Vec<BoundNode> {
+    bind_with(size, folder, "").await
+}
+
+/// As [`bind`], with `more` at the end of its file.
+async fn bind_with(size: usize, folder: &Path, more: &str) -> Vec<BoundNode> {
     let mut text = format!("cluster = 'test'\ndata_dir = '{}'\n", folder.display());
     let mut listeners = Vec::new();
     for number in 1..=size {
@@ -27,6 +36,7 @@ async fn bind(size: usize, folder: &Path) -> Vec<BoundNode> {
         );
         listeners.push((client, peer));
     }
+    text += more;
     let config = Arc::new(ClusterConfig::parse("test.toml", &text).unwrap());
     let nodes = config.nodes().to_vec().into_iter().zip(listeners);
     nodes
@@ -204,6 +214,98 @@ async fn who_waits_when_a_node_stops_is_told_and_leaves_the_queue() {
     tokio::time::timeout(PATIENCE, left).await.expect("the wait is taken back");
     others.extend([stopping, leading]);
     for node in others {
+        node.stop().await;
+    }
+}
+
+/// Waits until `condition` holds.
+async fn eventually(what: &str, condition: impl AsyncFn() -> bool) {
+    let wait = async {
+        while !condition().await {
+            tokio::time::sleep(READY_POLL).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("never: {what}"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wait_that_is_given_up_after_its_leader_was_deposed_leaves_the_queue() {
+    let folder = tempfile::tempdir().unwrap();
+    let nodes = start(bind(3, folder.path()).await).await;
+    take_lock(&nodes[0], "orders").await;
+    let of = |id| nodes.iter().find(|node| node.app.id == id).unwrap();
+    let former = of(nodes[0].app.lock_group.status().leader.unwrap());
+    let name = dss_lock::LockName::new("orders").unwrap();
+    let queue = async |node: &RunningNode| match node.app.locks.lock(name.clone()).await {
+        Ok(lock) => lock.map(|lock| lock.queue.len()),
+        Err(_) => None,
+    };
+
+    // The client talks to the leader itself, which goes on waiting for it when it is deposed.
+    let address = former.app.config.node(&former.app.name).unwrap().client.clone();
+    let waiting = tokio::spawn(async move {
+        let body = json!({"session": "other", "wait_ms": 600_000, "ttl_ms": 900_000}).to_string();
+        let request = Request::post(format!("http://{address}/v1/locks/orders/acquire"))
+            .header("content-type", "application/json")
+            .body(Full::new(Bytes::from(body)))
+            .unwrap();
+        Client::builder(TokioExecutor::new()).build_http().request(request).await
+    });
+    eventually("it waits", async || queue(former).await == Some(1)).await;
+    former.app.lock_group.transfer_leadership(None).await.unwrap();
+    let leads = |node: &&RunningNode| node.app.lock_group.status().role == RoleKind::Leader;
+    eventually("another leads", async || {
+        nodes.iter().any(|node| node.app.id != former.app.id && leads(&node))
+    })
+    .await;
+    let successor = nodes.iter().find(leads).unwrap();
+    eventually("it still waits", async || queue(successor).await == Some(1)).await;
+
+    waiting.abort();
+    eventually("the wait is taken back", async || queue(successor).await == Some(0)).await;
+    crate::local::shutdown(nodes).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_forgot_its_lives_begins_one_that_the_others_accept() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("n1").join("incarnation");
+    for node in bind(3, folder.path()).await {
+        let data = folder.path().join(&node.node.name);
+        std::fs::create_dir(&data).unwrap();
+        std::fs::write(data.join("incarnation"), "1000000\n").unwrap();
+        drop(node);
+    }
+    let nodes = start(bind(3, folder.path()).await).await;
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "1000001\n");
+    crate::local::shutdown(nodes).await;
+
+    std::fs::remove_file(&file).unwrap();
+    let nodes = start(bind(3, folder.path()).await).await;
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "1000002\n");
+    let path = "/v1/cache/greeting";
+    assert_eq!(send(&nodes[0], Method::PUT, path, "hello").await.0, StatusCode::NO_CONTENT);
+    assert_eq!(send(&nodes[1], Method::GET, path, "").await, (StatusCode::OK, "hello".into()));
+    crate::local::shutdown(nodes).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_leaves_is_out_of_the_view_without_a_wait_for_its_lease() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut nodes = start(bind(3, folder.path()).await).await;
+    let mut leaving = nodes.remove(0);
+    let member = leaving.membership.standing().borrow().member;
+    leaving.stop_serving().await;
+    // It took its leave itself: while its lease lasted nobody else could have removed it.
+    let mut view = leaving.app.view.clone();
+    let left = view.wait_for(|view| !view.contains(member));
+    let left = tokio::time::timeout(PATIENCE, left).await.expect("it leaves the view");
+    assert_eq!(left.unwrap().members.len(), 2);
+    assert!(
+        leaving.membership.standing().borrow().until.is_some_and(|until| until > Instant::now())
+    );
+    nodes.push(leaving);
+    for node in nodes {
         node.stop().await;
     }
 }

@@ -57,8 +57,10 @@ pub(super) enum Frame {
 pub(crate) enum RequestKind {
     /// A client's HTTP request, forwarded.
     Http,
-    /// One of the cluster's own.
+    /// One of the cache group's own.
     Internal,
+    /// An acquire that is taken back.
+    Withdrawal,
 }
 
 /// Why a connection cannot be read on.
@@ -91,6 +93,7 @@ impl Frame {
             Self::Declined { .. } => 10,
             Self::Failed { .. } => 11,
             Self::Cancel { .. } => 12,
+            Self::Request { kind: RequestKind::Withdrawal, .. } => 13,
         }
     }
 
@@ -125,7 +128,7 @@ impl Frame {
     fn decode(mut bytes: Bytes) -> Result<Self, FrameError> {
         let kind = bytes.try_get_u8().map_err(|_| FrameError::Malformed("an empty frame"))?;
         let number = match kind {
-            7..=12 => bytes.try_get_u64_le().map_err(|_| FrameError::Malformed("no number"))?,
+            7..=13 => bytes.try_get_u64_le().map_err(|_| FrameError::Malformed("no number"))?,
             _ => 0,
         };
         if matches!(kind, 2 | 4 | 10..=12) && !bytes.is_empty() {
@@ -144,6 +147,7 @@ impl Frame {
             10 => Self::Declined { number },
             11 => Self::Failed { number },
             12 => Self::Cancel { number },
+            13 => Self::Request { number, kind: RequestKind::Withdrawal, payload: bytes },
             _ => return Err(FrameError::Malformed("an unknown kind of frame")),
         })
     }

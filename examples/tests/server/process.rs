@@ -6,6 +6,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::Duration;
 
+use dss_examples::free_port;
 use tempfile::TempDir;
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 use tokio::time::{Instant, sleep};
@@ -35,14 +36,6 @@ pub(crate) fn program() -> &'static Path {
         let profile = test.parent().and_then(Path::parent).expect("tests live in PROFILE/deps");
         profile.join("examples").join("cluster")
     })
-}
-
-/// A port that was free a moment ago.
-pub(crate) fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0")
-        .and_then(|listener| listener.local_addr())
-        .expect("the loopback interface has free ports")
-        .port()
 }
 
 /// This machine. Tests share it, except for those that measure time.
@@ -175,11 +168,9 @@ impl Cluster {
         }
     }
 
-    /// SIGKILL: nothing is flushed, nobody is told.
-    pub(crate) fn kill(&mut self, node: usize) {
-        let mut child = self.nodes[node].child.take().expect("the node runs");
-        child.kill().expect("a child can be killed");
-        child.wait().expect("a killed child ends");
+    /// Lets go of a node's process, so that it can be killed while the others are talked to.
+    pub(crate) fn take(&mut self, node: usize) -> Victim {
+        Victim(self.nodes[node].child.take().expect("the node runs"))
     }
 
     /// Asks the node to leave and waits until it has.
@@ -228,6 +219,25 @@ impl Cluster {
             all.push('\n');
         }
         all
+    }
+}
+
+/// A node's process that is going to be killed.
+pub(crate) struct Victim(Child);
+
+impl Victim {
+    /// SIGKILL: nothing is flushed, nobody is told.
+    pub(crate) fn kill(mut self) {
+        self.0.kill().expect("a child can be killed");
+        self.0.wait().expect("a killed child ends");
+    }
+}
+
+impl Drop for Victim {
+    fn drop(&mut self) {
+        // It may be dead already; it does not outlive the test in any case.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

@@ -55,14 +55,17 @@ async fn serves(cluster: &Cluster, node: usize, name: &str) {
         let messages = format!("{queue}/{name}/messages");
         let published = cluster.client.post(&messages, publish.clone()).await;
         let written = cluster.client.put_bytes(&cache, name.to_owned()).await;
-        if [lock, published, written].into_iter().all(|answer| answer.is_ok_and(is_success)) {
+        if [lock, published, written]
+            .into_iter()
+            .all(|answer| answer.is_ok_and(|answer| is_success(&answer)))
+        {
             return;
         }
         sleep(Duration::from_millis(20)).await;
     }
 }
 
-fn is_success(answer: Answer) -> bool {
+fn is_success(answer: &Answer) -> bool {
     assert!(answer.status.is_success() || answer.status.is_server_error(), "{answer:?}");
     answer.status.is_success()
 }

@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
+use dss_examples::free_port;
 use tempfile::TempDir;
 
-use crate::process::{Cluster, free_port, node_arguments, program};
+use crate::process::{Cluster, node_arguments, program};
 
 /// How long a node may take to find out that it cannot start. It waits a while for a data folder
 /// that is in use.

@@ -87,7 +87,7 @@ async fn garbage_on_the_peer_port_closes_that_connection_and_nothing_else() {
     let after_hello = |bytes: &[u8]| [&member[..], bytes].concat();
     for (what, bytes) in [
         ("HTTP", b"GET / HTTP/1.1\r\nhost: x\r\n\r\n".to_vec()),
-        ("noise", (0..4096_u32).map(|place| (place.wrapping_mul(167) >> 3) as u8).collect()),
+        ("noise", (0..=u8::MAX).cycle().step_by(167).take(4096).collect()),
         ("an empty frame", vec![0; 4]),
         ("a frame that is too long", [&too_long[..], b"\x01"].concat()),
         ("a hello longer than any", frame(1, &[7; 2000])),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName, Method, Request, Uri, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header};
 use bytes::Bytes;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -13,6 +13,10 @@ use crate::http::values::WaitMs;
 /// The headers that handlers read. Others (credentials among them) are the business of the node
 /// that the client talks to, and do not travel.
 const HEADERS: [HeaderName; 3] = [header::CONTENT_TYPE, header::IF_MATCH, header::IF_NONE_MATCH];
+
+/// Names a request that its client has not named, so that it can be made again. Between nodes
+/// only: what a client says here is not heard.
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-dss-request-id");
 
 /// What a request does, as far as asking again and waiting are concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +53,7 @@ pub(crate) struct Call {
     uri: Uri,
     headers: HeaderMap,
     body: Bytes,
+    conduct: Conduct,
     wait: Duration,
     repeating: Repeating,
 }
@@ -67,10 +72,22 @@ impl Call {
             method: head.method.clone(),
             uri: head.uri.clone(),
             headers,
+            conduct,
             wait: hints.wait(),
             repeating: hints.repeating(conduct),
             body,
         }
+    }
+
+    /// The same request with a name, where it is of a kind that can have one and has none. Making
+    /// it again is safe then. Messages are not named so: what their queue would have to remember
+    /// for five minutes is as large as they are.
+    pub(crate) fn named(mut self, name: impl FnOnce() -> HeaderValue) -> Self {
+        if self.conduct == Conduct::Acquires && self.repeating == Repeating::IsUnsafe {
+            self.headers.insert(REQUEST_ID, name());
+            self.repeating = Repeating::IsSafe;
+        }
+        self
     }
 
     /// The request, once more.
@@ -179,10 +196,30 @@ mod tests {
     }
 
     #[test]
+    fn an_acquire_without_a_name_gets_one_and_nothing_else_does() {
+        let name = || HeaderValue::from_static("n");
+        let named = call(Conduct::Acquires, r#"{"session":"s"}"#).named(name);
+        assert_eq!(named.repeating(), Repeating::IsSafe);
+        assert_eq!(named.request().headers()[REQUEST_ID], "n");
+        for (conduct, body) in [
+            (Conduct::Acquires, r#"{"session":"s","request_id":"r"}"#),
+            (Conduct::Publishes, r#"{"messages":[{"payload":"x"}]}"#),
+            (Conduct::Receives, "{}"),
+            (Conduct::Acts, "{}"),
+            (Conduct::Reads, ""),
+        ] {
+            let (as_it_was, named) = (call(conduct, body), call(conduct, body).named(name));
+            assert_eq!(named.repeating(), as_it_was.repeating(), "{conduct:?}");
+            assert!(named.request().headers().is_empty(), "{conduct:?}");
+        }
+    }
+
+    #[test]
     fn credentials_do_not_travel() {
         let request = Request::post("/x?y=z")
             .header("authorization", "Bearer secret")
             .header("content-type", "application/json")
+            .header("x-dss-request-id", "another client's")
             .header("cookie", "secret");
         let (head, ()) = request.body(()).unwrap().into_parts();
         let request = Call::new(Conduct::Acts, &head, Bytes::new()).request();

@@ -1,5 +1,7 @@
 //! Clusters for tests: as many nodes as one likes, in memory.
 
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -32,6 +34,8 @@ use crate::ready::{Probes, ReadyProbe};
 /// Nodes `n1` to `n3`, or fewer. Time must be paused: elections then cost none.
 pub(super) struct Cluster {
     nodes: Arc<Vec<Running>>,
+    raft: MemoryNetwork,
+    wire: Arc<Wire>,
 }
 
 struct Running {
@@ -52,9 +56,19 @@ struct World {
 }
 
 /// Carries requests between the nodes.
-#[derive(Default)]
 struct Wire {
     nodes: OnceLock<Vec<(NodeId, Http)>>,
+    /// Nodes that are dead: what they were asked is lost.
+    dead: watch::Sender<BTreeSet<NodeId>>,
+    /// How many answers will be lost on their way.
+    lost: AtomicUsize,
+}
+
+impl Wire {
+    fn new() -> Self {
+        let (dead, lost) = (watch::Sender::default(), AtomicUsize::new(0));
+        Self { nodes: OnceLock::new(), dead, lost }
+    }
 }
 
 #[async_trait]
@@ -67,7 +81,19 @@ impl Forward for Wire {
         let nodes = self.nodes.get().ok_or(ForwardError::Unreachable)?;
         let (_, http) =
             nodes.iter().find(|(node, _)| *node == to).ok_or(ForwardError::Unreachable)?;
-        Ok(http.forwarded(request).await)
+        let mut dead = self.dead.subscribe();
+        if dead.borrow().contains(&to) {
+            return Err(ForwardError::Unreachable);
+        }
+        let answer = tokio::select! {
+            answer = http.forwarded(request) => answer,
+            _ = dead.wait_for(|dead| dead.contains(&to)) => return Err(ForwardError::Lost),
+        };
+        let is_lost = |left: usize| left.checked_sub(1);
+        match self.lost.fetch_update(Ordering::Relaxed, Ordering::Relaxed, is_lost) {
+            Ok(_) => Err(ForwardError::Lost),
+            Err(_) => Ok(answer),
+        }
     }
 }
 
@@ -79,7 +105,7 @@ impl Cluster {
             raft: MemoryNetwork::new(),
             cache: InMemoryNetwork::new(),
             memory: Arc::new(InMemoryMemory::new()),
-            wire: Arc::default(),
+            wire: Arc::new(Wire::new()),
         };
         let mut nodes = Vec::new();
         for place in 0..size {
@@ -87,7 +113,39 @@ impl Cluster {
         }
         let wired = nodes.iter().map(|node| (node.app.id, node.http.clone())).collect();
         assert!(world.wire.nodes.set(wired).is_ok(), "a cluster is wired once");
-        Self { nodes: Arc::new(nodes) }
+        Self { nodes: Arc::new(nodes), raft: world.raft, wire: world.wire }
+    }
+
+    /// From here on the node at this place hears nobody, and its answers on their way are kept up.
+    pub(super) fn cut_off(&self, place: usize) {
+        self.raft.isolate(self.nodes[place].app.id);
+    }
+
+    /// The node at this place is dead for all others.
+    pub(super) fn kill(&self, place: usize) {
+        self.cut_off(place);
+        self.wire.dead.send_modify(|dead| {
+            dead.insert(self.nodes[place].app.id);
+        });
+    }
+
+    /// The next request that is forwarded is done, and its answer lost.
+    pub(super) fn lose_an_answer(&self) {
+        self.wire.lost.store(1, Ordering::Relaxed);
+    }
+
+    /// The cache of a life that is in no view.
+    pub(super) fn lifeless_cache(&self) -> CacheNode {
+        let member = Member { node: cache_id(NodeId::new(1)), incarnation: Incarnation::new(1) };
+        let config = CacheConfig::default();
+        let transport = InMemoryNetwork::new().transport(member.node);
+        let placement = self.nodes[0].app.placement.clone();
+        CacheNode::start(config, member, Arc::new(InMemoryMemory::new()), transport, placement)
+    }
+
+    /// The caches of the node at this place.
+    pub(super) fn caches(&self, place: usize) -> &CurrentCache {
+        &self.nodes[place].app.caches
     }
 
     /// A client of the node at this place; the cluster runs for as long as it has one.
@@ -141,6 +199,7 @@ impl World {
                 standing: watch::channel(standing).1,
                 stopping: CancellationToken::new(),
                 log_failed: Box::new(|| false),
+                redis: None,
             }),
             view,
             placement,

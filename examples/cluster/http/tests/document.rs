@@ -131,6 +131,20 @@ async fn bounds_and_closed_bodies_are_documented() {
     assert!(wait.contains("\"maximum\":"), "{wait}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_body_is_optional_where_nothing_in_it_is_needed() {
+    let document = document().await;
+    for (method, path, required) in [
+        ("post", "/v1/locks/{name}/acquire", true),
+        ("put", "/v1/cache/{key}", true),
+        ("put", "/v1/queues/{topic}", false),
+        ("post", "/v1/queues/{topic}/groups/{group}/dead/redrive", false),
+    ] {
+        let body = &document["paths"][path][method]["requestBody"];
+        assert_eq!(body["required"], required, "{method} {path}");
+    }
+}
+
 fn collect_references(value: &Value, into: &mut Vec<String>) {
     match value {
         Value::Object(members) => {

@@ -64,3 +64,54 @@ async fn a_client_that_goes_away_leaves_the_queue_of_another_node() {
     waiting.abort();
     timeout(Duration::from_secs(5), queue_is(0)).await.expect("the wait was cancelled");
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_acquire_whose_leader_dies_succeeds_at_the_next_one() {
+    let cluster = Cluster::start(3).await;
+    let leader = cluster.leader_of_locks().await;
+    let client = cluster.client((leader + 1) % 3);
+    let before = client.post("/v1/locks/a/acquire", r#"{"session":"s"}"#).await.json(200);
+    // It is asked while it can no longer commit anything, and dies with that.
+    cluster.cut_off(leader);
+    let asking = client.clone();
+    let asked =
+        tokio::spawn(async move { asking.post("/v1/locks/b/acquire", r#"{"session":"s"}"#).await });
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    cluster.kill(leader);
+    let granted = asked.await.unwrap().json(200);
+    assert!(granted["fencing_token"].as_u64() > before["fencing_token"].as_u64());
+    client.post("/v1/locks/b/acquire", r#"{"session":"t"}"#).await.problem(409, "lock_held");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_acquire_whose_answer_is_lost_is_granted_once() {
+    let cluster = Cluster::start(3).await;
+    let leader = cluster.leader_of_locks().await;
+    let client = cluster.client((leader + 1) % 3);
+    cluster.lose_an_answer();
+    let granted = client.post("/v1/locks/a/acquire", r#"{"session":"s"}"#).await.json(200);
+    let lock = client.get("/v1/locks/a").await.json(200);
+    assert_eq!(lock["fencing_token"], granted["fencing_token"]);
+    assert_eq!(lock["holders"].as_array().unwrap().len(), 1);
+
+    // A refusal is told as it was given, though the lock has become free since.
+    cluster.lose_an_answer();
+    let next = cluster.client(leader);
+    let other = client.clone();
+    let refused = tokio::spawn(async move {
+        other.post("/v1/locks/a/acquire", r#"{"session":"t","wait_ms":1000}"#).await
+    });
+    refused.await.unwrap().problem(409, "wait_timeout");
+    assert_eq!(next.get("/v1/locks/a").await.json(200)["queue"], json!([]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_named_is_not_made_again() {
+    let cluster = Cluster::start(3).await;
+    let leader = cluster.leader_of_locks().await;
+    let client = cluster.client((leader + 1) % 3);
+    client.post("/v1/locks/a/acquire", r#"{"session":"s"}"#).await.json(200);
+    cluster.lose_an_answer();
+    let released = client.post("/v1/locks/a/release", r#"{"session":"s"}"#).await;
+    released.problem(504, "outcome_unknown");
+}

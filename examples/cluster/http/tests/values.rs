@@ -1,5 +1,7 @@
 //! The cache, and writes under a lock.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::http::{Method, Request};
 use serde_json::json;
@@ -104,4 +106,33 @@ async fn a_fenced_write_is_done_only_under_the_newest_token() {
         assert_eq!(client.get(&path).await.text(), "1");
         assert_eq!(client.get("/v1/queues/t").await.json(200)["length"], place + 1);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_a_life_that_ends_is_done_in_the_next() {
+    let cluster = Cluster::start(1).await;
+    let client = cluster.client(0);
+    client.put("/v1/cache/k", "v").await;
+    let serving = cluster.caches(0).get();
+    // A life that is in no view: what is asked of it waits.
+    let waiting = cluster.lifeless_cache();
+    cluster.caches(0).replace(waiting.clone());
+    let asking = client.clone();
+    let asked = tokio::spawn(async move { asking.get("/v1/cache/k").await });
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    cluster.caches(0).replace(serving);
+    waiting.shutdown().await;
+    let answered = asked.await.unwrap();
+    assert_eq!((answered.status, answered.text()), (200, "v"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cache_that_is_shut_down_for_good_is_unavailable() {
+    let cluster = Cluster::start(1).await;
+    let client = cluster.client(0);
+    cluster.caches(0).get().shutdown().await;
+    client.get("/v1/cache/k").await.problem(503, "unavailable");
+    client.put("/v1/cache/k", "v").await.problem(503, "unavailable");
+    client.delete("/v1/cache/k").await.problem(503, "unavailable");
+    client.get("/v1/cache/k/line").await.problem(503, "unavailable");
 }

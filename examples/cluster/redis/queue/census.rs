@@ -1,0 +1,223 @@
+//! Knowing a Redis server again: whether it still has what it had.
+//!
+//! Every server carries a mark, given to it when it is first used, and counts what is changed on
+//! it. The other servers and this process remember both. A server that comes back without its mark
+//! has lost everything, one with fewer changes than are known some of it: both are said plainly,
+//! for the queue cannot tell from the absence of a message that it was acknowledged. The server is
+//! used again all the same, since it is as good as new, under a new mark; its topics are told to it
+//! by the others.
+//!
+//! What was changed in the last moments before a server went down may not have been counted by
+//! anybody else: a loss that small is noticed only where it takes the mark.
+
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::place::{CallError, QueueNode};
+
+/// What is known of a server: how often it began anew, a random number, and its changes.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Memory {
+    generation: u64,
+    random: u64,
+    writes: u64,
+}
+
+/// What is wrong with a server that is back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Loss {
+    /// It has nothing of what it had.
+    Everything,
+    /// It has an older state than it once had: these many changes are missing at least.
+    Changes(u64),
+}
+
+/// What this process remembers, and what it found lost.
+#[derive(Default)]
+pub(super) struct Census {
+    memories: Mutex<BTreeMap<String, Memory>>,
+    losses: Mutex<Vec<(String, Loss)>>,
+}
+
+/// How many losses are remembered: the newest.
+const LOSSES_MAX: usize = 100;
+
+impl Memory {
+    fn mark(&self) -> String {
+        format!("{}-{:016x}", self.generation, self.random)
+    }
+
+    fn parse(mark: &str, writes: u64) -> Option<Self> {
+        let (generation, random) = mark.split_once('-')?;
+        let generation = generation.parse().ok()?;
+        Some(Self { generation, random: u64::from_str_radix(random, 16).ok()?, writes })
+    }
+
+    fn parse_line(line: &str) -> Option<Self> {
+        let (mark, writes) = line.split_once(' ')?;
+        Self::parse(mark, writes.parse().ok()?)
+    }
+
+    fn line(&self) -> String {
+        format!("{} {}", self.mark(), self.writes)
+    }
+}
+
+/// What became of a server, given what it says of itself and what is known of it.
+fn judge(said: Option<&Memory>, known: Option<&Memory>) -> Option<Loss> {
+    match (said, known) {
+        (_, None) => None,
+        (None, Some(_)) => Some(Loss::Everything),
+        // Somebody else has found that it lost everything, and said so; still, it did.
+        (Some(said), Some(known)) if said.generation > known.generation => Some(Loss::Everything),
+        (Some(said), Some(known)) if said.mark() != known.mark() => Some(Loss::Everything),
+        (Some(said), Some(known)) if said.writes < known.writes => {
+            Some(Loss::Changes(known.writes - said.writes))
+        }
+        _ => None,
+    }
+}
+
+impl Census {
+    /// Looks at a server, marks it where it has no mark, and says what it lost. It is not open
+    /// before that. Answers whether it is as good as new.
+    pub(super) async fn examine(
+        &self,
+        keys: &str,
+        node: &QueueNode,
+        others: &[Arc<QueueNode>],
+    ) -> Result<bool, CallError> {
+        let said = ask(keys, node).await?;
+        let known = self.known(keys, node, others).await;
+        let loss = judge(said.as_ref(), known.as_ref());
+        if let Some(loss) = loss {
+            self.report(node.name(), loss);
+        }
+        let is_new = said.is_none();
+        let present = match said {
+            Some(said) => said,
+            None => mark_anew(keys, node, known.map_or(1, |known| known.generation + 1)).await?,
+        };
+        self.memories().insert(node.name().to_owned(), present.clone());
+        let open = Some(present.mark());
+        node.mark.send_if_modified(|mark| {
+            let changed = *mark != open;
+            *mark = open;
+            changed
+        });
+        Ok(is_new || loss == Some(Loss::Everything))
+    }
+
+    /// Tells the other servers what is known of this one.
+    pub(super) async fn spread(&self, keys: &str, node: &QueueNode, others: &[Arc<QueueNode>]) {
+        let line = self.memories().get(node.name()).map(Memory::line);
+        let Some(line) = line else { return };
+        for other in others.iter().filter(|other| other.shard != node.shard && other.is_open()) {
+            let mut command = redis::cmd("HSET");
+            command.arg(format!("{keys}:peers")).arg(node.name()).arg(&line);
+            // Who does not hear it now is told again soon.
+            let _ = other.redis.run::<()>(&command).await;
+        }
+    }
+
+    /// Counts what was changed on an open server; false where it is not what it was.
+    pub(super) async fn count(&self, keys: &str, node: &QueueNode) -> Result<bool, CallError> {
+        let said = ask(keys, node).await?;
+        let mut memories = self.memories();
+        let unchanged = judge(said.as_ref(), memories.get(node.name())).is_none();
+        if let Some(said) = said.filter(|_| unchanged) {
+            memories.insert(node.name().to_owned(), said);
+        }
+        Ok(unchanged)
+    }
+
+    /// What servers were found to have lost, oldest first.
+    #[cfg(test)]
+    pub(super) fn losses(&self) -> Vec<(String, Loss)> {
+        self.losses.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn report(&self, name: &str, loss: Loss) {
+        match loss {
+            Loss::Everything => tracing::error!(
+                "Redis server {name} came back without its data: messages that it kept are lost, \
+                 whether they were acknowledged or not"
+            ),
+            Loss::Changes(count) => tracing::error!(
+                "Redis server {name} came back with an older state, {count} or more changes are \
+                 missing: messages may be lost, and acknowledged ones delivered again"
+            ),
+        }
+        let mut losses = self.losses.lock().unwrap_or_else(PoisonError::into_inner);
+        if losses.len() == LOSSES_MAX {
+            losses.remove(0);
+        }
+        losses.push((name.to_owned(), loss));
+    }
+
+    /// The newest that anybody remembers of a server.
+    async fn known(
+        &self,
+        keys: &str,
+        node: &QueueNode,
+        others: &[Arc<QueueNode>],
+    ) -> Option<Memory> {
+        let mut known = self.memories().get(node.name()).cloned();
+        for other in others.iter().filter(|other| other.shard != node.shard) {
+            let mut command = redis::cmd("HGET");
+            command.arg(format!("{keys}:peers")).arg(node.name());
+            let line = other.redis.run::<Option<String>>(&command).await.ok().flatten();
+            known = known.max(line.as_deref().and_then(Memory::parse_line));
+        }
+        known
+    }
+
+    fn memories(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Memory>> {
+        self.memories.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn ask(keys: &str, node: &QueueNode) -> Result<Option<Memory>, CallError> {
+    let mut command = redis::cmd("HMGET");
+    command.arg(format!("{keys}:node")).arg("mark").arg("writes");
+    let answer = node.redis.run::<(Option<String>, Option<u64>)>(&command).await;
+    let (mark, writes) = answer.map_err(|failure| CallError::of(&failure))?;
+    Ok(mark.and_then(|mark| Memory::parse(&mark, writes.unwrap_or(0))))
+}
+
+/// Marks a server, unless somebody else does so at the same time.
+async fn mark_anew(keys: &str, node: &QueueNode, generation: u64) -> Result<Memory, CallError> {
+    let memory = Memory { generation, random: RandomState::new().hash_one(()), writes: 0 };
+    let mut command = redis::cmd("HSETNX");
+    command.arg(format!("{keys}:node")).arg("mark").arg(memory.mark());
+    node.redis.run::<()>(&command).await.map_err(|failure| CallError::of(&failure))?;
+    ask(keys, node).await?.ok_or(CallError::Refused)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn memory(generation: u64, random: u64, writes: u64) -> Memory {
+        Memory { generation, random, writes }
+    }
+
+    #[test]
+    fn a_server_is_judged_by_what_others_remember_of_it() {
+        let known = memory(2, 7, 100);
+        for (said, loss) in [
+            (None, Some(Loss::Everything)),
+            (Some(memory(2, 7, 100)), None),
+            (Some(memory(2, 7, 150)), None),
+            (Some(memory(2, 7, 98)), Some(Loss::Changes(2))),
+            (Some(memory(3, 1, 500)), Some(Loss::Everything)),
+            (Some(memory(1, 7, 500)), Some(Loss::Everything)),
+            (Some(memory(2, 8, 500)), Some(Loss::Everything)),
+        ] {
+            assert_eq!(judge(said.as_ref(), Some(&known)), loss, "{said:?}");
+            assert_eq!(judge(said.as_ref(), None), None);
+        }
+        assert_eq!(Memory::parse_line(&known.line()), Some(known));
+    }
+}

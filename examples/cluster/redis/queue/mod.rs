@@ -1,0 +1,104 @@
+//! The queue on Redis Streams, over several Redis servers that know nothing of one another.
+//!
+//! # Where messages are
+//!
+//! A topic's *home* is the first server of its preference list on the ring. While the home cannot
+//! be reached, publishes go to a *hand-off* on the next server of the list that can, consumers
+//! receive from there, and a *drain* brings home what is left once the home is back. All state is in
+//! Redis: any number of dss nodes may work on the same servers at the same time, and each
+//! transition is one script, atomic on its server, with that server's clock.
+//!
+//! ```text
+//!   publish ──► home n0 is up:   dss:C:queue:{orders}:s         ◄── receive, ack, …
+//!          └──► home n0 is down: dss:C:queue:{orders}@n0:s on n1 ◄── receive, ack, …
+//!                                      │ take → adopt → finish, once n0 is up
+//!                                      └──────────────► dss:C:queue:{orders}:s on n0
+//! ```
+//!
+//! Messages lie in real streams: the one of topic `orders` in cluster `C` has the key
+//! `dss:C:queue:{orders}:s` (see `XINFO STREAM`), a hand-off's `dss:C:queue:{orders}@<home>:s` with
+//! eight hexadecimal digits for the home. Groups are not Redis's own: their acknowledgements are
+//! not fenced, redelivery needs scans, and what is trimmed stays pending. They are the cursor and
+//! the exceptions of `dss_queue`, whose semantics these are, in the keys beside the stream; what is
+//! due is in sorted sets by its time.
+//!
+//! # What is promised
+//!
+//! - What was acknowledged to a producer is as durable as the server that took it: with
+//!   `appendfsync always` it survives whatever its disk survives; with `everysec` a power failure
+//!   takes up to two seconds of it along. There is one copy: while its server is down, a message
+//!   waits.
+//! - What was acknowledged by a consumer does not come back. An acknowledgement that its server
+//!   cannot record is refused, and its message delivered again.
+//! - A drain loses nothing and duplicates nothing: each step is repeated until the next one has
+//!   happened, the home takes each batch once, and leases, attempts and acknowledgements move along
+//!   with a message. A receipt is good for the message wherever it is by then.
+//! - A message that was published twice with the same dedupe id, the second time at a hand-off
+//!   since the first one's outcome was unknown, becomes one when it is brought home.
+//! - Order by key holds on each server by itself, not from a home's backlog to a hand-off.
+//! - A server that comes back empty, or with an older state, is noticed and named in the log.
+//!
+//! Redis must not evict: `maxmemory-policy noeviction`, its default. While a home is down its own
+//! backlog waits for it, and what can only be decided there (settings, dead letters, counters,
+//! acknowledgements of what it gave out) is refused. A topic can be deleted while all servers are
+//! there: what another one kept would come back with it.
+
+mod answer;
+mod broker;
+mod census;
+mod drain;
+mod lines;
+mod place;
+mod receive;
+mod scripts;
+mod settings;
+mod settle;
+mod shared;
+#[cfg(test)]
+mod tests;
+mod watch;
+
+use std::sync::Arc;
+
+use tokio::task::AbortHandle;
+
+use self::shared::Shared;
+use super::{RedisNodes, key_prefix};
+
+#[cfg(test)]
+pub(crate) use self::census::Loss;
+
+/// A [`dss_queue::Broker`] on Redis Streams. Dropping it ends its tasks; what is kept stays.
+pub(crate) struct RedisBroker {
+    shared: Arc<Shared>,
+    tasks: Vec<AbortHandle>,
+}
+
+impl RedisBroker {
+    /// Serves the queue of a cluster from these servers, inside a tokio runtime. Every node of the
+    /// cluster names the same servers.
+    ///
+    /// # Panics
+    ///
+    /// Where two of the servers have names of the same 32-bit FNV-1a hash: ids tell them by it.
+    pub(crate) fn start(cluster: &str, servers: RedisNodes) -> Self {
+        let keys = format!("{}queue", key_prefix(cluster));
+        let shared = Arc::new(Shared::new(keys, servers));
+        let tasks = watch::start(&shared);
+        Self { shared, tasks }
+    }
+
+    /// What servers were found to have lost since this process started, oldest first.
+    #[cfg(test)]
+    pub(crate) fn losses(&self) -> Vec<(String, Loss)> {
+        self.shared.census.losses()
+    }
+}
+
+impl Drop for RedisBroker {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}

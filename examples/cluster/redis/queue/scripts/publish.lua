@@ -1,0 +1,50 @@
+-- Stores messages, all or none; creates the topic. One whose dedupe id is known stores nothing.
+-- ARGV: epoch of the ring, then of each message: payload, key, headers, delay, dedupe id
+-- ('' for what it does not have)
+local epoch = tonumber(ARGV[FIRST])
+local sealed = tonumber(call('HGET', NODE, 'epoch') or 0)
+if epoch < sealed then return { 'STALE', text(sealed) } end
+if SETTINGS and SETTINGS.retention then
+  for i = FIRST + 1, #ARGV, 5 do
+    if tonumber(ARGV[i + 3]) >= SETTINGS.retention then return { 'DELAY' } end
+  end
+end
+local created = create()
+
+local ended = call('ZRANGEBYSCORE', DEDUPE_ENDS, '-inf', NOW, 'LIMIT', 0, 100)
+for _, id in ipairs(ended) do
+  call('ZREM', DEDUPE_ENDS, id)
+  call('HDEL', DEDUPE, id)
+end
+
+local ids, fresh = {}, 0
+for i = FIRST + 1, #ARGV, 5 do
+  local key, headers, delay, dedupe = ARGV[i + 1], ARGV[i + 2], tonumber(ARGV[i + 3]), ARGV[i + 4]
+  local ends = dedupe ~= '' and call('ZSCORE', DEDUPE_ENDS, dedupe)
+  if ends and tonumber(ends) > NOW then
+    ids[#ids + 1] = call('HGET', DEDUPE, dedupe)
+  else
+    local sequence = mint()
+    local id = SHARD .. '-' .. text(sequence)
+    local entry = { 'XADD', STREAM, stream_id(sequence), 'at', text(NOW), 'payload', ARGV[i] }
+    local function field(name, value)
+      entry[#entry + 1] = name
+      entry[#entry + 1] = value
+    end
+    if key ~= '' then field('key', key) end
+    if headers ~= '' then field('headers', headers) end
+    if dedupe ~= '' then
+      field('dedupe', dedupe)
+      call('HSET', DEDUPE, dedupe, id)
+      call('ZADD', DEDUPE_ENDS, NOW + WINDOW, dedupe)
+    end
+    call(unpack(entry))
+    if delay > 0 then call('ZADD', HIDDEN, NOW + delay, text(sequence)) end
+    ids[#ids + 1] = id
+    fresh = fresh + 1
+  end
+end
+drop_oldest(fresh)
+call('HINCRBY', NODE, 'writes', 1)
+if fresh > 0 then ring() end
+return { 'OK', created and 1 or 0, ids }

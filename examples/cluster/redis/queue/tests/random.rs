@@ -1,0 +1,39 @@
+//! Random numbers that a seed repeats.
+
+/// SplitMix64.
+pub(super) struct Random(u64);
+
+impl Random {
+    /// From `DSS_SEED`, or anew; says which.
+    pub(super) fn new() -> Self {
+        let given = std::env::var("DSS_SEED").ok().and_then(|seed| seed.parse().ok());
+        let anew = || std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), ());
+        let seed = given.unwrap_or_else(anew);
+        println!("DSS_SEED={seed}");
+        Self(seed)
+    }
+
+    pub(super) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    pub(super) fn below(&mut self, limit: u64) -> u64 {
+        self.next() % limit
+    }
+
+    /// An index of a list of so many.
+    pub(super) fn index(&mut self, len: usize) -> usize {
+        usize::try_from(self.below(len as u64)).unwrap()
+    }
+
+    pub(super) fn byte(&mut self) -> u8 {
+        self.next().to_le_bytes()[0]
+    }
+
+    pub(super) fn one_in(&mut self, count: u64) -> bool {
+        self.below(count) == 0
+    }
+}
