@@ -42,6 +42,7 @@ pub struct Statistics {
     pub directory: usize,
 }
 
+#[cfg(feature = "tokio")]
 impl Statistics {
     /// The sum of both.
     #[must_use]

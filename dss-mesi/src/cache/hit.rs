@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Cache, Read, Timer};
+#[cfg(feature = "tokio")]
+use super::Read;
+use super::{Cache, Timer};
 use crate::view::Timestamp;
 
 /// How long before its end a lease counts as over on the short way.
@@ -14,6 +16,7 @@ const MARGIN: Duration = Duration::from_millis(20);
 impl Cache {
     /// Reads `key` if that takes no message: `None` where it must be [read](Cache::read), and
     /// `Some(None)` where it is known that there is no value. `hash` is that of the key.
+    #[cfg(feature = "tokio")]
     #[inline]
     pub(crate) fn hit(&mut self, now: Timestamp, hash: u64, key: &[u8]) -> Option<Option<Read>> {
         if !self.is_short_way_open || now >= self.lease? {

@@ -21,6 +21,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 pub use self::dropped::{Cause, Dropped};
+#[cfg(feature = "tokio")]
 pub(crate) use self::lines::hash_of;
 pub use self::operation::{Answer, Condition, LineView, OperationId, Read};
 
