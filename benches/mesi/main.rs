@@ -8,6 +8,10 @@
 //! that is started for it. `mesi_miss`, `mesi_write_owned`, `mesi_write_shared_3` and
 //! `mesi_pingpong`: three nodes in this process, main memory too.
 #![allow(missing_docs, reason = "criterion's macros define undocumented items")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a benchmark looks at the clock and waits for servers"
+)]
 
 mod cluster;
 mod hits;

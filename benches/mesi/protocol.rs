@@ -26,6 +26,7 @@ async fn read(node: &CacheNode, key: &Bytes) {
 
 /// Measures `operation` after `prepare`, and shows how many messages each takes, of which some go
 /// side by side, or after the answer.
+#[expect(clippy::needless_pass_by_value, reason = "closures are written where they are passed")]
 fn measure(
     criterion: &mut Criterion,
     name: &str,
