@@ -57,8 +57,10 @@ impl Raft {
         leader.broadcast();
         self.dismiss_departed();
         self.pursue_transfer();
-        if !self.has_support() || self.disk_stalls() {
+        if !self.has_support() {
             self.become_follower(self.hard_state.term, None);
+        } else if self.disk_stalls() {
+            self.retire();
         }
     }
 
@@ -73,7 +75,7 @@ impl Raft {
 
     /// Whether this node's disk has had a write for so long that another node should lead: one
     /// that cannot write cannot take part, and its heartbeats would hide that from the others.
-    fn disk_stalls(&self) -> bool {
+    pub(super) fn disk_stalls(&self) -> bool {
         /// In election timeouts. Long enough that a disk must be stuck, not busy: another leader
         /// costs the group an election.
         const STALL: u32 = 5;

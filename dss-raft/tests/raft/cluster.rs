@@ -129,6 +129,9 @@ pub(crate) struct Cluster {
     pub(crate) wire: VecDeque<(NodeId, NodeId, Message)>,
     /// Links that carry nothing, by sender and receiver.
     cut: BTreeSet<(NodeId, NodeId)>,
+    /// Which messages the network sets aside, until it is told to [`release`](Self::release) them.
+    pub(crate) sets_aside: Option<fn(&MessageBody) -> bool>,
+    aside: VecDeque<(NodeId, NodeId, Message)>,
     /// How many messages were delivered.
     pub(crate) delivered: usize,
 }
@@ -177,7 +180,16 @@ impl Cluster {
             (node(number), Self::host(raft, disk))
         };
         let hosts = states.into_iter().enumerate().map(host).collect();
-        Self { hosts, members, now, wire: VecDeque::new(), cut: BTreeSet::new(), delivered: 0 }
+        Self {
+            hosts,
+            members,
+            now,
+            wire: VecDeque::new(),
+            cut: BTreeSet::new(),
+            sets_aside: None,
+            aside: VecDeque::new(),
+            delivered: 0,
+        }
     }
 
     fn host(raft: Raft, disk: Restored) -> Host {
@@ -256,6 +268,13 @@ impl Cluster {
 
     pub(crate) fn heal(&mut self) {
         self.cut.clear();
+    }
+
+    /// Delivers what was set aside, and sets nothing aside any more.
+    pub(crate) fn release(&mut self) {
+        self.sets_aside = None;
+        self.wire.append(&mut self.aside);
+        self.settle();
     }
 
     /// Performs a node's outputs.
@@ -337,6 +356,10 @@ impl Cluster {
             self.delivered += 1;
             assert!(self.delivered < 1_000_000, "messages go round in circles");
             if self.cut.contains(&(from, to)) {
+                continue;
+            }
+            if self.sets_aside.is_some_and(|is_set_aside| is_set_aside(&message.body)) {
+                self.aside.push_back((from, to, message));
                 continue;
             }
             let now = self.now;

@@ -6,8 +6,11 @@
 mod arbitrary;
 mod check_quorum;
 mod cluster;
+mod compaction;
+mod disk_stall;
 mod elections;
 mod failover;
+mod limits;
 mod membership;
 mod pre_vote;
 mod reads;
