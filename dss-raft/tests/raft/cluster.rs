@@ -401,6 +401,17 @@ impl Cluster {
         assert_eq!(self.role(number), RoleKind::Leader, "node {number} is not elected");
     }
 
+    /// Has this node lead by the votes of nodes that would rather lead themselves: it was asked to.
+    pub(crate) fn elect_by_transfer(&mut self, number: u64) {
+        let other = if number == 1 { 2 } else { 1 };
+        self.elect(other);
+        self.advance(HEARTBEAT);
+        let now = self.now;
+        self.raft(other).transfer_leadership(now, Some(node(number))).unwrap();
+        self.settle();
+        assert_eq!(self.role(number), RoleKind::Leader, "node {number} is not elected");
+    }
+
     pub(crate) fn propose(&mut self, number: u64, command: &'static str) -> ProposalId {
         let now = self.now;
         let command = Bytes::from_static(command.as_bytes());
