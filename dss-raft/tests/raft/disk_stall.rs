@@ -67,3 +67,17 @@ fn a_node_alone_leads_on_whatever_its_disk_does() {
     cluster.sync(1);
     assert_eq!(cluster.host_of(1).applied_commands(), [b"x"]);
 }
+
+#[test]
+fn what_is_committed_elsewhere_is_applied_before_ones_own_disk_has_it() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    cluster.host_of(1).syncs = false;
+    cluster.propose(1, "x");
+    assert_eq!(cluster.host_of(1).applied_commands(), [b"x"]);
+    assert_eq!(cluster.host_of(1).log_terms(), [1], "only the blank entry is on its disk");
+    // A crash forgets the state machine together with the entry, and both come back.
+    cluster.restart(1);
+    cluster.advance(TIMEOUT * 4);
+    assert_eq!(cluster.host_of(1).applied_commands(), [b"x"]);
+}

@@ -16,6 +16,7 @@ mod limits;
 mod membership;
 mod pre_vote;
 mod priorities;
+mod readme;
 mod reads;
 mod replication;
 mod snapshots;
