@@ -10,6 +10,8 @@ use dss_raft::{
     ReadId, Restored, RoleKind, Snapshot, Term, Timestamp,
 };
 
+use crate::transcript;
+
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(1);
 pub(crate) const HEARTBEAT: Duration = Duration::from_millis(100);
 
@@ -134,6 +136,8 @@ pub(crate) struct Cluster {
     aside: VecDeque<(NodeId, NodeId, Message)>,
     /// How many messages were delivered.
     pub(crate) delivered: usize,
+    /// What has happened, where somebody wants to know.
+    pub(crate) transcript: Option<Vec<String>>,
 }
 
 impl Cluster {
@@ -189,6 +193,7 @@ impl Cluster {
             sets_aside: None,
             aside: VecDeque::new(),
             delivered: 0,
+            transcript: None,
         }
     }
 
@@ -284,6 +289,9 @@ impl Cluster {
         let mut sent = Vec::new();
         let host = self.hosts.get_mut(&from).unwrap();
         while let Some(output) = host.raft.poll_output() {
+            if let Some(transcript) = &mut self.transcript {
+                transcript.extend(transcript::output(from, &output));
+            }
             match output {
                 Output::Persist(persist) => {
                     host.unsynced.push_back(persist);
@@ -357,6 +365,9 @@ impl Cluster {
             assert!(self.delivered < 1_000_000, "messages go round in circles");
             if self.cut.contains(&(from, to)) {
                 continue;
+            }
+            if let Some(transcript) = &mut self.transcript {
+                transcript.push(transcript::message(from, to, &message));
             }
             if self.sets_aside.is_some_and(|is_set_aside| is_set_aside(&message.body)) {
                 self.aside.push_back((from, to, message));

@@ -19,5 +19,7 @@ mod priorities;
 mod readme;
 mod reads;
 mod replication;
+mod scenarios;
 mod snapshots;
+mod transcript;
 mod transfer;
