@@ -259,6 +259,17 @@ impl Cluster {
         }
     }
 
+    /// The same for as long as there are messages.
+    pub(crate) fn step_some(&mut self, done: impl Fn(&mut Self) -> bool) {
+        let done = |cluster: &mut Self| {
+            for number in 1..=cluster.hosts.len() as u64 {
+                cluster.perform(number);
+            }
+            cluster.wire.is_empty() || done(cluster)
+        };
+        self.step_until(done);
+    }
+
     pub(crate) fn cut(&mut self, from: u64, to: u64) {
         self.cut.insert((node(from), node(to)));
     }

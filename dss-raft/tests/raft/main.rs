@@ -14,6 +14,7 @@ mod fates;
 mod leases;
 mod limits;
 mod membership;
+mod paper;
 mod pre_vote;
 mod priorities;
 mod readme;

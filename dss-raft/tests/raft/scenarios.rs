@@ -1,6 +1,6 @@
 //! Golden scenarios: what a cluster does, message by message, as transcripts that are documentation
-//! too. After `>` stands what happens to it, below that what it does. `DSS_BLESS=1` writes the
-//! transcripts anew; then read what has changed.
+//! too. After `>` stands what happens to it, below that what it does, unless `quietly`.
+//! `DSS_BLESS=1` writes the transcripts anew; then read what has changed.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use dss_raft::{Config, Configuration, NodeId, Restored};
 
-use crate::cluster::{Cluster, config, node, restored, voters};
+use crate::cluster::{Cluster, Host, config, node, restored, voters};
 use crate::transcript;
 
 /// The words of one command.
@@ -136,7 +136,8 @@ fn perform(cluster: &mut Option<Cluster>, line: &str) -> Vec<String> {
     let mut refused = None;
     match verb.as_str() {
         "status" => {
-            return cluster.hosts.values().map(|host| transcript::status(&host.raft.status())).collect();
+            let status = |host: &Host| transcript::status(&host.raft.status());
+            return cluster.hosts.values().map(status).collect();
         }
         "time-out" => cluster.time_out(words.number()),
         "pass" => cluster.advance(Duration::from_millis(words.number())),
@@ -175,7 +176,12 @@ fn transcript_of(scenario: &str) -> String {
     for line in scenario.lines() {
         if let Some(command) = line.strip_prefix("> ") {
             text += &format!("> {command}\n");
-            for happened in perform(&mut cluster, command) {
+            let (command, is_quiet) = match command.strip_prefix("quietly ") {
+                Some(command) => (command, true),
+                None => (command, false),
+            };
+            let happened = perform(&mut cluster, command);
+            for happened in happened.into_iter().filter(|_| !is_quiet) {
                 text += &format!("  {happened}\n");
             }
         } else if !line.starts_with("  ") {
