@@ -69,7 +69,9 @@ fn every_planted_bug_is_found() {
                         let first = if from_zero { 0 } else { known };
                         match first_to_find(bug, first) {
                             Some(found) => {
-                                println!("| {bug:?} | {} | {} |", found.seed, found.violation);
+                                let kind = format!("{:?}", found.violation);
+                                let kind = kind.split([' ', '(']).next().unwrap_or_default();
+                                println!("| `{bug:?}` | `{kind}` | {} |", found.seed);
                             }
                             None => missed.push(bug),
                         }
@@ -81,4 +83,46 @@ fn every_planted_bug_is_found() {
         workers.into_iter().flat_map(|worker| worker.join().expect("no panic")).collect()
     });
     assert_eq!(missed, []);
+}
+
+/// What stands in the README: bug, what it is found as, seed.
+fn readme() -> Vec<(String, String, String)> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
+    let text = std::fs::read_to_string(path).expect("the crate has one");
+    let rows = text.lines().skip_while(|line| !line.starts_with("| planted bug |")).skip(2);
+    rows.take_while(|line| line.starts_with('|'))
+        .map(|line| {
+            let cells: Vec<&str> = line.split('|').map(|cell| cell.trim()).collect();
+            let unquoted = |cell: &str| cell.trim_matches('`').to_owned();
+            (unquoted(cells[1]), unquoted(cells[3]), cells[4].to_owned())
+        })
+        .collect()
+}
+
+/// The names in an enum of this crate, from its source: no list can fall behind it.
+fn variants(file: &str, name: &str) -> Vec<String> {
+    let path = format!("{}/src/{file}", env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(path).expect("it is there");
+    let body = text.split(&format!("pub enum {name} {{\n")).nth(1).expect("it is in there");
+    let lines = body.lines().take_while(|line| *line != "}");
+    lines
+        .filter_map(|line| line.strip_prefix("    "))
+        .filter(|line| line.starts_with(char::is_uppercase))
+        .map(|line| line.split([',', ' ', '(']).next().unwrap_or_default().to_owned())
+        .collect()
+}
+
+#[test]
+fn the_readme_lists_every_planted_bug_with_its_seed() {
+    let listed = readme();
+    let names: Vec<&String> = listed.iter().map(|(bug, ..)| bug).collect();
+    let planted = variants("core/planted.rs", "PlantedBug");
+    assert!(planted.len() >= 15);
+    assert_eq!(names, planted.iter().collect::<Vec<_>>());
+    let violations = variants("testing/violation.rs", "Violation");
+    for ((bug, violation, seed), (known, known_seed)) in listed.iter().zip(BUGS) {
+        assert_eq!((bug, seed), (&format!("{known:?}"), &known_seed.to_string()));
+        assert!(violations.contains(violation), "{bug} is found as {violation}");
+    }
+    assert_eq!(listed.len(), BUGS.len());
 }

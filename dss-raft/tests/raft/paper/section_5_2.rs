@@ -154,7 +154,10 @@ fn a_candidate_without_a_majority_tries_again_in_a_later_term() {
     let mut cluster = Cluster::new(4);
     cluster.sets_aside = Some(|body| matches!(body, MessageBody::VoteResponse { .. }));
     cluster.time_out(1);
-    assert_eq!((cluster.role(1), cluster.raft(1).status().term), (RoleKind::Candidate, Term::new(1)));
+    assert_eq!(
+        (cluster.role(1), cluster.raft(1).status().term),
+        (RoleKind::Candidate, Term::new(1))
+    );
     cluster.sets_aside = None;
     cluster.advance(TIMEOUT * 4);
     let leaders = cluster.leaders();

@@ -76,7 +76,9 @@ fn followers_apply_in_log_order_and_no_further_than_the_commit_index() {
                 Output::Apply(entries) => Some(entries),
                 _ => None,
             })
-            .flat_map(|entries| entries.iter().map(|entry| entry.id.index.get()).collect::<Vec<_>>())
+            .flat_map(|entries| {
+                entries.iter().map(|entry| entry.id.index.get()).collect::<Vec<_>>()
+            })
             .collect();
         assert_eq!(applied, expected, "commit {commit}");
     }
@@ -164,11 +166,11 @@ fn a_follower_takes_entries_only_behind_one_that_it_has() {
 /// "never overwrites or deletes entries in its own log".
 #[test]
 fn followers_are_made_to_agree_and_the_leader_keeps_what_it_has() {
-    let logs: [&[u64]; 6] = [&[], &[1], &[1, 1], &[1, 2], &[1, 2, 2], &[1, 1, 2, 2]];
+    let logs: [&[u64]; 7] = [&[], &[1], &[1, 1], &[1, 2], &[1, 2, 2], &[1, 1, 3], &[1, 1, 3, 3]];
     for leader in logs {
         for follower in logs {
             // The third one decides the election, whoever's log is better.
-            let states = [restored(2, leader), restored(2, follower), restored(2, &[])];
+            let states = [restored(3, leader), restored(3, follower), restored(3, &[])];
             let mut cluster = Cluster::of(states);
             cluster.isolate(2);
             cluster.elect(1);

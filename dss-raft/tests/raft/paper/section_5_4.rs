@@ -17,7 +17,11 @@ fn a_vote_goes_to_logs_that_are_at_least_as_up_to_date() {
             raft.handle_message(later(), node(2), vote_request(4, id(candidate.0, candidate.1)));
             let granted = candidate >= own;
             let answer = &said(&mut raft)[0].1.body;
-            assert_eq!(*answer, MessageBody::VoteResponse { granted }, "{candidate:?} asks {own:?}");
+            assert_eq!(
+                *answer,
+                MessageBody::VoteResponse { granted },
+                "{candidate:?} asks {own:?}"
+            );
         }
     }
 }
@@ -86,9 +90,8 @@ fn entries_of_older_terms_are_committed_along_with_one_of_the_leaders_own() {
     let states = [restored(2, &[1, 2]), restored(2, &[1, 2]), restored(2, &[1, 2])];
     let mut cluster = Cluster::of(states);
     // All three have the old entries; nobody gets the new one.
-    cluster.sets_aside = Some(|body| {
-        matches!(body, MessageBody::Append { entries, .. } if !entries.is_empty())
-    });
+    cluster.sets_aside =
+        Some(|body| matches!(body, MessageBody::Append { entries, .. } if !entries.is_empty()));
     cluster.elect(1);
     cluster.advance(TIMEOUT * 3 / 4);
     assert_eq!(commit_index(cluster.raft(1)), index(0));

@@ -160,7 +160,8 @@ fn a_snapshot_that_comes_again_takes_nothing_back() {
 fn a_snapshots_end_stands_for_the_entry_that_was_there() {
     let state = Restored { snapshot: Some(snapshot(id(2, 8))), ..restored(3, &[]) };
     let start = || {
-        let mut raft = Raft::new(config(1), voters(3), state.clone(), dss_raft::Timestamp::ZERO).unwrap();
+        let mut raft =
+            Raft::new(config(1), voters(3), state.clone(), dss_raft::Timestamp::ZERO).unwrap();
         outputs(&mut raft);
         raft
     };

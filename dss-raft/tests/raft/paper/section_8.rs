@@ -39,9 +39,8 @@ fn a_read_waits_until_the_leader_knows_what_is_committed() {
     // Entry 2 may be committed or not: node 1 cannot know before it has committed in its term.
     let states = [restored(1, &[1, 1]), restored(1, &[1, 1]), restored(1, &[1])];
     let mut cluster = Cluster::of(states);
-    cluster.sets_aside = Some(|body| {
-        matches!(body, MessageBody::Append { entries, .. } if !entries.is_empty())
-    });
+    cluster.sets_aside =
+        Some(|body| matches!(body, MessageBody::Append { entries, .. } if !entries.is_empty()));
     cluster.elect(1);
     let asked = read(&mut cluster, 1);
     cluster.advance(TIMEOUT / 2);
