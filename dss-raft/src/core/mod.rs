@@ -105,6 +105,8 @@ pub struct Raft {
     reads: Reads,
     reported: Leadership,
     outputs: VecDeque<Output>,
+    /// Whether something came in after notes were last turned into outputs.
+    has_input: bool,
 
     #[cfg(feature = "testing")]
     planted_bug: Option<PlantedBug>,
@@ -114,13 +116,14 @@ impl Raft {
     /// The next thing to do, if there is one.
     #[must_use]
     pub fn poll_output(&mut self) -> Option<Output> {
-        if self.outputs.is_empty() && !self.storage_failed {
+        if self.outputs.is_empty() && std::mem::take(&mut self.has_input) && !self.storage_failed {
             self.flush();
         }
         self.outputs.pop_front()
     }
 
-    /// Turns what was noted into outputs.
+    /// Turns what was noted into outputs: all of it, so that nothing is left to do until something
+    /// comes in.
     fn flush(&mut self) {
         self.pursue_change();
         self.write_pending();
@@ -131,10 +134,12 @@ impl Raft {
         self.report_leadership();
     }
 
+    /// Begins every input and command.
     fn advance_clock(&mut self, now: Timestamp) {
         /// Time ends here, so that every deadline still lies behind the present. Billions of
         /// years: nobody gets here but by mistake.
         const END: Timestamp = Timestamp::since_origin(Duration::from_secs(u64::MAX / 2));
         self.now = self.now.max(now).min(END);
+        self.has_input = true;
     }
 }

@@ -108,6 +108,7 @@ impl Raft {
             storage_failed: false,
             proposals_made: 0,
             outputs: VecDeque::new(),
+            has_input: false,
             config,
             membership,
             known_logs: BTreeMap::new(),
