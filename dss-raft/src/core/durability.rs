@@ -106,7 +106,7 @@ impl Writes {
 #[derive(Debug, Default)]
 pub(super) struct Change {
     pub(super) truncate_from: Option<LogIndex>,
-    pub(super) snapshot: Option<Snapshot>,
+    pub(super) snapshot: Option<Box<Snapshot>>,
     pub(super) entries: Entries,
     pub(super) compact_to: Option<LogIndex>,
 }

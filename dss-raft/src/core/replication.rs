@@ -137,7 +137,7 @@ impl Sender<'_> {
                 *offered = newest.clone();
             }
             *resend_at = self.now + self.config.election_timeout;
-            let snapshot = offered.clone();
+            let snapshot = Box::new(offered.clone());
             peer.heartbeat_due = false;
             let body = MessageBody::InstallSnapshot { snapshot, round: self.round };
             self.send(peer.node, body);

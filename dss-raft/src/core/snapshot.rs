@@ -73,7 +73,7 @@ impl Raft {
         if let Some(index) = compact_to {
             self.log.compact_to(index);
         }
-        self.issue(Change { snapshot: Some(snapshot), compact_to, ..Change::default() });
+        self.issue(Change { snapshot: Some(snapshot.into()), compact_to, ..Change::default() });
         // It may have taken its time, and nothing more need come that would ask for the next one.
         self.consider_snapshot();
     }
@@ -129,7 +129,7 @@ impl Raft {
     pub(super) fn handle_install_snapshot(
         &mut self,
         from: NodeId,
-        snapshot: Snapshot,
+        snapshot: Box<Snapshot>,
         round: Round,
     ) {
         let last = snapshot.last;
@@ -149,7 +149,7 @@ impl Raft {
         self.send(from, MessageBody::AppendAccepted { matched: last.index, round }, after);
     }
 
-    fn install(&mut self, snapshot: Snapshot) {
+    fn install(&mut self, snapshot: Box<Snapshot>) {
         self.write_pending();
         // Not from the log's base: entries behind a stored snapshot may lie before that snapshot's end,
         // and what is committed need not be truncated, since it agrees with the leader's.
@@ -160,7 +160,7 @@ impl Raft {
         self.commit_index = last.index;
         self.handed_index = last.index;
         self.membership = Membership::new(last.index, snapshot.configuration.clone());
-        self.snapshot = Some(snapshot.clone());
+        self.snapshot = Some((*snapshot).clone());
         self.compaction = Compaction::new(last.index);
         let after = self.issue(Change {
             truncate_from,
