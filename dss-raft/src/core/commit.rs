@@ -3,7 +3,6 @@
 use super::Raft;
 use super::planted::PlantedBug;
 use super::role::Role;
-use crate::entry::Entry;
 use crate::output::{Output, ProposalFate};
 use crate::types::{LogIndex, Timestamp};
 
@@ -51,7 +50,7 @@ impl Raft {
         while self.handed_index < self.commit_index {
             let run = self.log.shared_run(self.handed_index.next(), self.commit_index);
             let Some(last) = run.last_index() else { break };
-            let weight = run.iter().map(Entry::weight).sum();
+            let weight = run.weight();
             if let Role::Leader(leader) = &mut self.role {
                 leader.uncommitted_weight = leader.uncommitted_weight.saturating_sub(weight);
             }
