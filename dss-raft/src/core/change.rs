@@ -229,7 +229,7 @@ impl Raft {
         let Role::Leader(leader) = &mut self.role else { return };
         if let Some(change) = leader.change.take() {
             let fate = ProposalFate::Rejected;
-            self.outputs.push_back(Output::Proposal { proposal: change.proposal, fate });
+            self.outputs.push(Output::Proposal { proposal: change.proposal, fate });
         }
         let current = self.membership.current();
         leader.peers.retain(|peer| current.is_member(peer.node));
@@ -239,7 +239,7 @@ impl Raft {
         let Role::Leader(leader) = &mut self.role else { return };
         if let Some(change) = leader.change.take() {
             let fate = ProposalFate::Committed(self.membership.since());
-            self.outputs.push_back(Output::Proposal { proposal: change.proposal, fate });
+            self.outputs.push(Output::Proposal { proposal: change.proposal, fate });
         }
         // Members that went are told of the commit too, so that they know that they did.
         leader.broadcast();

@@ -161,7 +161,7 @@ impl Raft {
             self.writes.hard_state = seq;
         }
         let Change { truncate_from, snapshot, entries, compact_to } = change;
-        self.outputs.push_back(Output::Persist(Persist {
+        self.outputs.push(Output::Persist(Persist {
             seq,
             hard_state,
             truncate_from,

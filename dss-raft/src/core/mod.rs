@@ -16,6 +16,7 @@ mod inspect;
 mod leadership;
 mod log;
 mod membership;
+mod outputs;
 mod planted;
 mod progress;
 mod proposal;
@@ -30,7 +31,7 @@ mod status;
 mod timer;
 mod transfer;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 pub use change::ChangeError;
@@ -51,6 +52,7 @@ use crate::types::{LogIdentity, LogIndex, NodeId, Timestamp};
 use durability::Writes;
 use log::Log;
 use membership::Membership;
+use outputs::Outputs;
 use reads::Reads;
 use role::Role;
 use snapshot::Compaction;
@@ -104,7 +106,7 @@ pub struct Raft {
     proposals_made: u64,
     reads: Reads,
     reported: Leadership,
-    outputs: VecDeque<Output>,
+    outputs: Outputs,
     /// Whether something came in after notes were last turned into outputs.
     has_input: bool,
 
@@ -119,7 +121,7 @@ impl Raft {
         if self.outputs.is_empty() && std::mem::take(&mut self.has_input) && !self.storage_failed {
             self.flush();
         }
-        self.outputs.pop_front()
+        self.outputs.pop()
     }
 
     /// Turns what was noted into outputs: all of it, so that nothing is left to do until something

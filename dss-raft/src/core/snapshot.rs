@@ -45,7 +45,7 @@ impl Raft {
         if due && self.compaction.awaited.is_none() {
             self.compaction.awaited = Some(self.handed_index);
             self.compaction.weight = 0;
-            self.outputs.push_back(Output::TakeSnapshot { index: self.handed_index });
+            self.outputs.push(Output::TakeSnapshot { index: self.handed_index });
         }
     }
 
@@ -86,7 +86,7 @@ impl Raft {
         if self.compaction.awaited.is_none() && index > self.compaction.covered {
             self.compaction.awaited = Some(index);
             self.compaction.weight = 0;
-            self.outputs.push_back(Output::TakeSnapshot { index });
+            self.outputs.push(Output::TakeSnapshot { index });
         }
         self.compaction.awaited
     }
@@ -168,6 +168,6 @@ impl Raft {
             compact_to: Some(last.index),
             ..Change::default()
         });
-        self.outputs.push_back(Output::Restore { snapshot, after });
+        self.outputs.push(Output::Restore { snapshot, after });
     }
 }
