@@ -154,7 +154,7 @@ pub enum MessageBody {
     /// beside the core, and the core of the receiver is given the offer once it has them.
     InstallSnapshot {
         /// What is offered, named by the descriptor of whoever holds the bytes.
-        snapshot: Snapshot,
+        snapshot: Box<Snapshot>,
         /// The leader's round in which this was sent.
         round: Round,
     },

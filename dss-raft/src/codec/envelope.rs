@@ -266,11 +266,11 @@ fn decode_body(reader: &mut Reader) -> Result<MessageBody, DecodeError> {
         },
         INSTALL_SNAPSHOT => {
             let round = Round::new(reader.number()?);
-            let snapshot = Snapshot {
+            let snapshot = Box::new(Snapshot {
                 last: reader.log_id()?,
                 configuration: reader.configuration()?,
                 data: reader.bytes()?,
-            };
+            });
             MessageBody::InstallSnapshot { snapshot, round }
         }
         READ_INDEX_REQUEST => MessageBody::ReadIndexRequest { read: ReadId::new(reader.number()?) },

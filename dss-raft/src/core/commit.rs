@@ -3,8 +3,7 @@
 use super::Raft;
 use super::planted::PlantedBug;
 use super::role::Role;
-use crate::entry::Entry;
-use crate::output::{Output, ProposalFate};
+use crate::output::Output;
 use crate::types::{LogIndex, Timestamp};
 
 impl Raft {
@@ -40,24 +39,24 @@ impl Raft {
             return;
         }
         if let Role::Leader(leader) = &mut self.role {
-            while let Some((index, proposal)) = leader.proposals.front().copied()
-                && index <= self.commit_index
-            {
+            while let Some(proposals) = leader.proposals.front_mut() {
+                self.outputs.push_committed(proposals.split_to(self.commit_index));
+                if !proposals.is_empty() {
+                    break;
+                }
                 leader.proposals.pop_front();
-                let fate = ProposalFate::Committed(index);
-                self.outputs.push_back(Output::Proposal { proposal, fate });
             }
         }
         while self.handed_index < self.commit_index {
             let run = self.log.shared_run(self.handed_index.next(), self.commit_index);
             let Some(last) = run.last_index() else { break };
-            let weight = run.iter().map(Entry::weight).sum();
+            let weight = run.weight();
             if let Role::Leader(leader) = &mut self.role {
                 leader.uncommitted_weight = leader.uncommitted_weight.saturating_sub(weight);
             }
             self.compaction.weight += weight;
             self.handed_index = last;
-            self.outputs.push_back(Output::Apply(run));
+            self.outputs.push(Output::Apply(run));
         }
         self.consider_snapshot();
     }

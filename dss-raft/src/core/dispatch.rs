@@ -110,7 +110,7 @@ impl Raft {
         // With a write to wait for, the log's beginning is among what is written.
         let log = if after.is_some() { self.hard_state.log } else { self.own_log() };
         let message = Message { term: self.hard_state.term, log, body };
-        self.outputs.push_back(Output::Send { to, message, after });
+        self.outputs.push(Output::Send { to, message, after });
     }
 
     /// Sends what only holds if the present term and vote are durable.

@@ -93,7 +93,9 @@ impl Raft {
                 follower.verified = follower.verified.min(first.previous());
             }
         }
-        self.membership.append(&entries);
+        if entries.may_hold_configuration() {
+            self.membership.append(&entries);
+        }
         self.log.append(entries.clone());
         let truncate_from = conflicts.then_some(first);
         self.issue(Change { truncate_from, entries, ..Change::default() });

@@ -31,7 +31,7 @@ struct Chunk {
 impl Chunk {
     fn new(entries: Entries) -> Option<Self> {
         let (first, last) = (entries.first_index()?, entries.last_index()?);
-        let weight = entries.iter().map(Entry::weight).sum();
+        let weight = entries.weight();
         Some(Self { entries, first, last, weight })
     }
 
@@ -225,7 +225,13 @@ impl Log {
         let floor = LogIndex::new(to.get().saturating_sub(entries_max)).max(self.base.index);
         let mut start = to;
         let mut left = weight_max;
-        for chunk in self.chunks.iter().rev() {
+        for chunk in self.chunks.iter().rev().filter(|chunk| chunk.first <= to) {
+            // Most chunks fit as a whole.
+            if chunk.last <= to && chunk.first > floor && chunk.weight <= left {
+                left -= chunk.weight;
+                start = chunk.first.previous();
+                continue;
+            }
             for entry in chunk.entries.iter().rev().skip_while(|entry| entry.id.index > to) {
                 if entry.weight() > left || start <= floor {
                     return start;

@@ -1,9 +1,8 @@
 //! The leader's side of replication (section 5.3).
 
-use std::collections::VecDeque;
-
 use super::Raft;
 use super::log::Log;
+use super::outputs::Outputs;
 use super::progress::{Mode, Peer};
 use super::role::Role;
 use crate::config::Config;
@@ -92,7 +91,7 @@ struct Sender<'a> {
     commit: LogIndex,
     round: Round,
     now: Timestamp,
-    outputs: &'a mut VecDeque<Output>,
+    outputs: &'a mut Outputs,
 }
 
 impl Sender<'_> {
@@ -137,7 +136,7 @@ impl Sender<'_> {
                 *offered = newest.clone();
             }
             *resend_at = self.now + self.config.election_timeout;
-            let snapshot = offered.clone();
+            let snapshot = Box::new(offered.clone());
             peer.heartbeat_due = false;
             let body = MessageBody::InstallSnapshot { snapshot, round: self.round };
             self.send(peer.node, body);
@@ -158,6 +157,6 @@ impl Sender<'_> {
 
     fn send(&mut self, to: NodeId, body: MessageBody) {
         let message = Message { term: self.term, log: self.identity, body };
-        self.outputs.push_back(Output::Send { to, message, after: None });
+        self.outputs.push(Output::Send { to, message, after: None });
     }
 }

@@ -1,11 +1,12 @@
 //! How a node comes to life from what it had made durable.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use super::Raft;
 use super::durability::Writes;
 use super::log::Log;
 use super::membership::Membership;
+use super::outputs::Outputs;
 use super::random::Random;
 use super::reads::Reads;
 use super::role::{Follower, Role};
@@ -107,7 +108,8 @@ impl Raft {
             hard_state_changed: false,
             storage_failed: false,
             proposals_made: 0,
-            outputs: VecDeque::new(),
+            outputs: Outputs::default(),
+            has_input: false,
             config,
             membership,
             known_logs: BTreeMap::new(),

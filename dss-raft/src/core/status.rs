@@ -126,7 +126,7 @@ impl Raft {
         let leadership = self.leadership();
         if leadership != self.reported {
             self.reported = leadership;
-            self.outputs.push_back(Output::Leadership(leadership));
+            self.outputs.push(Output::Leadership(leadership));
         }
     }
 }

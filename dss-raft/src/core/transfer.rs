@@ -104,12 +104,13 @@ impl Raft {
     }
 
     /// Hands over, then steps down: this node leads a group that it does not belong to any more
-    /// (dissertation 4.2.2), or with a disk that it waits for in vain.
-    pub(super) fn retire(&mut self) {
+    /// (dissertation 4.2.2), or with a disk that it waits for in vain. Says whether that has begun
+    /// only now.
+    pub(super) fn retire(&mut self) -> bool {
         let (now, patience) = (self.now, self.config.election_timeout);
-        let Role::Leader(leader) = &mut self.role else { return };
+        let Role::Leader(leader) = &mut self.role else { return false };
         if leader.transfer.is_some() {
-            return;
+            return false;
         }
         match leader.most_up_to_date(now, patience) {
             Some(to) => {
@@ -118,6 +119,7 @@ impl Raft {
             }
             None => self.become_follower(self.hard_state.term, None),
         }
+        true
     }
 
     /// The leader asks this node to campaign.

@@ -83,7 +83,7 @@ impl Disk {
             self.entries.truncate(kept);
         }
         if let Some(snapshot) = persist.snapshot {
-            self.snapshot = Some(snapshot);
+            self.snapshot = Some(*snapshot);
         }
         let covered = self.snapshot.as_ref().map_or(LogIndex::ZERO, |s| s.last.index);
         if let Some(first) = persist.entries.first_index() {

@@ -68,7 +68,7 @@ pub(super) struct Proposed {
 #[derive(Debug)]
 pub(super) enum Task {
     Apply(Entries),
-    Restore { snapshot: Snapshot, after: PersistSeq },
+    Restore { snapshot: Box<Snapshot>, after: PersistSeq },
     TakeSnapshot(LogIndex),
 }
 

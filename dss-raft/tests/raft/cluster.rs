@@ -114,7 +114,7 @@ impl Host {
             self.disk.entries.retain(|entry| entry.id.index < from);
         }
         if let Some(snapshot) = snapshot {
-            self.disk.snapshot = Some(snapshot);
+            self.disk.snapshot = Some(*snapshot);
         }
         self.disk.entries.extend(entries.iter().cloned());
         if let Some(to) = compact_to {
@@ -321,7 +321,7 @@ impl Cluster {
                 }
                 Output::Restore { snapshot, .. } => {
                     host.raft.handle_applied(now, snapshot.last.index);
-                    host.restored.push(snapshot);
+                    host.restored.push(*snapshot);
                 }
                 Output::TakeSnapshot { index } => {
                     let data = Bytes::from(format!("state after {index}"));
