@@ -234,6 +234,7 @@ impl From<Refusal> for BrokerError {
             Refusal::Invalid { field, problem } => Self::Invalid { field, problem },
             Refusal::TooLarge { what, bytes_max } => Self::TooLarge { what, bytes_max },
             Refusal::Full
+            | Refusal::TopicFull
             | Refusal::TooManyTopics
             | Refusal::TooManyGroups
             | Refusal::TooManyInFlight => Self::Overloaded,

@@ -124,13 +124,15 @@ pub use command::{Command, Event, GroupInfo, LeaseInfo, Reply, Settled, TopicSum
 pub use id::{MessageId, ParseIdError, Receipt, ShardId};
 #[cfg(feature = "raft")]
 pub use machine::{QueueEvents, QueueMachine};
-pub use message::{DeadLetter, DeadReason, Delivery, NewMessage};
+pub use message::{
+    DeadLetter, DeadReason, Delivery, MessageState, NewMessage, Peek, PeekedMessage,
+};
 pub use name::{ConsumerName, GroupName, NameError, TopicName};
 pub use queue::{Availability, Queue};
 pub use refusal::Refusal;
 #[cfg(feature = "raft")]
 pub use replicated::ReplicatedBroker;
-pub use settings::TopicSettings;
+pub use settings::{Backoff, Overflow, TopicSettings};
 pub use snapshot::DecodeError;
 pub use time::UnixMillis;
 
