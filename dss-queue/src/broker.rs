@@ -83,6 +83,18 @@ pub trait Broker: Send + Sync + 'static {
         delay: Duration,
     ) -> Result<Settled, BrokerError>;
 
+    /// Never started: to be delivered again at once, without counting this attempt.
+    ///
+    /// # Errors
+    ///
+    /// See [`BrokerError`].
+    async fn hand_back(
+        &self,
+        topic: &TopicName,
+        group: &GroupName,
+        receipts: Vec<Receipt>,
+    ) -> Result<Settled, BrokerError>;
+
     /// Still at it: the leases end `visibility` from now.
     ///
     /// # Errors

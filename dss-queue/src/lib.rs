@@ -100,9 +100,13 @@
 #[cfg(feature = "raft")]
 mod broker;
 mod command;
+#[cfg(feature = "raft")]
+mod consumer;
 mod group;
 mod id;
 pub mod limits;
+#[cfg(feature = "raft")]
+mod local;
 #[cfg(feature = "raft")]
 mod machine;
 mod message;
@@ -121,7 +125,11 @@ mod waiters;
 #[cfg(feature = "raft")]
 pub use broker::{Broker, BrokerError, ReceiveRequest, TopicInfo};
 pub use command::{Command, Event, GroupInfo, LeaseInfo, Reply, Settled, TopicSummary};
+#[cfg(feature = "raft")]
+pub use consumer::{Consumer, Lease, Tally, Verdict};
 pub use id::{MessageId, ParseIdError, Receipt, ShardId};
+#[cfg(feature = "raft")]
+pub use local::{LocalBroker, OpenError};
 #[cfg(feature = "raft")]
 pub use machine::{QueueEvents, QueueMachine};
 pub use message::{
