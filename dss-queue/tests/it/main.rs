@@ -4,8 +4,10 @@
 
 mod bench;
 mod cluster;
+mod consumer;
 mod decode;
 mod limits;
+mod local;
 mod model;
 mod replicated;
 mod scenarios;
