@@ -83,10 +83,10 @@ impl Group {
     }
 
     fn payload_bytes(&self, sequence: u64, log: &Log) -> usize {
-        let own = self.exceptions.get(&sequence).and_then(|exception| exception.own.as_deref());
-        own.map(|own| &own.payload)
-            .or_else(|| log.get(sequence).map(crate::topic::Stored::payload))
-            .map_or(0, bytes::Bytes::len)
+        match self.exceptions.get(&sequence).and_then(|exception| exception.own.as_deref()) {
+            Some(own) => own.payload.len(),
+            None => log.get(sequence).map_or(0, crate::topic::Stored::payload_bytes),
+        }
     }
 
     fn lease(

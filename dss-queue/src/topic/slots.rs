@@ -1,7 +1,8 @@
 //! Where messages lie: in rows of slots, as tight as a backlog of millions asks for.
 //!
-//! A slot has 56 bytes beside the payload's own. What few messages have, a key, headers, a delay, is
-//! behind a pointer; sequences and times are kept as distances from the beginning of their row.
+//! A slot has 32 bytes beside the payload's own. What few messages have, a key, headers, a delay, a
+//! long payload, is behind a pointer; sequences and times are kept as distances from the beginning
+//! of their row.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -12,13 +13,16 @@ use crate::message::{Message, weight_of};
 use crate::name::Key;
 use crate::time::UnixMillis;
 
-/// Slots of a full row: enough that its own 56 bytes do not count, few enough that tidying one up
+/// Slots of a full row: enough that what it has for itself does not count, few enough that tidying one up
 /// takes a microsecond.
 const ROW_SLOTS: usize = 256;
 /// What an empty row may keep for the next message.
 const IDLE_SLOTS: usize = 32;
 /// From how many slots on a row that is mostly empty is made smaller.
 const TIDY_SLOTS: usize = 64;
+/// Payloads up to this long are copied for a delivery, which takes no longer than to share them
+/// would: sharing, too, allocates.
+const COPIED_BYTES_MAX: usize = 1 << 10;
 /// In place of a count of groups, of which there are at most a thousand: the message is gone.
 const GONE: u16 = u16::MAX;
 
@@ -46,11 +50,12 @@ struct Row {
 
 #[derive(Debug, Clone)]
 struct Slot {
-    payload: Bytes,
+    /// Empty where the payload is long.
+    payload: Box<[u8]>,
     rare: Option<Box<Rare>>,
     /// Distances from the row's.
-    sequence: u32,
     produced_at: u32,
+    sequence: u16,
     /// How many groups are done with it, or [`GONE`].
     settled: u16,
 }
@@ -61,6 +66,7 @@ struct Rare {
     key: Option<Key>,
     headers: BTreeMap<String, String>,
     delayed_until: Option<UnixMillis>,
+    long_payload: Option<Bytes>,
     /// Who stored it, where that is not who stored the others.
     origin: Option<ShardId>,
 }
@@ -92,8 +98,8 @@ impl<'a> Stored<'a> {
         MessageId::new(origin.unwrap_or(self.origin), self.sequence())
     }
 
-    pub(crate) fn payload(self) -> &'a Bytes {
-        &self.slot.payload
+    pub(crate) fn payload_bytes(self) -> usize {
+        self.slot.payload_bytes()
     }
 
     pub(crate) fn key(self) -> Option<&'a Key> {
@@ -125,7 +131,7 @@ impl<'a> Stored<'a> {
     pub(crate) fn to_message(self) -> Message {
         Message {
             id: self.id(),
-            payload: self.slot.payload.clone(),
+            payload: self.slot.shared_payload(),
             key: self.key().cloned(),
             headers: self.headers(),
             produced_at: self.produced_at(),
@@ -149,8 +155,21 @@ impl Slot {
     fn weight(&self) -> u64 {
         match &self.rare {
             None => weight_of(self.payload.len(), None, None),
-            Some(rare) => weight_of(self.payload.len(), rare.key.as_ref(), Some(&rare.headers)),
+            Some(rare) => weight_of(self.payload_bytes(), rare.key.as_ref(), Some(&rare.headers)),
         }
+    }
+
+    fn long_payload(&self) -> Option<&Bytes> {
+        self.rare.as_ref().and_then(|rare| rare.long_payload.as_ref())
+    }
+
+    fn payload_bytes(&self) -> usize {
+        self.long_payload().map_or(self.payload.len(), Bytes::len)
+    }
+
+    fn shared_payload(&self) -> Bytes {
+        let copy = || Bytes::copy_from_slice(&self.payload);
+        self.long_payload().map_or_else(copy, Bytes::clone)
     }
 }
 
@@ -184,17 +203,27 @@ impl Slots {
             self.origin = id.shard();
         }
         let origin = (id.shard() != self.origin).then_some(id.shard());
-        let plain = key.is_none() && headers.is_empty() && delayed_until.is_none();
-        let rare = Rare { key, headers, delayed_until, origin };
-        let rare = (!plain || origin.is_some()).then(|| Box::new(rare));
+        let (payload, long_payload) = if payload.len() <= COPIED_BYTES_MAX {
+            // Takes the memory over where nobody else shares it.
+            (Vec::from(payload).into_boxed_slice(), None)
+        } else {
+            (Box::default(), Some(payload))
+        };
+        let is_rare = key.is_some()
+            || !headers.is_empty()
+            || delayed_until.is_some()
+            || long_payload.is_some()
+            || origin.is_some();
+        let rare =
+            is_rare.then(|| Box::new(Rare { key, headers, delayed_until, long_payload, origin }));
         let row = self.row_for(id.sequence(), produced_at);
-        let distance =
-            |value: u64, base: u64| u32::try_from(value - base).expect("the row was chosen for it");
+        let sequence = id.sequence() - row.sequence;
+        let produced_at = produced_at.get() - row.produced_at.get();
         row.slots.push(Slot {
             payload,
             rare,
-            sequence: distance(id.sequence(), row.sequence),
-            produced_at: distance(produced_at.get(), row.produced_at.get()),
+            sequence: u16::try_from(sequence).expect("the row was chosen for it"),
+            produced_at: u32::try_from(produced_at).expect("the row was chosen for it"),
             settled: 0,
         });
         row.live += 1;
@@ -207,7 +236,7 @@ impl Slots {
         let row = &mut self.rows[number];
         let slot = &mut row.slots[at];
         slot.settled = GONE;
-        slot.payload = Bytes::new();
+        slot.payload = Box::default();
         let rare = slot.rare.take();
         row.live -= 1;
         row.tidy();
@@ -285,12 +314,12 @@ impl Row {
             };
             self.slots.clear();
         }
-        let near = |value: u64, base: u64| {
-            value.checked_sub(base).is_some_and(|distance| u32::try_from(distance).is_ok())
+        let near = |value: u64, base: u64, most: u64| {
+            value.checked_sub(base).is_some_and(|distance| distance <= most)
         };
         self.slots.len() < ROW_SLOTS
-            && near(sequence, self.sequence)
-            && near(produced_at.get(), self.produced_at.get())
+            && near(sequence, self.sequence, u16::MAX.into())
+            && near(produced_at.get(), self.produced_at.get(), u32::MAX.into())
     }
 
     /// A slot is gone: finds the first that is not, and closes the gaps where they are most of it.
@@ -316,7 +345,7 @@ mod tests {
     fn message(sequence: u64, at: u64) -> Message {
         Message {
             id: MessageId::new(ShardId::new(3), sequence),
-            payload: Bytes::from(sequence.to_string()),
+            payload: Bytes::from("x".repeat(usize::try_from(sequence % 1_500).unwrap())),
             key: None,
             headers: BTreeMap::new(),
             produced_at: UnixMillis::new(at),
@@ -324,8 +353,8 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_has_56_bytes() {
-        assert_eq!(size_of::<Slot>(), 56);
+    fn a_slot_has_32_bytes() {
+        assert_eq!(size_of::<Slot>(), 32);
     }
 
     #[test]
@@ -339,7 +368,7 @@ mod tests {
         let (mut sequence, mut at) = (5, 1_000);
         for _ in 0..40_000 {
             // Mostly neighbours, sometimes further apart than a row can say.
-            sequence += if below(500) == 0 { 1 << 33 } else { 1 + below(3) };
+            sequence += if below(500) == 0 { 1 << 17 } else { 1 + below(3) };
             at = if below(700) == 0 { at / 2 } else { at + below(4) };
             slots.push(message(sequence, at), None);
             map.insert(sequence, at);
@@ -352,8 +381,8 @@ mod tests {
                 }
             }
             let probe = sequence - below(900).min(sequence);
-            let found = slots.get(probe).map(|stored| stored.produced_at().get());
-            assert_eq!(found, map.get(&probe).copied());
+            let found = slots.get(probe).map(Stored::to_message);
+            assert_eq!(found, map.get(&probe).map(|at| message(probe, *at)));
             let next = slots.from(probe).next().map(Stored::sequence);
             assert_eq!(next, map.range(probe..).next().map(|(sequence, _)| *sequence));
             let first = slots.first().map(Stored::sequence);
