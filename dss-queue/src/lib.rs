@@ -15,8 +15,9 @@
 //! [`Queue`] is the whole of it as a deterministic value: no clock, no I/O, no threads. Its only
 //! input is [`Queue::apply`], with the time as an argument. What is around it comes with the
 //! feature `raft` (on by default): [`QueueMachine`] puts it behind a `dss_raft::Group`,
-//! [`ReplicatedBroker`] serves topics from several such groups, one per shard, and [`Broker`] is
-//! the async trait that services program against.
+//! [`ReplicatedBroker`] serves topics from several such groups, one per shard, [`LocalBroker`] from
+//! a folder of one process, and [`Broker`] is the async trait that services program against.
+//! [`Consumer`] runs a handler for each message, and keeps leases while it works.
 //!
 //! What it is not: exactly-once (a consumer that stalls past its lease shares its message with the
 //! next one; the [`Receipt`] tells the queue who is late, and consumers can make their effects

@@ -11,4 +11,6 @@ mod local;
 mod model;
 mod replicated;
 mod scenarios;
+mod schedules;
+mod tidying;
 mod turbulence;
