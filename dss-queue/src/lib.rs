@@ -89,11 +89,11 @@
 //! - a group that is first named by a receive starts at the oldest message that is kept: at
 //!   everything, if it is the first group, else at what the slowest of the others has left;
 //! - a group that nobody receives for any more keeps the messages of its topic for ever, unless
-//!   the topic has a `retention` or a `max_length`.
+//!   the topic has a `retention`, a `max_length` or a `max_bytes`.
 //!
-//! Those two drop the oldest messages for all groups, also such as nobody has seen. What is in
+//! Those drop the oldest messages for all groups, also such as nobody has seen. What is in
 //! flight then can still be acknowledged, but does not come back. Dead letters are not touched:
-//! they stay until they are redriven, or the topic is purged or deleted.
+//! they stay until they are redriven, or purged or deleted with their topic or group.
 //!
 //! A group is a cursor plus exceptions: what it costs grows with what it has in flight, not with
 //! its backlog. Everything has a limit, see [`limits`]; what a shard keeps lives in memory.
