@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use dss_queue::{
     Broker, BrokerError, Delivery, LocalBroker, NewMessage, OpenError, ReceiveRequest,
 };
-use dss_raft::{GroupId, MemoryStorage, Persist, Restored, Storage, StorageError};
+use dss_raft::{GroupId, MemoryStorage, Persist, Restored, SnapshotStore, Storage, StorageError};
 
 use crate::bench::{consumer, group, message, texts, topic};
 
@@ -64,7 +64,8 @@ async fn leases_places_and_dedupe_ids_survive_a_restart() {
 async fn a_torn_write_at_the_end_is_cut_off() {
     let folder = tempfile::tempdir().unwrap();
     let broker = LocalBroker::open(folder.path()).await.unwrap();
-    for text in ["a", "b", "torn"] {
+    let long = "torn".repeat(500);
+    for text in ["a", "b", &long] {
         publish(&broker, text).await.unwrap();
     }
     // As after a crash: nothing is flushed or handed over any more.
@@ -79,8 +80,9 @@ async fn a_torn_write_at_the_end_is_cut_off() {
     }
     let path = copy.path().join(path.file_name().unwrap());
     let mut bytes = std::fs::read(&path).unwrap();
-    let text = bytes.windows(4).rposition(|window| window == b"torn").unwrap();
-    bytes[text + 2..end].fill(0);
+    let text = bytes.windows(4).position(|window| window == b"torn").unwrap();
+    // A disk writes whole sectors.
+    bytes[(text + 1_000).next_multiple_of(512)..end].fill(0);
     std::fs::write(&path, bytes).unwrap();
 
     let broker = LocalBroker::open(copy.path()).await.unwrap();
@@ -155,6 +157,10 @@ impl Storage for Fickle {
             return Ok(());
         }
         self.disk.persist(writes).await
+    }
+
+    fn snapshots(&self) -> Arc<dyn SnapshotStore> {
+        self.disk.snapshots()
     }
 }
 
