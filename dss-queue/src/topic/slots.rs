@@ -13,8 +13,8 @@ use crate::message::{Message, weight_of};
 use crate::name::Key;
 use crate::time::UnixMillis;
 
-/// Slots of a full row: enough that what it has for itself does not count, few enough that tidying one up
-/// takes a microsecond.
+/// Slots of a full row: enough that what it has for itself does not count, few enough that tidying
+/// one up takes a microsecond.
 const ROW_SLOTS: usize = 256;
 /// What an empty row may keep for the next message.
 const IDLE_SLOTS: usize = 32;

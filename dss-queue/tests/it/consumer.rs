@@ -120,7 +120,7 @@ async fn failures_come_back_with_growing_pauses_until_they_are_dead() {
     let retry = Backoff { first: SECOND * 2, longest: SECOND * 60 };
     let tally = of(&broker).retry(retry).run(handler, sleep(SECOND * 120)).await.unwrap();
     assert_eq!(tally.returned, 4);
-    let times = times.lock().unwrap();
+    let times = times.lock().unwrap().clone();
     let pauses: Vec<_> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
     assert_eq!(pauses.len(), 3);
     for (pause, whole) in pauses.iter().zip([2, 4, 8]) {
