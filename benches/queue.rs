@@ -5,6 +5,7 @@
 //!
 //! Before it measures, it prints how much memory a queued message takes, by the resident set of the
 //! process: payload, slot, and what the allocator puts around them.
+#![expect(clippy::disallowed_methods, reason = "what is measured is timed apart from what is not")]
 #![allow(missing_docs, reason = "criterion's macros define undocumented items")]
 
 use std::fs::File;

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use dss_queue::{
-    BrokerError, ConsumerName, DeadLetter, DeadReason, Delivery, GroupInfo, GroupName, MessageId, Receipt,
-    TopicSettings, UnixMillis,
+    BrokerError, ConsumerName, DeadLetter, DeadReason, Delivery, GroupInfo, GroupName, MessageId,
+    Receipt, TopicSettings, UnixMillis,
 };
 use redis::{FromRedisValue, ParsingError, Value};
 
