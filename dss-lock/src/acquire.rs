@@ -1,13 +1,31 @@
-//! Asking for a lock, taking the request back, and giving the lock back.
+//! Asking for locks.
+
+use std::collections::BTreeMap;
 
 use crate::claims::Claims;
-use crate::command::{AcquireRequest, Mode, ReleaseRequest, Wait};
-use crate::limits::{LOCKS_PER_SESSION_MAX, WAITERS_PER_LOCK_MAX};
-use crate::lock::{Class, Place, Waiter};
-use crate::names::{LockName, Owner};
+use crate::command::{AcquireAllRequest, AcquireRequest, Mode, Wait};
+use crate::limits::{LOCKS_PER_REQUEST_MAX, LOCKS_PER_SESSION_MAX, WAITERS_PER_LOCK_MAX};
+use crate::lock::{Granted, Hold};
+use crate::names::RequestId;
 use crate::numbers::AttemptId;
-use crate::reply::{Event, Grant, Limit, Outcome, ReleaseOutcome, Reply};
+use crate::queue::{NewWait, Want};
+use crate::reply::{Event, Grant, Limit, Outcome, Reply, Resolution};
+use crate::session::OwnerState;
+use crate::slab::Id;
 use crate::table::LockTable;
+
+/// A request, but for the locks that it asks for.
+#[derive(Debug)]
+struct Ask {
+    attempt: AttemptId,
+    owner: Id<OwnerState>,
+    wait: Wait,
+    request_id: Option<RequestId>,
+    /// Whether a lock that is held already is entered once more.
+    counted: bool,
+    /// Whether it is a request for several locks.
+    joint: bool,
+}
 
 impl LockTable {
     pub(crate) fn acquire(
@@ -16,240 +34,205 @@ impl LockTable {
         request: AcquireRequest,
         events: &mut Vec<Event>,
     ) -> Reply {
-        match self.renew(&request.session, request.ttl, events) {
-            Ok(session) => session.owner_mut(&request.owner),
+        let session = match self.renew(&request.session, request.ttl, events) {
+            Ok(session) => session,
             Err(limit) => return Reply::Ended(Outcome::Refused(limit)),
         };
-        let owner = request.owner();
-        let reply = match self.repeat(attempt, &owner, &request) {
-            Some(reply) => reply,
-            None => match self.answer(attempt, &owner, &request) {
-                Some(outcome) => {
-                    self.record_at_once(&owner, request, &outcome);
-                    Reply::Ended(outcome)
-                }
-                None => Reply::Waiting,
-            },
+        let owner = self.make_owner(session, &request.owner);
+        let AcquireRequest { wait, request_id, reentrant: counted, .. } = request;
+        let ask = Ask { attempt, owner, wait, request_id, counted, joint: false };
+        self.serve(ask, |table| {
+            let lock = table.make_lock(&request.lock);
+            let held = !table.locks[lock].holders.is_empty();
+            let hold = if held { table.find_hold(lock, owner) } else { None };
+            [Want { lock, mode: request.mode, hold }]
+        })
+    }
+
+    pub(crate) fn acquire_all(
+        &mut self,
+        attempt: AttemptId,
+        request: AcquireAllRequest,
+        events: &mut Vec<Event>,
+    ) -> Reply {
+        if !(1..=LOCKS_PER_REQUEST_MAX).contains(&request.locks.len()) {
+            return Reply::Ended(Outcome::Refused(Limit::LocksPerRequest));
+        }
+        let session = match self.renew(&request.session, request.ttl, events) {
+            Ok(session) => session,
+            Err(limit) => return Reply::Ended(Outcome::Refused(limit)),
         };
-        self.settle(&owner);
-        reply
+        let owner = self.make_owner(session, &request.owner);
+        let mut modes = BTreeMap::new();
+        for (lock, mode) in request.locks {
+            // Exclusive comes first in the order of modes.
+            modes
+                .entry(lock)
+                .and_modify(|other: &mut Mode| *other = mode.min(*other))
+                .or_insert(mode);
+        }
+        let AcquireAllRequest { wait, request_id, .. } = request;
+        let ask = Ask { attempt, owner, wait, request_id, counted: false, joint: true };
+        self.serve(ask, |table| {
+            let wants = modes.iter().map(|(name, mode)| {
+                let lock = table.make_lock(name);
+                Want { lock, mode: *mode, hold: table.find_hold(lock, owner) }
+            });
+            wants.collect::<Vec<_>>()
+        })
+    }
+
+    /// Answers a request, which `wants` looks up once it is known to be a new one.
+    fn serve<W: AsRef<[Want]>>(&mut self, ask: Ask, wants: impl FnOnce(&mut Self) -> W) -> Reply {
+        let owner = ask.owner;
+        if let Some(reply) = self.repeat(&ask) {
+            self.settle(owner);
+            return reply;
+        }
+        let request_id = ask.request_id.clone();
+        let outcome = if self.owners[owner].waiting.is_some() {
+            Some(Outcome::OwnerBusy)
+        } else {
+            let wants = wants(self);
+            let wants = wants.as_ref();
+            let outcome = self.answer(ask, wants);
+            if !matches!(outcome, None | Some(Outcome::Granted(_))) {
+                // It may have been looked up in vain.
+                for want in wants {
+                    self.forget_if_idle(want.lock);
+                }
+            }
+            outcome
+        };
+        let Some(outcome) = outcome else { return Reply::Waiting };
+        // A refusal did nothing and may be tried again.
+        if !matches!(outcome, Outcome::Refused(_))
+            && let Some(request_id) = request_id
+        {
+            self.owners[owner].record(request_id, outcome.clone());
+        }
+        self.settle(owner);
+        Reply::Ended(outcome)
     }
 
     /// The answer to a request that was made before.
-    fn repeat(
-        &mut self,
-        attempt: AttemptId,
-        owner: &Owner,
-        request: &AcquireRequest,
-    ) -> Option<Reply> {
-        let request_id = request.request_id.as_ref()?;
-        let state = self.owner(owner)?;
-        if let Some((name, place)) = state.wait.clone() {
-            let lock = self.locks.get_mut(&name)?;
-            let waiter = lock.queue.get_mut(&place)?;
-            if waiter.request_id.as_ref() == Some(request_id) {
-                waiter.claims.add(attempt);
-                return Some(Reply::Waiting);
-            }
+    fn repeat(&mut self, ask: &Ask) -> Option<Reply> {
+        let request_id = ask.request_id.as_ref()?;
+        if let Some(waiting) = self.owners[ask.owner].waiting
+            && self.waits[waiting].request_id.as_ref() == Some(request_id)
+        {
+            self.waits[waiting].claims.add(ask.attempt);
+            return Some(Reply::Waiting);
         }
-        let outcome = self.owner(owner)?.recorded(request_id)?.clone();
-        if let Outcome::Granted(grant) = &outcome {
-            self.claim(attempt, owner, grant);
+        let outcome = self.owners[ask.owner].recorded(request_id)?.clone();
+        for grant in outcome.grants() {
+            self.claim(ask, grant);
         }
         Some(Reply::Ended(outcome))
     }
 
     /// Adds a claim to the grant, where it is still in force.
-    fn claim(&mut self, attempt: AttemptId, owner: &Owner, grant: &Grant) {
-        let lock = self.locks.get_mut(&grant.lock);
-        let Some(hold) = lock.and_then(|lock| lock.holders.get_mut(owner)) else { return };
-        if hold.token == grant.token {
-            hold.claims.add(attempt);
-        } else if let Some(shared) = &mut hold.upgraded_from
+    fn claim(&mut self, ask: &Ask, grant: &Grant) {
+        let Some(lock) = self.find_lock(&grant.lock) else { return };
+        let Some(hold) = self.find_hold(lock, ask.owner) else { return };
+        let Hold { grant: granted, upgraded_from, .. } = &mut self.holds[hold];
+        if granted.token == grant.token {
+            granted.enter(ask.attempt, false);
+        } else if let Some(shared) = upgraded_from
             && shared.token == grant.token
         {
-            shared.claims.add(attempt);
+            shared.enter(ask.attempt, false);
         }
     }
 
     /// Grants, refuses, or lets wait, which is `None`.
-    fn answer(
-        &mut self,
-        attempt: AttemptId,
-        owner: &Owner,
-        request: &AcquireRequest,
-    ) -> Option<Outcome> {
-        let AcquireRequest { lock: name, mode, .. } = request;
-        let state = self.active_owner(owner);
-        if state.wait.is_some() {
-            return Some(Outcome::OwnerBusy);
+    fn answer(&mut self, ask: Ask, wants: &[Want]) -> Option<Outcome> {
+        let owner = ask.owner;
+        let covered =
+            |want: &Want| want.hold.is_some_and(|hold| self.holds[hold].grant.covers(want.mode));
+        if wants.iter().all(covered) {
+            return Some(self.enter(&ask, wants));
         }
-        let contested = state.contested > 0;
-        let held = self.locks.get(name).and_then(|lock| lock.holders.get(owner));
-        if let Some(hold) = held
-            && (hold.mode == *mode || hold.mode == Mode::Exclusive)
+        if ask.joint
+            && let Some(held) = wants.iter().find(|want| want.hold.is_some())
         {
-            let (mode, token) = (hold.mode, hold.token);
-            let session = owner.session.clone();
-            let grant = Grant { lock: name.clone(), session, mode, token };
-            self.claim(attempt, owner, &grant);
-            return Some(Outcome::Granted(grant));
+            let lock = self.locks[held.lock].name.clone();
+            return Some(Outcome::AlreadyHolds { lock });
         }
-        let upgrade = held.is_some();
-        if self.sessions[&owner.session].locks >= LOCKS_PER_SESSION_MAX {
+        let session = &self.sessions[self.owners[owner].session];
+        if session.locks + wants.len() > LOCKS_PER_SESSION_MAX {
             return Some(Outcome::Refused(Limit::LocksPerSession));
         }
-        let Some(lock) = self.locks.get(name) else {
-            return Some(self.grant_now(attempt, owner, request));
-        };
-        let compatible = lock.is_compatible(owner, *mode);
-        if compatible && (upgrade || lock.queue.is_empty()) {
-            return Some(self.grant_now(attempt, owner, request));
+        if wants.iter().all(|want| self.is_free_for(owner, want)) {
+            return Some(self.grant_now(&ask, wants));
         }
-        if request.wait == Wait::Try {
-            return Some(Outcome::Held { holders: lock.holding_sessions() });
+        if ask.wait == Wait::Try {
+            let mut held = wants.iter().filter(|want| !self.is_free_for(owner, want));
+            let held = held.next().expect("not all of them are free");
+            return Some(Outcome::Held { holders: self.holding_sessions(held.lock) });
         }
-        if lock.queue.len() >= WAITERS_PER_LOCK_MAX {
+        let full = |want: &Want| self.locks[want.lock].queue.len as usize >= WAITERS_PER_LOCK_MAX;
+        if wants.iter().any(full) {
             return Some(Outcome::Refused(Limit::WaitersPerLock));
         }
-        if contested && let Some(cycle) = self.find_cycle(owner, name) {
-            // A reader that only the queue keeps out has not deadlocked with any holder: to let it
-            // pass costs the writer ahead of it less than an abort would cost the reader.
-            return Some(if compatible {
-                self.grant_now(attempt, owner, request)
-            } else {
-                Outcome::Deadlock { cycle }
-            });
-        }
-        let class = if upgrade { Class::Upgrade } else { Class::Ordinary };
-        self.wait(attempt, owner, request, Place { class, index: self.index });
-        None
+        self.wait_or_break(ask, wants)
     }
 
-    fn grant_now(
-        &mut self,
-        attempt: AttemptId,
-        owner: &Owner,
-        request: &AcquireRequest,
-    ) -> Outcome {
-        let claims = Claims::of(attempt);
-        Outcome::Granted(self.add_hold(&request.lock, owner, request.mode, claims))
-    }
-
-    fn wait(&mut self, attempt: AttemptId, owner: &Owner, request: &AcquireRequest, place: Place) {
-        let deadline = match request.wait {
+    /// Lets the request wait, unless that would be a deadlock.
+    fn wait_or_break(&mut self, ask: Ask, wants: &[Want]) -> Option<Outcome> {
+        let Ask { attempt, owner, wait, request_id, counted, joint } = ask;
+        let contested = self.is_contested(owner);
+        let deadline = match wait {
             Wait::For(span) => Some(self.now.after(span)),
             Wait::Try | Wait::Forever => None,
         };
-        let waiter = Waiter {
-            owner: owner.clone(),
-            mode: request.mode,
-            deadline,
-            request_id: request.request_id.clone(),
-            claims: Claims::of(attempt),
+        let claims = Claims::of(attempt);
+        let arrived = self.index;
+        let new = NewWait { owner, arrived, deadline, request_id, claims, joint, counted };
+        let waiting = self.enqueue(new, wants);
+        if !contested {
+            return None;
+        }
+        let cycle = self.find_cycle(owner)?;
+        let request_id = self.unenqueue(waiting).request_id;
+        let lock = wants[0].lock;
+        // Who is kept out by a queue alone has not deadlocked with any holder: to let it pass
+        // costs those ahead of it less than an abort would cost it.
+        if wants.iter().all(|want| self.admits(want.lock, owner, want.mode)) {
+            self.note_deadlock(owner, lock, cycle, Resolution::LetPast);
+            let ask = Ask { attempt, owner, wait, request_id, counted, joint };
+            return Some(self.grant_now(&ask, wants));
+        }
+        self.note_deadlock(owner, lock, cycle.clone(), Resolution::Refused);
+        Some(Outcome::Deadlock { cycle })
+    }
+
+    fn grant_now(&mut self, ask: &Ask, wants: &[Want]) -> Outcome {
+        let claims = Claims::of(ask.attempt);
+        let mut add = |want: &Want| {
+            self.add_hold(want.lock, ask.owner, want.mode, claims.clone(), ask.counted)
         };
-        self.enqueue(&request.lock, place, waiter);
-    }
-
-    /// Records an answer that was given at once. A refusal did nothing and may be tried again.
-    fn record_at_once(&mut self, owner: &Owner, request: AcquireRequest, outcome: &Outcome) {
-        if !matches!(outcome, Outcome::Refused(_))
-            && let Some(request_id) = request.request_id
-        {
-            self.active_owner(owner).record(request_id, outcome.clone());
-        }
-    }
-
-    pub(crate) fn cancel(
-        &mut self,
-        attempt: AttemptId,
-        name: &LockName,
-        owner: &Owner,
-        events: &mut Vec<Event>,
-    ) -> Reply {
-        if self.withdraw_wait(attempt, name, owner) {
-            self.end_wait(owner, Outcome::Cancelled, events);
-            self.grant_waiting(name, events);
-        } else if self.withdraw_hold(attempt, name, owner) {
-            self.settle(owner);
-            self.grant_waiting(name, events);
-        }
-        Reply::Done
-    }
-
-    /// Takes a claim back from the wait for `name`; `true` where it was the last one, which is
-    /// then left in place for the report of its end.
-    fn withdraw_wait(&mut self, attempt: AttemptId, name: &LockName, owner: &Owner) -> bool {
-        let wait = self.owner(owner).and_then(|state| state.wait.as_ref());
-        let Some(place) = wait.and_then(|(awaited, place)| (awaited == name).then_some(*place))
-        else {
-            return false;
-        };
-        let lock = self.locks.get_mut(name).expect("a lock that is waited for is there");
-        let waiter = lock.queue.get_mut(&place).expect("a waiter is where its owner says");
-        let mut left = waiter.claims.clone();
-        let last = left.withdraw(attempt);
-        if !last {
-            waiter.claims = left;
-        }
-        last
-    }
-
-    /// Takes a claim back from the hold of `name`, and the grant with it where it was the last;
-    /// `true` where that changed who holds the lock how.
-    fn withdraw_hold(&mut self, attempt: AttemptId, name: &LockName, owner: &Owner) -> bool {
-        let lock = self.locks.get_mut(name);
-        let Some(hold) = lock.and_then(|lock| lock.holders.get_mut(owner)) else { return false };
-        if let Some(shared) = &mut hold.upgraded_from
-            && shared.claims.withdraw(attempt)
-        {
-            let token = shared.token;
-            hold.upgraded_from = None;
-            self.active_owner(owner).forget_grant(token);
-            return false;
-        }
-        if !hold.claims.withdraw(attempt) {
-            return false;
-        }
-        let token = hold.token;
-        if let Some(shared) = hold.upgraded_from.take() {
-            hold.mode = Mode::Shared;
-            hold.token = shared.token;
-            hold.claims = shared.claims;
+        if ask.joint {
+            Outcome::GrantedAll(wants.iter().map(add).collect())
         } else {
-            self.remove_hold(name, owner);
+            Outcome::Granted(add(&wants[0]))
         }
-        self.active_owner(owner).forget_grant(token);
-        true
     }
 
-    pub(crate) fn release(&mut self, request: &ReleaseRequest, events: &mut Vec<Event>) -> Reply {
-        let owner = request.owner();
-        if self.sessions.contains_key(&request.session) {
-            self.renew(&request.session, None, events).expect("a session that is there stays");
-        }
-        let lock = self.locks.get(&request.lock);
-        let Some(hold) = lock.and_then(|lock| lock.holders.get(&owner)) else {
-            return Reply::Release(ReleaseOutcome::NotHolder);
+    /// Answers with what is held already.
+    fn enter(&mut self, ask: &Ask, wants: &[Want]) -> Outcome {
+        let mut enter = |want: &Want| {
+            let hold = want.hold.expect("all that is asked for is held");
+            let granted: &mut Granted = &mut self.holds[hold].grant;
+            granted.enter(ask.attempt, ask.counted);
+            let (mode, token) = (granted.mode, granted.token);
+            let lock = self.locks[want.lock].name.clone();
+            Grant { lock, session: self.session_name(ask.owner).clone(), mode, token }
         };
-        if request.token.is_some_and(|token| token != hold.token) {
-            return Reply::Release(ReleaseOutcome::StaleToken);
+        if ask.joint {
+            Outcome::GrantedAll(wants.iter().map(enter).collect())
+        } else {
+            Outcome::Granted(enter(&wants[0]))
         }
-        self.remove_hold(&request.lock, &owner);
-        self.settle(&owner);
-        self.grant_waiting(&request.lock, events);
-        Reply::Release(ReleaseOutcome::Released)
-    }
-
-    pub(crate) fn force_release(&mut self, name: &LockName, events: &mut Vec<Event>) -> Reply {
-        let lock = self.locks.get(name);
-        let holders: Vec<Owner> =
-            lock.into_iter().flat_map(|lock| lock.holders.keys()).cloned().collect();
-        for holder in &holders {
-            self.remove_hold(name, holder);
-            self.settle(holder);
-        }
-        self.grant_waiting(name, events);
-        Reply::Done
     }
 }

@@ -11,48 +11,88 @@ use crate::numbers::AttemptId;
 /// grant. A wait or grant that loses its last claim ends: nobody knows of it. It can only be
 /// one of the last [`CLAIMS_MAX`] that is taken back: once there were more, an older one has
 /// surely been answered, and the grant stays until it is released.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Claims {
+    /// The usual case costs no allocation.
+    One(AttemptId),
+    Several(Box<Several>),
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub(crate) struct Claims {
+pub(crate) struct Several {
     attempts: Vec<AttemptId>,
     settled: bool,
 }
 
 impl Claims {
     pub(crate) fn of(attempt: AttemptId) -> Self {
-        Self { attempts: vec![attempt], settled: false }
+        Self::One(attempt)
+    }
+
+    /// Of a grant that all who asked for it have been told of.
+    pub(crate) fn settled() -> Self {
+        Self::Several(Box::new(Several { attempts: Vec::new(), settled: true }))
     }
 
     pub(crate) fn add(&mut self, attempt: AttemptId) {
-        if self.attempts.contains(&attempt) {
+        if self.contains(attempt) {
             return;
         }
-        if self.attempts.len() >= CLAIMS_MAX {
-            self.attempts.remove(0);
-            self.settled = true;
+        if let Self::One(first) = *self {
+            let several = Several { attempts: vec![first], settled: false };
+            *self = Self::Several(Box::new(several));
         }
-        self.attempts.push(attempt);
+        if let Self::Several(several) = self {
+            if several.attempts.len() >= CLAIMS_MAX {
+                several.attempts.remove(0);
+                several.settled = true;
+            }
+            several.attempts.push(attempt);
+        }
     }
 
     /// Takes `attempt` back; `true` where it was the last claim.
     pub(crate) fn withdraw(&mut self, attempt: AttemptId) -> bool {
-        let Some(place) = self.attempts.iter().position(|claim| *claim == attempt) else {
+        let several = match self {
+            Self::One(only) if *only != attempt => return false,
+            Self::One(_) => {
+                *self = Self::Several(Box::default());
+                return true;
+            }
+            Self::Several(several) => several,
+        };
+        let Some(place) = several.attempts.iter().position(|claim| *claim == attempt) else {
             return false;
         };
-        self.attempts.remove(place);
-        self.attempts.is_empty() && !self.settled
+        several.attempts.remove(place);
+        if let ([only], false) = (&several.attempts[..], several.settled) {
+            // Equal claims look equal, however they came about.
+            *self = Self::One(*only);
+            return false;
+        }
+        several.attempts.is_empty() && !several.settled
     }
 
     pub(crate) fn contains(&self, attempt: AttemptId) -> bool {
-        self.attempts.contains(&attempt)
+        self.attempts().contains(&attempt)
     }
 
     pub(crate) fn attempts(&self) -> &[AttemptId] {
-        &self.attempts
+        match self {
+            Self::One(attempt) => std::slice::from_ref(attempt),
+            Self::Several(several) => &several.attempts,
+        }
     }
 
-    /// Whether it could have come about by the calls above.
+    /// Whether it could have come about by the calls above, and stands for something.
     pub(crate) fn is_valid(&self) -> bool {
-        self.attempts.len() <= CLAIMS_MAX && (self.settled || !self.attempts.is_empty())
+        match self {
+            Self::One(_) => true,
+            Self::Several(several) => {
+                several.attempts.len() <= CLAIMS_MAX
+                    && (several.settled || several.attempts.len() > 1)
+            }
+        }
     }
 }
 

@@ -46,10 +46,41 @@ pub struct AcquireRequest {
     pub ttl: Option<Duration>,
     /// Recognises a repeat, which is answered as the first one was, or joins its wait.
     pub request_id: Option<RequestId>,
+    /// Whether taking a lock that the owner holds already is counted, so that it takes one more
+    /// release. Give such a request an id: a repeat without one would count again.
+    pub reentrant: bool,
+}
+
+/// Asks for several locks at once: they are granted together or not at all, and none is held
+/// while the others are waited for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AcquireAllRequest {
+    /// Which, and how each; from 1 to [`LOCKS_PER_REQUEST_MAX`](crate::LOCKS_PER_REQUEST_MAX). The
+    /// owner must hold none of them, or all. One that is named twice counts once, exclusive if
+    /// either is.
+    pub locks: Vec<(LockName, Mode)>,
+    /// As in [`AcquireRequest`].
+    pub session: SessionId,
+    /// As in [`AcquireRequest`].
+    pub owner: OwnerId,
+    /// As in [`AcquireRequest`].
+    pub wait: Wait,
+    /// As in [`AcquireRequest`].
+    pub ttl: Option<Duration>,
+    /// As in [`AcquireRequest`].
+    pub request_id: Option<RequestId>,
 }
 
 impl AcquireRequest {
     /// Whom the lock would belong to.
+    #[must_use]
+    pub fn owner(&self) -> Owner {
+        Owner { session: self.session.clone(), owner: self.owner.clone() }
+    }
+}
+
+impl AcquireAllRequest {
+    /// Whom the locks would belong to.
     #[must_use]
     pub fn owner(&self) -> Owner {
         Owner { session: self.session.clone(), owner: self.owner.clone() }
@@ -95,6 +126,15 @@ pub enum Command {
         session: SessionId,
         /// How long it lives after its last sign of life.
         ttl: Duration,
+        /// For how long its locks are granted to nobody after it has expired, which is time for
+        /// what it has sent to arrive. Where `None`, an existing session keeps its own and a new
+        /// one has none. At most [`LOCK_DELAY_MAX`](crate::LOCK_DELAY_MAX).
+        lock_delay: Option<Duration>,
+    },
+    /// Notes a sign of life of a session, and opens none where it is over.
+    Renew {
+        /// Which.
+        session: SessionId,
     },
     /// Ends a session and all that it holds and waits for.
     CloseSession {
@@ -113,18 +153,27 @@ pub enum Command {
         /// What is asked for.
         request: AcquireRequest,
     },
+    /// Asks for several locks.
+    AcquireAll {
+        /// Names this command for [`Command::Cancel`].
+        attempt: AttemptId,
+        /// What is asked for.
+        request: AcquireAllRequest,
+    },
     /// Takes an acquire back, whatever has become of it: it leaves the queue, and a grant that
     /// nobody else has been told of is released. Does nothing where the attempt is unknown.
     Cancel {
         /// The acquire.
         attempt: AttemptId,
-        /// The lock it asked for.
-        lock: LockName,
+        /// The locks it asked for.
+        locks: Vec<LockName>,
         /// The owner it asked for.
         owner: Owner,
     },
     /// Gives a lock back.
     Release(ReleaseRequest),
+    /// Makes an exclusive hold shared. It keeps its token, and readers that wait are let in.
+    Downgrade(ReleaseRequest),
     /// Takes a lock from all that hold it.
     ForceRelease {
         /// Which.
@@ -156,7 +205,7 @@ pub enum DecodeError {
 }
 
 /// Stands first in every encoded command; another layout gets another number.
-const COMMAND_VERSION: u8 = 1;
+const COMMAND_VERSION: u8 = 2;
 
 impl StampedCommand {
     /// The bytes that stand for it in the log.

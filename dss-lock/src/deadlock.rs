@@ -1,78 +1,205 @@
-//! Whether a wait would close a cycle: exact, and without looking at a queue.
+//! Whether a wait closes a cycle: exact, and without looking at a queue.
+//!
+//! In a first-come, first-served queue of shared and exclusive requests whoever is kept waiting
+//! waits, by itself or through those ahead of it, for every holder of the lock but itself. And
+//! those ahead, where they ask for this one lock alone, wait for nothing else. So owners reach
+//! each other exactly by the steps owner, lock that it waits for, holders of that lock, and no
+//! waiter needs to be enumerated: the cost is that of the locks on the way and of those of their
+//! holders that wait themselves.
+//!
+//! Requests for several locks wait in one queue for what another is held by. Whoever is behind
+//! such a request, and cannot be granted beside it, waits for it too: these places are walked,
+//! each once per search, in the queues that have any.
+//!
+//! Asked whenever somebody comes to wait, this finds every cycle. Waiting adds edges from the
+//! requester, and into it where an upgrade overtakes; a grant turns places ahead in a queue into
+//! holds, which reach the same; and whatever ends a wait or a hold takes edges away. So every
+//! cycle passes through the requester that closes it, and refusing that request leaves none. Only
+//! an upgrade whose shared hold is taken away moves back in its queue, behind others; there the
+//! search is made once more.
 
-use std::collections::BTreeSet;
-
-use crate::lock::Lock;
-use crate::names::{LockName, Owner, SessionId};
+use crate::command::Mode;
+use crate::limits::{CYCLE_REPORTED_MAX, DEADLOCKS_KEPT, HOLDS_LOOKED_AT};
+use crate::lock::{Lock, Place};
+use crate::names::SessionId;
+use crate::reply::{DeadlockInfo, Event, Outcome, Resolution};
+use crate::session::OwnerState;
+use crate::slab::Id;
 use crate::table::LockTable;
 
-/// One owner on a path from the requester, and the step before it.
-struct Step<'a> {
-    owner: &'a Owner,
-    awaits: &'a LockName,
-    before: Option<usize>,
+/// What a search for a cycle needs besides the table; kept, so that it costs no allocation.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Search {
+    /// Numbers the searches: what bears the number of this one has been visited.
+    number: u64,
+    steps: Vec<Step>,
+}
+
+/// One owner that the requester waits for, and the step that led to it.
+#[derive(Debug, Clone, Copy)]
+struct Step {
+    owner: Id<OwnerState>,
+    from: usize,
 }
 
 impl LockTable {
-    /// The sessions of a cycle that `requester`, who waits for nothing, would close by waiting for
-    /// `name`; from the requester on, the shortest there is.
-    ///
-    /// In a first-come, first-served queue of shared and exclusive requests every waiter waits, by
-    /// itself or through those ahead of it, for every holder of the lock but itself. And those
-    /// ahead wait for nothing but the same lock, since an owner waits for one at a time. So owners
-    /// reach each other exactly by the steps owner, lock that it waits for, holders of that lock,
-    /// and no waiter needs to be enumerated: the cost is that of the locks and holders on the way.
-    ///
-    /// Asked at every enqueue this finds every cycle. Waiting adds edges from the requester, and
-    /// into it where an upgrade overtakes; a grant turns places ahead in a queue into holds, which
-    /// reach the same; and whatever ends a wait or a hold takes edges away. So every cycle passes
-    /// through the requester that closes it, and refusing that request leaves none.
-    pub(crate) fn find_cycle(&self, requester: &Owner, name: &LockName) -> Option<Vec<SessionId>> {
-        let mut steps = Vec::new();
-        let mut visited = BTreeSet::new();
-        // The requester may hold the lock itself, shared. Its own hold does not keep it waiting,
-        // but one that waits to upgrade there waits for the requester: the lock counts as visited
-        // only when it is reached as somebody else's.
-        self.add_waiting_holders(&mut steps, None, self.locks.get(name)?, requester);
-        let mut next = 0;
-        while let Some(Step { awaits, .. }) = steps.get(next) {
-            let lock = &self.locks[*awaits];
-            if lock.holders.contains_key(requester) {
-                return Some(path(requester, &steps, next));
+    /// Whether anybody may be waiting for `owner`. While nobody does, no cycle can pass through it.
+    pub(crate) fn is_contested(&self, owner: Id<OwnerState>) -> bool {
+        let holds = &self.owners[owner].holds;
+        holds.len > HOLDS_LOOKED_AT
+            || holds
+                .iter(&self.holds, |hold| &hold.by_owner)
+                .any(|(_, hold)| !self.locks[hold.lock].queue.is_empty())
+    }
+
+    /// The sessions of a cycle in the wait-for graph through `requester`, who waits: from it on,
+    /// the shortest there is.
+    pub(crate) fn find_cycle(&mut self, requester: Id<OwnerState>) -> Option<Vec<SessionId>> {
+        self.search.number += 1;
+        self.search.steps.clear();
+        self.search.steps.push(Step { owner: requester, from: 0 });
+        let mut step = 0;
+        while step < self.search.steps.len() {
+            if self.expand(step) {
+                return Some(self.path(step));
             }
-            if visited.insert(*awaits) {
-                self.add_waiting_holders(&mut steps, Some(next), lock, requester);
-            }
-            next += 1;
+            step += 1;
         }
         None
     }
 
-    fn add_waiting_holders<'a>(
-        &'a self,
-        steps: &mut Vec<Step<'a>>,
-        before: Option<usize>,
-        lock: &'a Lock,
-        requester: &Owner,
-    ) {
-        for owner in lock.holders.keys().filter(|holder| *holder != requester) {
-            let state = self.owner(owner).expect("whoever holds is an owner of a living session");
-            if let Some((awaits, _)) = &state.wait {
-                steps.push(Step { owner, awaits, before });
+    /// Adds the owners that the one of this step waits for; `true` where the requester is one.
+    fn expand(&mut self, step: usize) -> bool {
+        let owner = &self.owners[self.search.steps[step].owner];
+        if let Some(lock) = owner.awaits
+            && self.locks[lock].joint == 0
+        {
+            return self.reach_holders(step, lock);
+        }
+        let Some(waiting) = owner.waiting else { return false };
+        let places = &self.waits[waiting];
+        for further in 0..=places.further.len() {
+            let places = &self.waits[waiting];
+            let place = if further == 0 { places.place } else { places.further[further - 1] };
+            if self.is_blocked(place)
+                && (self.reach_holders(step, self.places[place].lock)
+                    || self.reach_ahead(step, place))
+            {
+                return true;
             }
         }
+        false
     }
-}
 
-/// The sessions from the requester to the step at `last`.
-fn path(requester: &Owner, steps: &[Step<'_>], last: usize) -> Vec<SessionId> {
-    let mut sessions = Vec::new();
-    let mut step = Some(last);
-    while let Some(place) = step {
-        sessions.push(steps[place].owner.session.clone());
-        step = steps[place].before;
+    fn reach_holders(&mut self, step: usize, lock: Id<Lock>) -> bool {
+        let lock = &mut self.locks[lock];
+        if lock.mark == self.search.number {
+            return false;
+        }
+        // The requester may hold the lock itself, shared. Its own hold does not keep it waiting,
+        // but one that waits to upgrade there waits for the requester: the lock counts as visited
+        // only when it is reached as somebody else's.
+        if step > 0 {
+            lock.mark = self.search.number;
+        }
+        let mut next = lock.waiting_holders.first;
+        while let Some(hold) = next {
+            let hold = &self.holds[hold];
+            next = hold.by_waiting.behind;
+            if self.reach(step, hold.owner) {
+                return true;
+            }
+        }
+        false
     }
-    sessions.push(requester.session.clone());
-    sessions.reverse();
-    sessions
+
+    /// Adds the requests for several locks that are ahead of `place` and keep it waiting.
+    fn reach_ahead(&mut self, step: usize, place: Id<Place>) -> bool {
+        if self.locks[self.places[place].lock].joint == 0 {
+            return false;
+        }
+        let mut blocks = self.places[place].mode == Mode::Exclusive;
+        let mut next = self.places[place].by_queue.before;
+        while let Some(id) = next {
+            let ahead = &mut self.places[id];
+            next = ahead.by_queue.before;
+            // Readers pass readers, up to the first writer; that one waits for all ahead of it.
+            blocks |= ahead.mode == Mode::Exclusive;
+            if !blocks {
+                continue;
+            }
+            if ahead.mark == self.search.number {
+                return false;
+            }
+            ahead.mark = self.search.number;
+            let (owner, joint) = (ahead.owner, ahead.joint);
+            if (joint || owner == self.search.steps[0].owner) && self.reach(step, owner) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Adds an owner that the one of `step` waits for; `true` where it is the requester.
+    fn reach(&mut self, step: usize, owner: Id<OwnerState>) -> bool {
+        if owner == self.search.steps[0].owner {
+            return step > 0;
+        }
+        let state = &mut self.owners[owner];
+        if state.mark != self.search.number {
+            state.mark = self.search.number;
+            self.search.steps.push(Step { owner, from: step });
+        }
+        false
+    }
+
+    /// The sessions from the requester to the step at `last`.
+    fn path(&self, last: usize) -> Vec<SessionId> {
+        let mut steps = vec![last];
+        let mut step = last;
+        while step > 0 {
+            step = self.search.steps[step].from;
+            steps.push(step);
+        }
+        let owners = steps.into_iter().rev().map(|step| self.search.steps[step].owner);
+        owners.take(CYCLE_REPORTED_MAX).map(|owner| self.session_name(owner).clone()).collect()
+    }
+
+    /// Remembers that a cycle was found.
+    pub(crate) fn note_deadlock(
+        &mut self,
+        owner: Id<OwnerState>,
+        lock: Id<Lock>,
+        cycle: Vec<SessionId>,
+        resolution: Resolution,
+    ) {
+        if self.deadlocks.len() >= DEADLOCKS_KEPT {
+            self.deadlocks.pop_front();
+        }
+        self.deadlocks.push_back(DeadlockInfo {
+            index: self.index,
+            at: self.now,
+            owner: self.name_of(owner),
+            lock: self.locks[lock].name.clone(),
+            cycle,
+            resolution,
+        });
+    }
+
+    /// Looks for a cycle through an owner that may have been put back in the queue of `lock`, and
+    /// ends its wait where there is one.
+    pub(crate) fn recheck(
+        &mut self,
+        lock: Id<Lock>,
+        owner: Id<OwnerState>,
+        events: &mut Vec<Event>,
+    ) {
+        // Those who wait for one lock alone it has waited for all along, through the holders.
+        let waits_here = self.owners[owner].awaits == Some(lock) && self.locks[lock].joint > 0;
+        if waits_here && let Some(cycle) = self.find_cycle(owner) {
+            self.note_deadlock(owner, lock, cycle.clone(), Resolution::Refused);
+            let waiting = self.owners[owner].waiting.expect("it waits for this lock");
+            self.end_wait(waiting, Outcome::Deadlock { cycle }, events);
+        }
+    }
 }

@@ -11,8 +11,9 @@ use dss_raft::Timestamp;
 use crate::command::Expiry;
 use crate::names::SessionId;
 
-/// How many sessions one command ends at most, so that none is too large for the log.
-const EXPIRIES_PER_COMMAND: usize = 1024;
+/// How many sessions one command ends at most, so that none holds up the others: what they hold is
+/// given up in portions, but all that they wait for ends at once.
+const EXPIRIES_PER_COMMAND: usize = 64;
 
 /// How long an expiry that could not be proposed waits for the next try.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
@@ -96,6 +97,12 @@ impl Leases {
         lease.deadline = lease.deadline.max(now + ttl);
         self.deadlines.insert((lease.deadline, session.clone()));
         true
+    }
+
+    /// [`keep_alive`](Leases::keep_alive) for the time to live that the session has.
+    pub(crate) fn keep_alive_as_is(&mut self, now: Timestamp, session: &SessionId) -> bool {
+        let ttl = self.sessions.get(session).map(|lease| lease.ttl);
+        ttl.is_some_and(|ttl| self.keep_alive(now, session, ttl))
     }
 
     /// How long the session lives without another sign of life, where that is known.

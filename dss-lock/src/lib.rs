@@ -7,7 +7,8 @@
 //! the end of its session. A wait that would never end is refused at once, with the cycle.
 //!
 //! ```text
-//!   LockService    on every node: clocks, timers, waiting, keep-alives      ┐ feature `raft`,
+//!   LockSession    keeps itself alive, and hands out guards                 ┐
+//!   LockService    on every node: clocks, timers, waiting, keep-alives      │ feature `raft`,
 //!   LockMachine    the table as a state machine of dss-raft                 ┘ on by default
 //!   LockTable      deterministic: command in, reply and events out
 //! ```
@@ -31,6 +32,7 @@
 //!         wait: Wait::Forever,
 //!         ttl: None,
 //!         request_id: None,
+//!         reentrant: false,
 //!     };
 //!     Ok(Command::Acquire { attempt: AttemptId { term: 1, sequence }, request })
 //! };
@@ -68,10 +70,19 @@
 //!   leader's clock, and a new leader gives each its full time. An outage shortens neither.
 //! - A request that is dropped leaves the queue, and a grant that nobody was told of is released.
 
+#[doc = include_str!("../docs/promises.md")]
+pub mod promises {}
+
 mod acquire;
+mod check;
 mod claims;
+#[cfg(feature = "raft")]
+mod client;
 mod command;
 mod deadlock;
+mod ending;
+mod holds;
+mod index;
 #[cfg(feature = "raft")]
 mod leases;
 mod limits;
@@ -81,26 +92,39 @@ mod machine;
 mod names;
 mod numbers;
 mod queue;
+mod release;
 mod reply;
+mod restore;
 #[cfg(feature = "raft")]
 mod service;
 mod session;
+mod slab;
 mod snapshot;
 mod table;
 mod views;
 
+#[cfg(feature = "raft")]
+pub use client::{
+    AnyLeader, LockGuard, LockLost, LockRequest, LockSession, Locks, SessionOptions, SessionOwner,
+    WithLockError,
+};
 pub use command::{
-    AcquireRequest, Command, DecodeError, Expiry, Mode, ReleaseRequest, StampedCommand, Wait,
+    AcquireAllRequest, AcquireRequest, Command, DecodeError, Expiry, Mode, ReleaseRequest,
+    StampedCommand, Wait,
 };
 pub use limits::{
-    HOLDERS_REPORTED_MAX, LOCKS_PER_SESSION_MAX, PAGE_LOCKS_MAX, SESSIONS_MAX, TTL_DEFAULT,
+    CYCLE_REPORTED_MAX, DEADLOCKS_KEPT, HOLDERS_REPORTED_MAX, LOCK_DELAY_MAX,
+    LOCKS_PER_REQUEST_MAX, LOCKS_PER_SESSION_MAX, PAGE_LOCKS_MAX, SESSIONS_MAX, TTL_DEFAULT,
     TTL_MAX, TTL_MIN, WAIT_EDGES_MAX, WAITERS_PER_LOCK_MAX,
 };
 #[cfg(feature = "raft")]
 pub use machine::{LockEvents, LockMachine};
 pub use names::{LockName, NAME_BYTES_MAX, NameError, Owner, OwnerId, RequestId, SessionId};
 pub use numbers::{AttemptId, ClusterTime, FencingToken};
-pub use reply::{Event, Grant, Limit, Outcome, ReleaseOutcome, Reply, SessionView};
+pub use reply::{
+    DeadlockInfo, DowngradeOutcome, Event, Grant, Limit, Outcome, ReleaseOutcome, Reply,
+    Resolution, SessionView,
+};
 #[cfg(feature = "raft")]
 pub use service::{
     AcquireError, Courier, LockService, ReleaseError, ServiceError, SessionError, SessionInfo,

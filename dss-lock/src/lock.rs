@@ -1,110 +1,119 @@
 //! One lock: who holds it, and who waits for it in which order.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
 use crate::claims::Claims;
 use crate::command::Mode;
-use crate::limits::HOLDERS_REPORTED_MAX;
-use crate::names::{Owner, RequestId, SessionId};
-use crate::numbers::{ClusterTime, FencingToken};
+use crate::names::{LockName, RequestId};
+use crate::numbers::{AttemptId, ClusterTime, FencingToken};
+use crate::session::OwnerState;
+use crate::slab::{Id, Links, List};
 
-/// A grant that is in force.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Hold {
-    pub(crate) mode: Mode,
-    pub(crate) token: FencingToken,
-    pub(crate) claims: Claims,
-    /// Of an upgrade: the shared grant that it replaced, to which it falls back where it is taken
-    /// back before anybody has heard of it.
-    pub(crate) upgraded_from: Option<SharedHold>,
-}
-
-/// What an upgrade replaced.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct SharedHold {
-    pub(crate) token: FencingToken,
-    pub(crate) claims: Claims,
-}
-
-/// A place in the queue: upgrades in front of everybody, then first come, first served.
+/// A lock that somebody holds or waits for, or that is kept back after an expiry.
 ///
-/// An upgrade must go first, since nobody behind it can be granted before it anyway but readers,
-/// and those would keep it waiting for ever.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub(crate) struct Place {
-    pub(crate) class: Class,
-    /// The index of the command that came to wait.
-    pub(crate) index: u64,
-}
-
-/// The order of derivation is the order in the queue.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub(crate) enum Class {
-    /// Its owner holds the lock shared. There is one at most: a second one would be a deadlock.
-    Upgrade,
-    /// Its owner does not hold the lock.
-    Ordinary,
-}
-
-/// A request that waits.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Waiter {
-    pub(crate) owner: Owner,
-    pub(crate) mode: Mode,
-    pub(crate) deadline: Option<ClusterTime>,
-    pub(crate) request_id: Option<RequestId>,
-    pub(crate) claims: Claims,
-}
-
-/// A lock that is held. One that nobody holds is not kept: nobody can be waiting for it.
-///
-/// Invariants, between commands: at least one holder; an exclusive holder is the only one; the
-/// first in the queue cannot be granted; no owner waits in it twice.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+/// Invariants, between commands: an exclusive holder is the only one; no request in the queue
+/// could be granted; a lock that none of this is true of is not there.
+#[derive(Debug, Clone)]
 pub(crate) struct Lock {
-    pub(crate) holders: BTreeMap<Owner, Hold>,
-    pub(crate) queue: BTreeMap<Place, Waiter>,
+    pub(crate) name: LockName,
     /// Of the newest grant, whether or not it is still in force.
     pub(crate) newest: FencingToken,
+    /// In the order of their grants, which is that of their tokens.
+    pub(crate) holders: List<Hold>,
+    /// Those holders that wait for something, in the order in which they came to.
+    pub(crate) waiting_holders: List<Hold>,
+    pub(crate) queue: List<Place>,
+    /// How many places in the queue are exclusive.
+    pub(crate) writers: u32,
+    /// How many places in the queue are of requests for several locks.
+    pub(crate) joint: u32,
+    /// It is granted to nobody before: its last holder has expired, and may not know it yet.
+    pub(crate) delayed_until: Option<ClusterTime>,
+    /// The last search for a cycle that came by.
+    pub(crate) mark: u64,
 }
 
 impl Lock {
-    /// How it is held.
-    pub(crate) fn mode(&self) -> Option<Mode> {
-        // All holders are shared or there is only one.
-        self.holders.values().next().map(|hold| hold.mode)
-    }
-
-    /// Whether `owner` could hold it in `mode` beside those who hold it, the queue left aside.
-    pub(crate) fn is_compatible(&self, owner: &Owner, mode: Mode) -> bool {
-        let alone = match self.holders.len() {
-            0 => true,
-            1 => self.holders.contains_key(owner),
-            _ => false,
-        };
-        alone || (mode == Mode::Shared && self.mode() == Some(Mode::Shared))
-    }
-
-    /// The first in the queue, where it can be granted.
-    pub(crate) fn grantable(&self) -> Option<Place> {
-        let (place, waiter) = self.queue.first_key_value()?;
-        self.is_compatible(&waiter.owner, waiter.mode).then_some(*place)
-    }
-
-    /// Sessions that hold it, without repeats, in order.
-    pub(crate) fn holding_sessions(&self) -> Vec<SessionId> {
-        let mut sessions: Vec<SessionId> = Vec::new();
-        // The holders of one session are neighbours in the order of owners.
-        for owner in self.holders.keys() {
-            if sessions.last() != Some(&owner.session) {
-                if sessions.len() == HOLDERS_REPORTED_MAX {
-                    break;
-                }
-                sessions.push(owner.session.clone());
-            }
+    pub(crate) fn new(name: LockName) -> Self {
+        Self {
+            name,
+            newest: FencingToken::default(),
+            holders: List::default(),
+            waiting_holders: List::default(),
+            queue: List::default(),
+            writers: 0,
+            joint: 0,
+            delayed_until: None,
+            mark: 0,
         }
-        sessions
     }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        self.holders.is_empty() && self.queue.is_empty() && self.delayed_until.is_none()
+    }
+}
+
+/// A grant that is in force.
+#[derive(Debug, Clone)]
+pub(crate) struct Hold {
+    pub(crate) lock: Id<Lock>,
+    pub(crate) owner: Id<OwnerState>,
+    pub(crate) by_waiting: Links<Hold>,
+    pub(crate) by_lock: Links<Hold>,
+    pub(crate) by_owner: Links<Hold>,
+    pub(crate) grant: Granted,
+    /// Of an upgrade: the shared grant that it replaced, to which it falls back where it is taken
+    /// back before anybody has heard of it.
+    pub(crate) upgraded_from: Option<Box<Granted>>,
+}
+
+/// What a hold was granted as.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Granted {
+    pub(crate) mode: Mode,
+    pub(crate) token: FencingToken,
+    pub(crate) claims: Claims,
+    /// How many releases it takes: one, and one for each re-entry.
+    pub(crate) entries: u32,
+    /// The acquires that re-entered it, as far as they can still be taken back.
+    pub(crate) reentries: Vec<AttemptId>,
+}
+
+/// A request that waits.
+#[derive(Debug, Clone)]
+pub(crate) struct Waiting {
+    pub(crate) owner: Id<OwnerState>,
+    /// The index of the command that came to wait; no other has the same.
+    pub(crate) arrived: u64,
+    pub(crate) deadline: Option<ClusterTime>,
+    pub(crate) request_id: Option<RequestId>,
+    pub(crate) claims: Claims,
+    /// Its place in the queue of the lock that it asks for, or of the first of several.
+    pub(crate) place: Id<Place>,
+    /// Its places in the other queues, where it asks for several locks.
+    pub(crate) further: Vec<Id<Place>>,
+    /// Whether it is a request for several locks, though it may name only one.
+    pub(crate) joint: bool,
+    /// Whether it counts as one more entry where it upgrades a hold.
+    pub(crate) counted: bool,
+}
+
+/// One place in the queue of one lock: upgrades in front of everybody, then in order of arrival.
+///
+/// An upgrade must go first, since nobody behind it can be granted before it anyway but readers,
+/// and those would keep it waiting for ever.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place {
+    /// Its request; it has none only while it is being made.
+    pub(crate) waiting: Option<Id<Waiting>>,
+    pub(crate) lock: Id<Lock>,
+    pub(crate) owner: Id<OwnerState>,
+    pub(crate) mode: Mode,
+    /// Its owner holds the lock shared. There is one at most: a second one would be a deadlock.
+    pub(crate) upgrade: bool,
+    pub(crate) joint: bool,
+    pub(crate) arrived: u64,
+    pub(crate) by_queue: Links<Place>,
+    /// The last search for a cycle that came by.
+    pub(crate) mark: u64,
 }

@@ -1,5 +1,7 @@
 //! The lock table as a replicated state machine.
 
+use std::hash::BuildHasher;
+
 use bytes::Bytes;
 use dss_raft::{LogIndex, RestoreError, StateMachine};
 use tokio::sync::{mpsc, watch};
@@ -17,6 +19,8 @@ use crate::table::LockTable;
 #[derive(Debug)]
 pub struct LockMachine {
     table: LockTable,
+    /// What a command has brought about, before it is sent on; kept for its room.
+    happened: Vec<Event>,
     events: mpsc::UnboundedSender<Event>,
     deadline: watch::Sender<Option<ClusterTime>>,
 }
@@ -27,7 +31,7 @@ pub struct LockEvents {
     /// In the order of the log. What happened while a snapshot replaced the table is not among
     /// them.
     pub(crate) events: mpsc::UnboundedReceiver<Event>,
-    /// When the next wait times out.
+    /// When the table has next something to do.
     pub(crate) deadline: watch::Receiver<Option<ClusterTime>>,
 }
 
@@ -39,7 +43,10 @@ impl LockMachine {
     pub fn new() -> (Self, LockEvents) {
         let (events, received) = mpsc::unbounded_channel();
         let (deadline, next) = watch::channel(None);
-        let machine = Self { table: LockTable::new(), events, deadline };
+        // Of the hashes alone, which show nowhere: so no client can choose names that collide.
+        let seed = std::collections::hash_map::RandomState::new().hash_one(());
+        let table = LockTable { seed, ..LockTable::default() };
+        let machine = Self { table, happened: Vec::new(), events, deadline };
         (machine, LockEvents { events: received, deadline: next })
     }
 
@@ -65,8 +72,8 @@ impl StateMachine for LockMachine {
 
     fn apply(&mut self, index: LogIndex, command: &Bytes) -> Self::Reply {
         let StampedCommand { now, command } = StampedCommand::decode(command)?;
-        let (reply, events) = self.table.apply(index.get(), now, command);
-        for event in events {
+        let reply = self.table.apply_into(index.get(), now, command, &mut self.happened);
+        for event in self.happened.drain(..) {
             // Without a service nobody listens, which is nothing to the machine.
             let _ = self.events.send(event);
         }
@@ -79,13 +86,14 @@ impl StateMachine for LockMachine {
     }
 
     fn restore(&mut self, snapshot: &Bytes) -> Result<(), RestoreError> {
-        let table = LockTable::restore(snapshot).map_err(|error| RestoreError {
-            problem: match error {
-                SnapshotError::Decode(DecodeError::Version) => "of an unknown version",
-                SnapshotError::Decode(DecodeError::Malformed) => "malformed",
-                SnapshotError::Inconsistent(problem) => problem,
-            },
-        })?;
+        let table =
+            LockTable::restore_seeded(snapshot, self.table.seed).map_err(|error| RestoreError {
+                problem: match error {
+                    SnapshotError::Decode(DecodeError::Version) => "of an unknown version",
+                    SnapshotError::Decode(DecodeError::Malformed) => "malformed",
+                    SnapshotError::Inconsistent(problem) => problem,
+                },
+            })?;
         self.table = table;
         self.publish_deadline();
         Ok(())

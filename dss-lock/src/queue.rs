@@ -1,165 +1,289 @@
-//! How holds and waits come and go: the only code that changes holders and queues, so that locks
-//! and owners always say the same.
+//! How waits come and go: the only code that changes queues.
 
 use crate::claims::Claims;
 use crate::command::Mode;
-use crate::lock::{Class, Hold, Place, SharedHold, Waiter};
-use crate::names::{LockName, Owner};
+use crate::lock::{Hold, Lock, Place, Waiting};
+use crate::names::RequestId;
+use crate::numbers::ClusterTime;
 use crate::reply::{Event, Grant, Outcome};
-use crate::table::{LockTable, active_owner};
+use crate::session::OwnerState;
+use crate::slab::{Id, Links};
+use crate::table::{LockTable, Timer};
+
+/// One lock that a request asks for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Want {
+    pub(crate) lock: Id<Lock>,
+    pub(crate) mode: Mode,
+    /// What the owner holds of it already.
+    pub(crate) hold: Option<Id<Hold>>,
+}
+
+/// What a request that comes to wait is remembered by.
+#[derive(Debug)]
+pub(crate) struct NewWait {
+    pub(crate) owner: Id<OwnerState>,
+    pub(crate) arrived: u64,
+    pub(crate) deadline: Option<ClusterTime>,
+    pub(crate) request_id: Option<RequestId>,
+    pub(crate) claims: Claims,
+    pub(crate) joint: bool,
+    pub(crate) counted: bool,
+}
+
+/// A request that was taken out of its queues.
+struct Dequeued {
+    waiting: Waiting,
+    first: (Id<Lock>, Mode),
+    further: Vec<(Id<Lock>, Mode)>,
+}
 
 impl LockTable {
-    /// Grants `lock` to `owner`, who waits for nothing: a new hold, or the upgrade of a shared one.
-    pub(crate) fn add_hold(
-        &mut self,
-        name: &LockName,
-        owner: &Owner,
-        mode: Mode,
-        claims: Claims,
-    ) -> Grant {
-        self.newest_token = self.newest_token.next();
-        let token = self.newest_token;
-        let lock = self.locks.entry(name.clone()).or_default();
-        assert!(lock.is_compatible(owner, mode), "a grant beside holders that exclude it");
-        lock.newest = token;
-        let contested = !lock.queue.is_empty();
-        let hold = Hold { mode, token, claims, upgraded_from: None };
-        if let Some(replaced) = lock.holders.insert(owner.clone(), hold) {
-            let shared = SharedHold { token: replaced.token, claims: replaced.claims };
-            let hold = lock.holders.get_mut(owner).expect("it has just been inserted");
-            hold.upgraded_from = Some(shared);
-        } else {
-            let session =
-                self.sessions.get_mut(&owner.session).expect("only a living session asks");
-            session.locks += 1;
-            let state = session.owner_mut(&owner.owner);
-            state.holds.insert(name.clone());
-            state.contested += usize::from(contested);
-        }
-        Grant { lock: name.clone(), session: owner.session.clone(), mode, token }
+    /// Whether the request could be granted this lock at once.
+    pub(crate) fn is_free_for(&self, owner: Id<OwnerState>, want: &Want) -> bool {
+        let lock = &self.locks[want.lock];
+        // What it conflicts with in the queue came first. An upgrade goes in front of all.
+        let nobody_ahead = match want.mode {
+            Mode::Exclusive => want.hold.is_some() || lock.queue.is_empty(),
+            Mode::Shared => lock.writers == 0,
+        };
+        nobody_ahead && self.admits(want.lock, owner, want.mode)
     }
 
-    /// Takes `lock` from `owner`; nothing is granted yet.
-    pub(crate) fn remove_hold(&mut self, name: &LockName, owner: &Owner) -> Option<Hold> {
-        let lock = self.locks.get_mut(name)?;
-        let hold = lock.holders.remove(owner)?;
-        let contested = !lock.queue.is_empty();
-        let state = self.active_owner(owner);
-        state.holds.remove(name);
-        state.contested -= usize::from(contested);
-        self.count_less(owner);
-        self.demote(name, owner);
-        Some(hold)
+    /// Whether the lock could be granted to this place in its queue.
+    fn is_open(&self, place: Id<Place>) -> bool {
+        let Place { lock, owner, mode, .. } = self.places[place];
+        let nobody_ahead = match mode {
+            Mode::Exclusive => self.locks[lock].queue.first == Some(place),
+            Mode::Shared => self.locks[lock].writers == 0 || self.writer_ahead(place).is_none(),
+        };
+        nobody_ahead && self.admits(lock, owner, mode)
+    }
+
+    /// The nearest exclusive request ahead of this place.
+    fn writer_ahead(&self, place: Id<Place>) -> Option<Id<Place>> {
+        let ahead = |id: &Id<Place>| self.places[*id].by_queue.before;
+        std::iter::successors(ahead(&place), ahead)
+            .find(|id| self.places[*id].mode == Mode::Exclusive)
+    }
+
+    /// Whether something is in the way of this place in the queue of its own lock. A request for
+    /// one lock would have been granted otherwise.
+    pub(crate) fn is_blocked(&self, place: Id<Place>) -> bool {
+        !self.places[place].joint || !self.is_open(place)
+    }
+
+    /// Whether all that the request asks for could be granted.
+    pub(crate) fn is_grantable(&self, waiting: Id<Waiting>) -> bool {
+        let waiting = &self.waits[waiting];
+        self.is_open(waiting.place) && waiting.further.iter().all(|place| self.is_open(*place))
+    }
+
+    /// Puts a request into the queues of all the locks that it wants.
+    pub(crate) fn enqueue(&mut self, new: NewWait, wants: &[Want]) -> Id<Waiting> {
+        let NewWait { owner, arrived, deadline, request_id, claims, joint, counted } = new;
+        let (first, further) = wants.split_first().expect("a request asks for something");
+        let place = self.places.insert(new_place(owner, arrived, joint, first));
+        let further = further.iter();
+        let further: Vec<_> = further
+            .map(|want| self.places.insert(new_place(owner, arrived, joint, want)))
+            .collect();
+        self.sessions[self.owners[owner].session].locks += wants.len();
+        let waiting = self.waits.insert(Waiting {
+            owner,
+            arrived,
+            deadline,
+            request_id,
+            claims,
+            place,
+            further,
+            joint,
+            counted,
+        });
+        self.link_wait(waiting);
+        waiting
+    }
+
+    /// Makes a new request known to its owner, the locks' queues and the timers.
+    pub(crate) fn link_wait(&mut self, id: Id<Waiting>) {
+        let waiting = &self.waits[id];
+        let (owner, arrived, joint) = (waiting.owner, waiting.arrived, waiting.joint);
+        if let Some(deadline) = waiting.deadline {
+            self.timers.insert((deadline, Timer::Wait { arrived, waiting: id }));
+        }
+        let first = waiting.place;
+        for further in 0..=waiting.further.len() {
+            let place = if further == 0 { first } else { self.waits[id].further[further - 1] };
+            self.places[place].waiting = Some(id);
+            self.link_place(place);
+        }
+        let state = &mut self.owners[owner];
+        state.waiting = Some(id);
+        state.awaits = (!joint).then_some(self.places[first].lock);
+        let mut next = state.holds.first;
+        while let Some(hold) = next {
+            next = self.holds[hold].by_owner.behind;
+            let waiting = &mut self.locks[self.holds[hold].lock].waiting_holders;
+            waiting.push_back(&mut self.holds, hold, |hold| &mut hold.by_waiting);
+        }
+    }
+
+    fn link_place(&mut self, id: Id<Place>) {
+        let Place { lock, mode, upgrade, joint, arrived, .. } = self.places[id];
+        let lock = &mut self.locks[lock];
+        lock.writers += u32::from(mode == Mode::Exclusive);
+        lock.joint += u32::from(joint);
+        let mut before = if upgrade { None } else { lock.queue.last };
+        // Only who has been put back comes behind others that arrived later.
+        while let Some(other) = before
+            && !self.places[other].upgrade
+            && self.places[other].arrived > arrived
+        {
+            before = self.places[other].by_queue.before;
+        }
+        lock.queue.insert_behind(&mut self.places, before, id, |place| &mut place.by_queue);
+    }
+
+    fn unlink_place(&mut self, id: Id<Place>) {
+        let Place { lock, mode, joint, .. } = self.places[id];
+        let lock = &mut self.locks[lock];
+        lock.writers -= u32::from(mode == Mode::Exclusive);
+        lock.joint -= u32::from(joint);
+        lock.queue.remove(&mut self.places, id, |place| &mut place.by_queue);
     }
 
     /// Puts the upgrade of an owner that has lost its shared hold where it came in the order of
     /// arrival. Were it left in front, the next upgrade would queue behind it, and each would wait
     /// for the other.
-    fn demote(&mut self, name: &LockName, owner: &Owner) {
-        let Some((awaited, place)) = &mut self.active_owner(owner).wait else { return };
-        if awaited != name || place.class != Class::Upgrade {
-            return;
+    pub(crate) fn demote(&mut self, lock: Id<Lock>, owner: Id<OwnerState>) {
+        let Some(waiting) = self.owners[owner].waiting else { return };
+        let place = self.waits[waiting].place;
+        if self.places[place].lock == lock && self.places[place].upgrade {
+            self.unlink_place(place);
+            self.places[place].upgrade = false;
+            self.link_place(place);
         }
-        let before = *place;
-        place.class = Class::Ordinary;
-        let after = *place;
-        let lock = self.locks.get_mut(name).expect("a lock that is waited for is there");
-        let waiter = lock.queue.remove(&before).expect("a waiter is where its owner says");
-        lock.queue.insert(after, waiter);
     }
 
-    /// Puts a waiter into the queue of a lock that is held.
-    pub(crate) fn enqueue(&mut self, name: &LockName, place: Place, waiter: Waiter) {
-        let lock = self.locks.get_mut(name).expect("nobody waits for a lock that is free");
-        if lock.queue.is_empty() {
-            for holder in lock.holders.keys() {
-                active_owner(&mut self.sessions, holder).contested += 1;
-            }
+    /// Takes a request out of all its queues; nothing is granted yet.
+    fn dequeue(&mut self, id: Id<Waiting>) -> Dequeued {
+        let waiting = self.waits.remove(id);
+        let first = self.remove_place(waiting.place);
+        let further: Vec<_> =
+            waiting.further.iter().map(|place| self.remove_place(*place)).collect();
+        if let Some(deadline) = waiting.deadline {
+            let timer = Timer::Wait { arrived: waiting.arrived, waiting: id };
+            self.timers.remove(&(deadline, timer));
         }
-        if let Some(deadline) = waiter.deadline {
-            self.deadlines.insert((deadline, waiter.owner.clone()));
+        let state = &mut self.owners[waiting.owner];
+        state.waiting = None;
+        state.awaits = None;
+        self.sessions[state.session].locks -= 1 + further.len();
+        let mut next = state.holds.first;
+        while let Some(hold) = next {
+            next = self.holds[hold].by_owner.behind;
+            let waiting = &mut self.locks[self.holds[hold].lock].waiting_holders;
+            waiting.remove(&mut self.holds, hold, |hold| &mut hold.by_waiting);
         }
-        let session =
-            self.sessions.get_mut(&waiter.owner.session).expect("only a living session asks");
-        session.locks += 1;
-        session.owner_mut(&waiter.owner.owner).wait = Some((name.clone(), place));
-        lock.queue.insert(place, waiter);
+        Dequeued { waiting, first, further }
     }
 
-    /// Takes a waiter out of the queue; nothing is granted yet.
-    fn dequeue(&mut self, name: &LockName, place: Place) -> Waiter {
-        let lock = self.locks.get_mut(name).expect("a lock that is waited for is there");
-        let waiter = lock.queue.remove(&place).expect("a waiter is where its owner says");
-        if lock.queue.is_empty() {
-            for holder in lock.holders.keys() {
-                active_owner(&mut self.sessions, holder).contested -= 1;
-            }
-        }
-        if let Some(deadline) = waiter.deadline {
-            self.deadlines.remove(&(deadline, waiter.owner.clone()));
-        }
-        self.active_owner(&waiter.owner).wait = None;
-        self.count_less(&waiter.owner);
-        waiter
+    fn remove_place(&mut self, id: Id<Place>) -> (Id<Lock>, Mode) {
+        self.unlink_place(id);
+        let place = self.places.remove(id);
+        (place.lock, place.mode)
     }
 
-    fn count_less(&mut self, owner: &Owner) {
-        let session = self.sessions.get_mut(&owner.session).expect("its owner has just been there");
-        session.locks -= 1;
+    /// Takes back a request that came to wait in this very command.
+    pub(crate) fn unenqueue(&mut self, waiting: Id<Waiting>) -> Waiting {
+        self.dequeue(waiting).waiting
     }
 
-    /// Ends the wait of `owner`, who waits, without a grant; the lock that it waited for.
+    /// Ends a wait without a grant; the locks that it waited for.
     ///
     /// What that makes grantable is left to the caller.
     pub(crate) fn end_wait(
         &mut self,
-        owner: &Owner,
+        waiting: Id<Waiting>,
         outcome: Outcome,
         events: &mut Vec<Event>,
-    ) -> LockName {
-        let wait = self.active_owner(owner).wait.clone();
-        let (name, place) = wait.expect("only a wait is ended");
-        let waiter = self.dequeue(&name, place);
-        self.conclude(&name, waiter, outcome, events);
+    ) -> Vec<Id<Lock>> {
+        let Dequeued { waiting, first, further } = self.dequeue(waiting);
+        let owner = waiting.owner;
+        let locks = [first].into_iter().chain(further).map(|(lock, _)| lock).collect();
+        self.conclude(waiting, first.0, outcome, events);
         self.settle(owner);
-        name
+        locks
     }
 
-    /// Grants to the first in the queue for as long as that is possible, and forgets the lock
-    /// where nobody is left.
-    pub(crate) fn grant_waiting(&mut self, name: &LockName, events: &mut Vec<Event>) {
-        while let Some(lock) = self.locks.get(name)
-            && let Some(place) = lock.grantable()
-        {
-            let waiter = self.dequeue(name, place);
-            let grant = self.add_hold(name, &waiter.owner, waiter.mode, waiter.claims.clone());
-            self.conclude(name, waiter, Outcome::Granted(grant), events);
+    /// Grants what can be granted to those that wait for the lock, and forgets it where nobody is
+    /// left.
+    pub(crate) fn grant_waiting(&mut self, lock: Id<Lock>, events: &mut Vec<Event>) {
+        let mut next = self.locks[lock].queue.first;
+        while let Some(id) = next {
+            let Place { waiting, owner, mode, joint, by_queue, .. } = self.places[id];
+            let writer = mode == Mode::Exclusive;
+            if !self.admits(lock, owner, mode) || (writer && by_queue.before.is_some()) {
+                break;
+            }
+            next = by_queue.behind;
+            let waiting = waiting.expect("whoever is in a queue waits");
+            if !joint || self.is_grantable(waiting) {
+                self.grant(waiting, events);
+            } else if writer {
+                break;
+            }
         }
-        if self.locks.get(name).is_some_and(|lock| lock.holders.is_empty()) {
-            let lock = self.locks.remove(name).expect("it has just been looked at");
-            assert!(lock.queue.is_empty(), "whoever is first in the queue of a free lock gets it");
-        }
+        self.forget_if_idle(lock);
     }
 
-    /// Records and reports how the wait of `waiter` ended.
+    fn grant(&mut self, waiting: Id<Waiting>, events: &mut Vec<Event>) {
+        let Dequeued { waiting, first, further } = self.dequeue(waiting);
+        let mut add = |(lock, mode)| {
+            self.add_hold(lock, waiting.owner, mode, waiting.claims.clone(), waiting.counted)
+        };
+        let grant: Grant = add(first);
+        let outcome = if waiting.joint {
+            Outcome::GrantedAll([grant].into_iter().chain(further.into_iter().map(add)).collect())
+        } else {
+            Outcome::Granted(grant)
+        };
+        self.conclude(waiting, first.0, outcome, events);
+    }
+
+    /// Records and reports how a wait ended.
     fn conclude(
         &mut self,
-        name: &LockName,
-        waiter: Waiter,
+        waiting: Waiting,
+        first: Id<Lock>,
         outcome: Outcome,
         events: &mut Vec<Event>,
     ) {
         // Whoever took a request back has had no answer that a repeat would have to agree with.
         if outcome != Outcome::Cancelled
-            && let Some(request_id) = waiter.request_id
+            && let Some(request_id) = waiting.request_id
         {
-            self.active_owner(&waiter.owner).record(request_id, outcome.clone());
+            self.owners[waiting.owner].record(request_id, outcome.clone());
         }
         events.push(Event::WaitEnded {
-            lock: name.clone(),
-            owner: waiter.owner,
-            attempts: waiter.claims.attempts().to_vec(),
+            lock: self.locks[first].name.clone(),
+            owner: self.name_of(waiting.owner),
+            attempts: waiting.claims.attempts().to_vec(),
             outcome,
         });
+    }
+}
+
+fn new_place(owner: Id<OwnerState>, arrived: u64, joint: bool, want: &Want) -> Place {
+    Place {
+        waiting: None,
+        lock: want.lock,
+        owner,
+        mode: want.mode,
+        upgrade: want.hold.is_some(),
+        joint,
+        arrived,
+        by_queue: Links::default(),
+        mark: 0,
     }
 }

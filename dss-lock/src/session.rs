@@ -1,48 +1,88 @@
 //! One session: its owners, what each holds and waits for, and the answers that each was given.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::limits::{IDLE_OWNERS_MAX, RECORDS_PER_OWNER_MAX, TTL_MAX, TTL_MIN};
-use crate::lock::Place;
-use crate::names::{LockName, OwnerId, RequestId, SessionId};
+use crate::limits::{LOCK_DELAY_MAX, RECORDS_PER_OWNER_MAX, TTL_MAX, TTL_MIN};
+use crate::lock::{Hold, Lock, Waiting};
+use crate::names::{OwnerId, RequestId, SessionId};
 use crate::numbers::FencingToken;
-use crate::reply::{Outcome, SessionView};
+use crate::reply::Outcome;
+use crate::slab::{Id, Links, List};
 
-/// A session that lives.
+/// A session that lives, or that has ended and has not yet given up all that it held.
 ///
 /// When it ends is not for the table to say: signs of life are kept by the leader, in memory, and
 /// only the end of a session comes through the log.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) struct Session {
+    pub(crate) name: SessionId,
+    pub(crate) hash: u64,
     pub(crate) ttl: Duration,
+    /// For how long its locks are granted to nobody after it has expired.
+    pub(crate) lock_delay: Duration,
     /// The index of the newest command that was a sign of life. No other session, before or after
     /// it, ever has the same.
     pub(crate) renewal: u64,
-    pub(crate) owners: BTreeMap<OwnerId, OwnerState>,
+    /// The index of the command that opened it.
+    pub(crate) opened: u64,
+    pub(crate) owners: List<OwnerState>,
     /// The owners that neither hold nor wait, the longest idle first.
-    idle: BTreeSet<(u64, OwnerId)>,
+    pub(crate) idle: BTreeSet<(u64, OwnerId)>,
     /// How many locks all owners hold and wait for together.
     pub(crate) locks: usize,
+    /// The index of the command that ended it. Its name may then belong to another session.
+    pub(crate) ended: Option<u64>,
+    /// What it held when it ended and has not given up yet, in the order of tokens.
+    pub(crate) estate: List<Hold>,
+}
+
+impl Session {
+    pub(crate) fn new(name: SessionId, hash: u64, ttl: Duration, renewal: u64) -> Self {
+        Self {
+            name,
+            hash,
+            ttl: ttl.clamp(TTL_MIN, TTL_MAX),
+            lock_delay: Duration::ZERO,
+            renewal,
+            opened: renewal,
+            owners: List::default(),
+            idle: BTreeSet::new(),
+            locks: 0,
+            ended: None,
+            estate: List::default(),
+        }
+    }
+
+    pub(crate) fn set_ttl(&mut self, ttl: Duration) {
+        self.ttl = ttl.clamp(TTL_MIN, TTL_MAX);
+    }
+
+    pub(crate) fn set_lock_delay(&mut self, delay: Duration) {
+        self.lock_delay = delay.min(LOCK_DELAY_MAX);
+    }
 }
 
 /// What the table knows of one owner.
-///
-/// What it holds and waits for says the same as the locks do: each is written with the other.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct OwnerState {
-    /// The one lock that it waits for, and where in the queue.
-    pub(crate) wait: Option<(LockName, Place)>,
-    pub(crate) holds: BTreeSet<LockName>,
-    /// How many of those it holds have a queue. While it is zero nobody waits for this owner, so
-    /// no cycle can pass through it.
-    pub(crate) contested: usize,
+    /// The one request that it waits with.
+    pub(crate) waiting: Option<Id<Waiting>>,
+    /// The lock that it waits for, where that is a request for one lock alone.
+    pub(crate) awaits: Option<Id<Lock>>,
+    /// The last search for a cycle that came by.
+    pub(crate) mark: u64,
+    pub(crate) session: Id<Session>,
+    pub(crate) name: OwnerId,
+    pub(crate) hash: u64,
+    pub(crate) by_session: Links<OwnerState>,
+    pub(crate) holds: List<Hold>,
     /// Answers to requests with an id, the oldest first.
-    pub(crate) records: VecDeque<Record>,
+    pub(crate) records: Vec<Record>,
     /// Since which command it neither holds nor waits.
-    idle_since: Option<u64>,
+    pub(crate) idle_since: Option<u64>,
 }
 
 /// An answer that was given.
@@ -53,6 +93,21 @@ pub(crate) struct Record {
 }
 
 impl OwnerState {
+    pub(crate) fn new(session: Id<Session>, name: OwnerId, hash: u64) -> Self {
+        Self {
+            waiting: None,
+            awaits: None,
+            mark: 0,
+            session,
+            name,
+            hash,
+            by_session: Links::default(),
+            holds: List::default(),
+            records: Vec::new(),
+            idle_since: None,
+        }
+    }
+
     pub(crate) fn recorded(&self, request_id: &RequestId) -> Option<&Outcome> {
         let record = self.records.iter().find(|record| record.request_id == *request_id);
         record.map(|record| &record.outcome)
@@ -60,94 +115,17 @@ impl OwnerState {
 
     pub(crate) fn record(&mut self, request_id: RequestId, outcome: Outcome) {
         if self.records.len() >= RECORDS_PER_OWNER_MAX {
-            self.records.pop_front();
+            self.records.remove(0);
         }
-        self.records.push_back(Record { request_id, outcome });
+        self.records.push(Record { request_id, outcome });
     }
 
     /// Forgets that this grant was an answer: whoever asked for it never got it.
     pub(crate) fn forget_grant(&mut self, token: FencingToken) {
-        self.records.retain(
-            |record| !matches!(&record.outcome, Outcome::Granted(grant) if grant.token == token),
-        );
+        self.records.retain(|record| !record.outcome.grants().any(|grant| grant.token == token));
     }
 
     pub(crate) fn is_idle(&self) -> bool {
-        self.wait.is_none() && self.holds.is_empty()
-    }
-
-    pub(crate) fn idle_since(&self) -> Option<u64> {
-        self.idle_since
-    }
-}
-
-impl Session {
-    pub(crate) fn new(ttl: Duration, renewal: u64) -> Self {
-        Self {
-            ttl: ttl.clamp(TTL_MIN, TTL_MAX),
-            renewal,
-            owners: BTreeMap::new(),
-            idle: BTreeSet::new(),
-            locks: 0,
-        }
-    }
-
-    pub(crate) fn renew(&mut self, ttl: Option<Duration>, renewal: u64) {
-        if let Some(ttl) = ttl {
-            self.ttl = ttl.clamp(TTL_MIN, TTL_MAX);
-        }
-        self.renewal = renewal;
-    }
-
-    /// The state of `owner`, which is made where there is none. Followed, once the command is
-    /// done, by [`Session::settle`].
-    pub(crate) fn owner_mut(&mut self, owner: &OwnerId) -> &mut OwnerState {
-        let state = self.owners.entry(owner.clone()).or_default();
-        if let Some(since) = state.idle_since.take() {
-            self.idle.remove(&(since, owner.clone()));
-        }
-        state
-    }
-
-    /// Forgets `owner` if there is nothing to remember, and sees to it that not too many are
-    /// remembered for their answers alone.
-    pub(crate) fn settle(&mut self, owner: &OwnerId, index: u64) {
-        let Some(state) = self.owners.get_mut(owner) else { return };
-        if !state.is_idle() || state.idle_since.is_some() {
-            return;
-        }
-        if state.records.is_empty() {
-            self.owners.remove(owner);
-            return;
-        }
-        self.set_idle(owner.clone(), index);
-        if self.idle.len() > IDLE_OWNERS_MAX {
-            let (_, longest_idle) = self.idle.pop_first().expect("it has just been found long");
-            self.owners.remove(&longest_idle);
-        }
-    }
-
-    /// Marks `owner`, which is there and idle, as idle since `index`.
-    pub(crate) fn set_idle(&mut self, owner: OwnerId, index: u64) {
-        let state = self.owners.get_mut(&owner).expect("only an owner that is there goes idle");
-        state.idle_since = Some(index);
-        self.idle.insert((index, owner));
-    }
-
-    pub(crate) fn idle_owners(&self) -> usize {
-        self.idle.len()
-    }
-
-    pub(crate) fn view(&self, session: &SessionId) -> SessionView {
-        let holds: BTreeSet<_> = self.owners.values().flat_map(|owner| &owner.holds).collect();
-        let waits_for: BTreeSet<_> =
-            self.owners.values().filter_map(|owner| Some(&owner.wait.as_ref()?.0)).collect();
-        SessionView {
-            session: session.clone(),
-            ttl: self.ttl,
-            renewal: self.renewal,
-            holds: holds.into_iter().cloned().collect(),
-            waits_for: waits_for.into_iter().cloned().collect(),
-        }
+        self.waiting.is_none() && self.holds.is_empty()
     }
 }

@@ -1,27 +1,28 @@
 //! A table as bytes.
 //!
-//! Only what cannot be derived is written: what owners hold and wait for, who is contested and
-//! which deadline comes next follow from the locks, and are built from them again. So a snapshot
-//! that contradicts itself cannot be written, and one that was damaged is noticed.
+//! Only what cannot be derived is written: what owners hold and wait for, who waits in which
+//! queue where and what comes due when follow from the holds and the waits, and are built from
+//! them again. So a snapshot that contradicts itself cannot be written, and one that was damaged
+//! is noticed.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::claims::Claims;
 use crate::command::{DecodeError, Mode, decode, encode};
-use crate::limits::{IDLE_OWNERS_MAX, RECORDS_PER_OWNER_MAX, TTL_MAX, TTL_MIN};
-use crate::lock::{Class, Hold, Lock, Place, Waiter};
-use crate::names::{LockName, Owner, OwnerId, SessionId};
+use crate::lock::{Granted, Lock};
+use crate::names::{LockName, OwnerId, RequestId, SessionId};
 use crate::numbers::{ClusterTime, FencingToken};
-use crate::session::{Record, Session};
+use crate::reply::DeadlockInfo;
+use crate::session::{OwnerState, Record};
+use crate::slab::Id;
 use crate::table::LockTable;
 
 /// Stands first in every snapshot; another layout gets another number.
-const SNAPSHOT_VERSION: u8 = 1;
-
-/// No cluster comes so far: a counter above it can only be damage, and would overflow.
-const COUNTER_MAX: u64 = u64::MAX / 2;
+const SNAPSHOT_VERSION: u8 = 2;
 
 /// Bytes that are no snapshot of a lock table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -35,62 +36,73 @@ pub enum SnapshotError {
     Inconsistent(&'static str),
 }
 
-#[derive(Serialize, Deserialize)]
-struct TableV1 {
-    index: u64,
-    now: ClusterTime,
-    newest_token: FencingToken,
-    sessions: Vec<SessionV1>,
-    locks: Vec<LockV1>,
+/// What there is to know of a table. Owners and locks are referred to by their place in it.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct StoredTable {
+    pub(crate) index: u64,
+    pub(crate) now: ClusterTime,
+    pub(crate) newest_token: FencingToken,
+    /// Those that live, by name, and then those that have ended, the first one first.
+    pub(crate) sessions: Vec<StoredSession>,
+    /// By name.
+    pub(crate) locks: Vec<StoredLock>,
+    /// In order of arrival.
+    pub(crate) waits: Vec<StoredWait>,
+    pub(crate) deadlocks: Vec<DeadlockInfo>,
 }
 
-#[derive(Serialize, Deserialize)]
-struct SessionV1 {
-    session: SessionId,
-    ttl: Duration,
-    renewal: u64,
-    owners: Vec<OwnerV1>,
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct StoredSession {
+    pub(crate) session: SessionId,
+    pub(crate) ttl: Duration,
+    pub(crate) lock_delay: Duration,
+    pub(crate) renewal: u64,
+    pub(crate) opened: u64,
+    pub(crate) ended: Option<u64>,
+    /// By name. Of a session that has ended only those that still hold something.
+    pub(crate) owners: Vec<StoredOwner>,
 }
 
-#[derive(Serialize, Deserialize)]
-struct OwnerV1 {
-    owner: OwnerId,
-    records: Vec<Record>,
-    idle_since: Option<u64>,
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct StoredOwner {
+    pub(crate) owner: OwnerId,
+    pub(crate) records: Vec<Record>,
+    pub(crate) idle_since: Option<u64>,
 }
 
-#[derive(Serialize, Deserialize)]
-struct LockV1 {
-    lock: LockName,
-    newest: FencingToken,
-    holders: Vec<(Owner, Hold)>,
-    queue: Vec<(Place, Waiter)>,
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct StoredLock {
+    pub(crate) lock: LockName,
+    pub(crate) newest: FencingToken,
+    pub(crate) delayed_until: Option<ClusterTime>,
+    /// In the order of tokens.
+    pub(crate) holders: Vec<StoredHold>,
+}
+
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct StoredHold {
+    pub(crate) owner: u32,
+    pub(crate) grant: Granted,
+    pub(crate) upgraded_from: Option<Granted>,
+}
+
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct StoredWait {
+    pub(crate) owner: u32,
+    pub(crate) arrived: u64,
+    pub(crate) deadline: Option<ClusterTime>,
+    pub(crate) request_id: Option<RequestId>,
+    pub(crate) claims: Claims,
+    pub(crate) joint: bool,
+    pub(crate) counted: bool,
+    pub(crate) places: Vec<(u32, Mode)>,
 }
 
 impl LockTable {
     /// The whole table. Equal tables give equal bytes.
     #[must_use]
     pub fn snapshot(&self) -> Bytes {
-        let sessions = self.sessions.iter().map(|(session, state)| SessionV1 {
-            session: session.clone(),
-            ttl: state.ttl,
-            renewal: state.renewal,
-            owners: owners(state),
-        });
-        let locks = self.locks.iter().map(|(name, lock)| LockV1 {
-            lock: name.clone(),
-            newest: lock.newest,
-            holders: lock.holders.iter().map(|(o, hold)| (o.clone(), hold.clone())).collect(),
-            queue: lock.queue.iter().map(|(place, waiter)| (*place, waiter.clone())).collect(),
-        });
-        let table = TableV1 {
-            index: self.index,
-            now: self.now,
-            newest_token: self.newest_token,
-            sessions: sessions.collect(),
-            locks: locks.collect(),
-        };
-        encode(SNAPSHOT_VERSION, &table)
+        encode(SNAPSHOT_VERSION, &self.stored())
     }
 
     /// The table that gave these bytes.
@@ -99,125 +111,109 @@ impl LockTable {
     ///
     /// Where none did.
     pub fn restore(snapshot: &[u8]) -> Result<Self, SnapshotError> {
-        let stored: TableV1 = decode(SNAPSHOT_VERSION, snapshot)?;
-        require(stored.newest_token.get() <= COUNTER_MAX, "a fencing token out of range")?;
-        require(stored.index <= COUNTER_MAX, "an index out of range")?;
-        let mut table = Self {
-            index: stored.index,
-            now: stored.now,
-            newest_token: stored.newest_token,
-            ..Self::default()
-        };
-        for session in stored.sessions {
-            table.restore_session(session)?;
-        }
-        for lock in stored.locks {
-            table.restore_lock(lock)?;
-        }
-        for session in table.sessions.values() {
-            check_owners(session)?;
-        }
-        Ok(table)
+        Self::restore_seeded(snapshot, 0)
     }
 
-    fn restore_session(&mut self, stored: SessionV1) -> Result<(), SnapshotError> {
-        require((TTL_MIN..=TTL_MAX).contains(&stored.ttl), "a time to live out of range")?;
-        require(stored.renewal <= self.index, "a session renewed in the future")?;
-        let mut session = Session::new(stored.ttl, stored.renewal);
-        for OwnerV1 { owner, records, idle_since } in stored.owners {
-            require(!session.owners.contains_key(&owner), "an owner twice")?;
-            require(records.len() <= RECORDS_PER_OWNER_MAX, "too many answers of an owner")?;
-            session.owner_mut(&owner).records = records.into();
-            if let Some(since) = idle_since {
-                require(since <= self.index, "an owner idle since the future")?;
-                session.set_idle(owner, since);
-            }
-        }
-        require(session.idle_owners() <= IDLE_OWNERS_MAX, "too many idle owners")?;
-        let twice = self.sessions.insert(stored.session, session).is_some();
-        require(!twice, "a session twice")
+    /// [`restore`](LockTable::restore), with the seed of the new table's hashes.
+    pub(crate) fn restore_seeded(snapshot: &[u8], seed: u64) -> Result<Self, SnapshotError> {
+        Self::rebuild(decode(SNAPSHOT_VERSION, snapshot)?, seed)
     }
 
-    fn restore_lock(&mut self, stored: LockV1) -> Result<(), SnapshotError> {
-        let LockV1 { lock: name, newest, holders, queue } = stored;
-        require(!self.locks.contains_key(&name), "a lock twice")?;
-        require(newest <= self.newest_token, "a lock's token above the newest")?;
-        let mut lock = Lock { newest, ..Lock::default() };
-        for (owner, hold) in holders {
-            require(hold.token <= newest, "a holder's token above the lock's newest")?;
-            let earlier = hold.upgraded_from.as_ref();
-            require(
-                earlier.is_none_or(|shared| {
-                    shared.claims.is_valid()
-                        && shared.token < hold.token
-                        && hold.mode == Mode::Exclusive
-                }),
-                "an upgrade of something later",
-            )?;
-            require(hold.claims.is_valid(), "a hold without claims")?;
-            self.restore_owner(&owner, |state| state.holds.insert(name.clone()))?;
-            let excluded = !lock.is_compatible(&owner, hold.mode);
-            let twice = lock.holders.insert(owner, hold).is_some();
-            require(!excluded && !twice, "holders that exclude each other")?;
-        }
-        require(!lock.holders.is_empty(), "a lock without holders")?;
-        for (place, waiter) in queue {
-            require(place.index <= self.index, "a waiter from the future")?;
-            require(waiter.claims.is_valid(), "a waiter without claims")?;
-            let holds = lock.holders.contains_key(&waiter.owner);
-            require(holds == (place.class == Class::Upgrade), "an upgrade of nothing")?;
-            self.restore_owner(&waiter.owner, |state| {
-                state.wait.replace((name.clone(), place)).is_none()
-            })?;
-            if let Some(deadline) = waiter.deadline {
-                self.deadlines.insert((deadline, waiter.owner.clone()));
+    /// What there is to know of this table.
+    pub(crate) fn stored(&self) -> StoredTable {
+        let mut owner_numbers = BTreeMap::new();
+        let sessions = self.stored_sessions(&mut owner_numbers);
+        let mut lock_numbers = BTreeMap::new();
+        let locks = self.by_name.values().map(|id| {
+            lock_numbers.insert(*id, number(lock_numbers.len()));
+            self.stored_lock(&self.locks[*id], &owner_numbers)
+        });
+        let locks = locks.collect();
+        let mut waits: Vec<_> = self.waits.iter().map(|(_, waiting)| waiting).collect();
+        waits.sort_unstable_by_key(|waiting| waiting.arrived);
+        let waits = waits.into_iter().map(|waiting| {
+            let places = [waiting.place].into_iter().chain(waiting.further.iter().copied());
+            let places = places.map(|place| &self.places[place]);
+            StoredWait {
+                owner: owner_numbers[&waiting.owner],
+                arrived: waiting.arrived,
+                deadline: waiting.deadline,
+                request_id: waiting.request_id.clone(),
+                claims: waiting.claims.clone(),
+                joint: waiting.joint,
+                counted: waiting.counted,
+                places: places.map(|place| (lock_numbers[&place.lock], place.mode)).collect(),
             }
-            require(lock.queue.insert(place, waiter).is_none(), "two waiters in one place")?;
+        });
+        StoredTable {
+            index: self.index,
+            now: self.now,
+            newest_token: self.newest_token,
+            sessions,
+            locks,
+            waits: waits.collect(),
+            deadlocks: self.deadlocks.iter().cloned().collect(),
         }
-        require(lock.grantable().is_none(), "a waiter that should have been granted")?;
-        if !lock.queue.is_empty() {
-            for holder in lock.holders.keys() {
-                self.active_owner(holder).contested += 1;
-            }
-        }
-        self.locks.insert(name, lock);
-        Ok(())
     }
 
-    /// Notes a hold or a wait of `owner`, which must be there; `note` is `false` where it already
-    /// has one.
-    fn restore_owner(
-        &mut self,
-        owner: &Owner,
-        note: impl FnOnce(&mut crate::session::OwnerState) -> bool,
-    ) -> Result<(), SnapshotError> {
-        let session = self.sessions.get_mut(&owner.session);
-        let session = session.ok_or(SnapshotError::Inconsistent("an owner without session"))?;
-        session.locks += 1;
-        let state = session.owners.get_mut(&owner.owner);
-        let state = state.ok_or(SnapshotError::Inconsistent("an owner that its session lacks"))?;
-        require(note(state), "an owner that holds or waits twice")
+    fn stored_sessions(
+        &self,
+        owner_numbers: &mut BTreeMap<Id<OwnerState>, u32>,
+    ) -> Vec<StoredSession> {
+        let living = self.sessions.iter().filter(|(_, session)| session.ended.is_none());
+        let mut living: Vec<_> = living.map(|(_, session)| session).collect();
+        living.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        let ended = self.estates.iter().map(|id| &self.sessions[*id]);
+        let sessions = living.into_iter().chain(ended).map(|session| {
+            let estate = session.estate.iter(&self.holds, |hold| &hold.by_owner);
+            let mut owners: Vec<_> = match session.ended {
+                None => session.owners.iter(&self.owners, |owner| &owner.by_session).collect(),
+                Some(_) => estate.map(|(_, h)| (h.owner, &self.owners[h.owner])).collect(),
+            };
+            owners.sort_unstable_by(|(_, a), (_, b)| a.name.cmp(&b.name));
+            owners.dedup_by_key(|(id, _)| *id);
+            let owners = owners.into_iter().map(|(id, owner)| {
+                owner_numbers.insert(id, number(owner_numbers.len()));
+                let lives = session.ended.is_none();
+                StoredOwner {
+                    owner: owner.name.clone(),
+                    records: if lives { owner.records.clone() } else { Vec::new() },
+                    idle_since: owner.idle_since,
+                }
+            });
+            StoredSession {
+                session: session.name.clone(),
+                ttl: session.ttl,
+                lock_delay: session.lock_delay,
+                renewal: session.renewal,
+                opened: session.opened,
+                ended: session.ended,
+                owners: owners.collect(),
+            }
+        });
+        sessions.collect()
+    }
+
+    fn stored_lock(
+        &self,
+        lock: &Lock,
+        owner_numbers: &BTreeMap<Id<OwnerState>, u32>,
+    ) -> StoredLock {
+        let holders = lock.holders.iter(&self.holds, |hold| &hold.by_lock);
+        let holders = holders.map(|(_, hold)| StoredHold {
+            owner: owner_numbers[&hold.owner],
+            grant: hold.grant.clone(),
+            upgraded_from: hold.upgraded_from.as_deref().cloned(),
+        });
+        StoredLock {
+            lock: lock.name.clone(),
+            newest: lock.newest,
+            delayed_until: lock.delayed_until,
+            holders: holders.collect(),
+        }
     }
 }
 
-fn owners(session: &Session) -> Vec<OwnerV1> {
-    let owners = session.owners.iter().map(|(owner, state)| OwnerV1 {
-        owner: owner.clone(),
-        records: state.records.iter().cloned().collect(),
-        idle_since: state.idle_since(),
-    });
-    owners.collect()
-}
-
-/// An owner is idle exactly where it neither holds nor waits, and then there is an answer to keep.
-fn check_owners(session: &Session) -> Result<(), SnapshotError> {
-    for state in session.owners.values() {
-        require(state.is_idle() == state.idle_since().is_some(), "an owner idle and not")?;
-        require(!state.is_idle() || !state.records.is_empty(), "an owner without purpose")?;
-    }
-    Ok(())
-}
-
-fn require(holds: bool, otherwise: &'static str) -> Result<(), SnapshotError> {
-    if holds { Ok(()) } else { Err(SnapshotError::Inconsistent(otherwise)) }
+fn number(count: usize) -> u32 {
+    u32::try_from(count).expect("the limits keep every slab far below 2^32 entries")
 }

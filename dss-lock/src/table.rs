@@ -1,15 +1,19 @@
 //! The lock table: one step per command.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use crate::command::{Command, Expiry};
-use crate::limits::{SESSIONS_MAX, TTL_DEFAULT};
-use crate::lock::Lock;
-use crate::names::{LockName, Owner, SessionId};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use crate::command::Command;
+use crate::deadlock::Search;
+use crate::index::HashIndex;
+use crate::limits::IDLE_OWNERS_MAX;
+use crate::lock::{Hold, Lock, Place, Waiting};
+use crate::names::{LockName, NameOrder, Owner, OwnerId, SessionId};
 use crate::numbers::{ClusterTime, FencingToken};
-use crate::reply::{Event, Limit, Outcome, Reply};
+use crate::reply::{DeadlockInfo, Event, Outcome, Reply};
 use crate::session::{OwnerState, Session};
+use crate::slab::{Id, Slab};
 
 /// All locks and sessions: a deterministic machine without clock or randomness.
 ///
@@ -17,25 +21,63 @@ use crate::session::{OwnerState, Session};
 /// answers. Every command ends by granting whatever it has made grantable, so there is never a
 /// lock that waits for somebody to take it.
 ///
-/// - Commands: [`apply`](LockTable::apply).
+/// - Commands: [`apply`](LockTable::apply), or [`apply_into`](LockTable::apply_into) where the
+///   events of many go into one buffer.
 /// - When time alone will end a wait: [`next_deadline`](LockTable::next_deadline). Sessions end
 ///   only by command, since their signs of life need not all be in the log.
 /// - Getters: [`lock`](LockTable::lock), [`locks`](LockTable::locks),
 ///   [`session`](LockTable::session), [`wait_for`](LockTable::wait_for),
-///   [`is_valid`](LockTable::is_valid), [`find`](LockTable::find).
+///   [`deadlocks`](LockTable::deadlocks), [`is_valid`](LockTable::is_valid),
+///   [`find`](LockTable::find).
 /// - All of it as bytes: [`snapshot`](LockTable::snapshot), [`restore`](LockTable::restore).
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+///
+/// Two tables are equal where their snapshots are: where nobody could ever tell them apart.
+#[derive(Debug, Clone, Default)]
 pub struct LockTable {
     /// Of the command that is, or was last, applied.
     pub(crate) index: u64,
     pub(crate) now: ClusterTime,
     /// Of the newest grant of any lock. Never falls: it is what fencing hangs on.
     pub(crate) newest_token: FencingToken,
-    pub(crate) locks: BTreeMap<LockName, Lock>,
-    pub(crate) sessions: BTreeMap<SessionId, Session>,
-    /// When each wait that has a deadline ends; an owner has at most one wait.
-    pub(crate) deadlines: BTreeSet<(ClusterTime, Owner)>,
+    pub(crate) locks: Slab<Lock>,
+    pub(crate) by_name: BTreeMap<NameOrder, Id<Lock>>,
+    pub(crate) sessions: Slab<Session>,
+    /// Those that live.
+    pub(crate) session_index: HashIndex<Session>,
+    pub(crate) owners: Slab<OwnerState>,
+    pub(crate) owner_index: HashIndex<OwnerState>,
+    pub(crate) holds: Slab<Hold>,
+    /// By lock and owner.
+    pub(crate) hold_index: HashIndex<Hold>,
+    pub(crate) waits: Slab<Waiting>,
+    pub(crate) places: Slab<Place>,
+    pub(crate) timers: BTreeSet<(ClusterTime, Timer)>,
+    /// Sessions that have ended and still have to give up what they held, the first one first.
+    pub(crate) estates: VecDeque<Id<Session>>,
+    /// The newest cycles that were found, the oldest first.
+    pub(crate) deadlocks: VecDeque<DeadlockInfo>,
+    pub(crate) search: Search,
+    /// Of the hashes of names. No part of the state: it shows nowhere.
+    pub(crate) seed: u64,
 }
+
+/// What happens at a time. At one and the same time locks are set free, in the order of their
+/// names, before waits end, in the order of their arrival.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Timer {
+    /// The delay of a lock ends.
+    Delay { lock: Id<Lock> },
+    /// A wait times out.
+    Wait { arrived: u64, waiting: Id<Waiting> },
+}
+
+impl PartialEq for LockTable {
+    fn eq(&self, other: &Self) -> bool {
+        self.stored() == other.stored()
+    }
+}
+
+impl Eq for LockTable {}
 
 impl LockTable {
     /// A table without locks.
@@ -54,24 +96,55 @@ impl LockTable {
     /// Where `index` is not greater than that of the last command: to apply one twice would grant
     /// what was not asked for.
     pub fn apply(&mut self, index: u64, now: ClusterTime, command: Command) -> (Reply, Vec<Event>) {
+        let mut events = Vec::new();
+        let reply = self.apply_into(index, now, command, &mut events);
+        (reply, events)
+    }
+
+    /// [`apply`](LockTable::apply), with the events added to `events`.
+    ///
+    /// # Panics
+    ///
+    /// As [`apply`](LockTable::apply) does.
+    pub fn apply_into(
+        &mut self,
+        index: u64,
+        now: ClusterTime,
+        command: Command,
+        events: &mut Vec<Event>,
+    ) -> Reply {
         assert!(index > self.index, "command {index} after command {}", self.index);
         self.index = index;
         self.now = self.now.max(now);
-        let mut events = Vec::new();
-        self.time_out(&mut events);
+        self.pass_time(events);
+        let inherited = !self.estates.is_empty();
         let reply = match command {
-            Command::OpenSession { session, ttl } => self.open(&session, ttl, &mut events),
-            Command::CloseSession { session } => self.close(&session, &mut events),
-            Command::Expire { sessions } => self.expire(&sessions, &mut events),
-            Command::Acquire { attempt, request } => self.acquire(attempt, request, &mut events),
-            Command::Cancel { attempt, lock, owner } => {
-                self.cancel(attempt, &lock, &owner, &mut events)
+            Command::OpenSession { session, ttl, lock_delay } => {
+                self.open(&session, ttl, lock_delay, events)
             }
-            Command::Release(request) => self.release(&request, &mut events),
-            Command::ForceRelease { lock } => self.force_release(&lock, &mut events),
+            Command::Renew { session } => {
+                let found = self.find_session(&session);
+                Reply::Renewed(found.map(|id| {
+                    self.note_life(id, events);
+                    self.view(id)
+                }))
+            }
+            Command::CloseSession { session } => self.close(&session, events),
+            Command::Expire { sessions } => self.expire(&sessions, events),
+            Command::Acquire { attempt, request } => self.acquire(attempt, request, events),
+            Command::AcquireAll { attempt, request } => self.acquire_all(attempt, request, events),
+            Command::Cancel { attempt, locks, owner } => {
+                self.cancel(attempt, &locks, &owner, events)
+            }
+            Command::Release(request) => self.release(&request, events),
+            Command::Downgrade(request) => self.downgrade(&request, events),
+            Command::ForceRelease { lock } => self.force_release(&lock, events),
             Command::Tick => Reply::Done,
         };
-        (reply, events)
+        if inherited {
+            self.settle_estates(Vec::new(), events);
+        }
+        reply
     }
 
     /// The index of the last command.
@@ -92,131 +165,192 @@ impl LockTable {
         self.newest_token
     }
 
-    /// When the next wait times out: from then on any command, [`Command::Tick`] for want of
-    /// another, will find it so.
+    /// When there is next something to do: a wait times out, the delay of a lock ends, or, at
+    /// once, a session that has ended goes on giving up what it held. From then on any command,
+    /// [`Command::Tick`] for want of another, will do it.
     #[must_use]
     pub fn next_deadline(&self) -> Option<ClusterTime> {
-        self.deadlines.first().map(|(deadline, _)| *deadline)
+        if !self.estates.is_empty() {
+            return Some(self.now);
+        }
+        self.timers.first().map(|(deadline, _)| *deadline)
     }
 
-    /// Ends the waits whose time has come, the earliest first, so that whoever a time-out lets
+    /// Does what the time has come for, the earliest first, so that whoever a time-out lets
     /// through is granted at that time and does not time out with it.
-    fn time_out(&mut self, events: &mut Vec<Event>) {
-        while let Some((deadline, owner)) = self.deadlines.first()
-            && *deadline <= self.now
+    fn pass_time(&mut self, events: &mut Vec<Event>) {
+        while let Some((deadline, timer)) = self.timers.first().copied()
+            && deadline <= self.now
         {
-            let owner = owner.clone();
-            let lock = self.end_wait(&owner, Outcome::TimedOut, events);
-            self.grant_waiting(&lock, events);
-        }
-    }
-
-    fn open(&mut self, session: &SessionId, ttl: Duration, events: &mut Vec<Event>) -> Reply {
-        Reply::Session(self.renew(session, Some(ttl), events).map(|state| state.view(session)))
-    }
-
-    /// Notes a sign of life of `session`, and opens it where there is none.
-    pub(crate) fn renew(
-        &mut self,
-        session: &SessionId,
-        ttl: Option<Duration>,
-        events: &mut Vec<Event>,
-    ) -> Result<&mut Session, Limit> {
-        if !self.sessions.contains_key(session) {
-            if self.sessions.len() >= SESSIONS_MAX {
-                return Err(Limit::Sessions);
+            match timer {
+                Timer::Delay { .. } => self.end_delays(deadline, events),
+                Timer::Wait { waiting, .. } => {
+                    let locks = self.end_wait(waiting, Outcome::TimedOut, events);
+                    for lock in locks {
+                        self.grant_waiting(lock, events);
+                    }
+                }
             }
-            let state = Session::new(ttl.unwrap_or(TTL_DEFAULT), self.index);
-            self.sessions.insert(session.clone(), state);
         }
-        let state = self.sessions.get_mut(session).expect("it has been made where it was not");
-        state.renew(ttl, self.index);
-        events.push(Event::SessionRenewed {
-            session: session.clone(),
-            ttl: state.ttl,
-            renewal: state.renewal,
+    }
+
+    fn end_delays(&mut self, deadline: ClusterTime, events: &mut Vec<Event>) {
+        let mut due = Vec::new();
+        while let Some((other, Timer::Delay { lock })) = self.timers.first().copied()
+            && other == deadline
+        {
+            self.timers.pop_first();
+            self.locks[lock].delayed_until = None;
+            due.push(lock);
+        }
+        due.sort_by_cached_key(|lock| NameOrder::of(&self.locks[*lock].name));
+        for lock in due {
+            self.grant_waiting(lock, events);
+        }
+    }
+
+    pub(crate) fn hash_of_session(&self, session: &SessionId) -> u64 {
+        xxh3_64_with_seed(session.as_str().as_bytes(), self.seed)
+    }
+
+    pub(crate) fn find_session(&self, session: &SessionId) -> Option<Id<Session>> {
+        let hash = self.hash_of_session(session);
+        self.session_index.find(hash, |id| self.sessions[id].name == *session)
+    }
+
+    fn hash_of_owner(&self, session: Id<Session>, owner: &OwnerId) -> u64 {
+        // Owners of one name in different sessions are told apart by the seed.
+        let seed = self.seed ^ mix(u64::from(session.number()));
+        xxh3_64_with_seed(owner.as_str().as_bytes(), seed)
+    }
+
+    pub(crate) fn find_owner_of(
+        &self,
+        session: Id<Session>,
+        owner: &OwnerId,
+    ) -> Option<Id<OwnerState>> {
+        let hash = self.hash_of_owner(session, owner);
+        self.owner_index.find(hash, |id| {
+            let state = &self.owners[id];
+            state.session == session && state.name == *owner
+        })
+    }
+
+    pub(crate) fn find_owner(&self, owner: &Owner) -> Option<Id<OwnerState>> {
+        self.find_owner_of(self.find_session(&owner.session)?, &owner.owner)
+    }
+
+    /// The owner of this name, which is made where there is none. Followed, once the command is
+    /// done, by [`settle`](LockTable::settle).
+    pub(crate) fn make_owner(&mut self, session: Id<Session>, owner: &OwnerId) -> Id<OwnerState> {
+        let hash = self.hash_of_owner(session, owner);
+        let found = self.owner_index.find(hash, |id| {
+            let state = &self.owners[id];
+            state.session == session && state.name == *owner
         });
-        Ok(state)
-    }
-
-    fn close(&mut self, session: &SessionId, events: &mut Vec<Event>) -> Reply {
-        let existed = self.sessions.contains_key(session);
-        self.end_sessions([session], events);
-        Reply::Closed(existed)
-    }
-
-    fn expire(&mut self, expiries: &[Expiry], events: &mut Vec<Event>) -> Reply {
-        let dead = expiries.iter().filter(|expiry| {
-            let state = self.sessions.get(&expiry.session);
-            state.is_some_and(|state| state.renewal == expiry.renewal)
-        });
-        let dead: BTreeSet<&SessionId> = dead.map(|expiry| &expiry.session).collect();
-        self.end_sessions(dead, events);
-        Reply::Done
-    }
-
-    /// Ends these sessions, all of them before anything is granted: what one gives up must not go
-    /// to another that ends with it.
-    fn end_sessions<'a>(
-        &mut self,
-        sessions: impl IntoIterator<Item = &'a SessionId>,
-        events: &mut Vec<Event>,
-    ) {
-        let mut touched = BTreeSet::new();
-        for session in sessions {
-            let Some(state) = self.sessions.get(session) else { continue };
-            let renewal = state.renewal;
-            let owners: Vec<_> = state.owners.keys().cloned().collect();
-            for owner in owners {
-                let owner = Owner { session: session.clone(), owner };
-                touched.extend(self.end_owner(&owner, events));
-            }
-            self.sessions.remove(session);
-            events.push(Event::SessionEnded { session: session.clone(), renewal });
+        if let Some(found) = found {
+            self.wake(found);
+            return found;
         }
-        for lock in touched {
-            self.grant_waiting(&lock, events);
+        let id = self.owners.insert(OwnerState::new(session, owner.clone(), hash));
+        self.owner_index.insert(hash, id);
+        let owners = &mut self.sessions[session].owners;
+        owners.push_back(&mut self.owners, id, |owner| &mut owner.by_session);
+        id
+    }
+
+    /// An owner is idle no more.
+    fn wake(&mut self, owner: Id<OwnerState>) {
+        let state = &mut self.owners[owner];
+        if let Some(since) = state.idle_since.take() {
+            let idle = (since, state.name.clone());
+            self.sessions[state.session].idle.remove(&idle);
         }
     }
 
-    /// Takes everything from an owner whose session ends; the locks that are touched by it.
-    fn end_owner(&mut self, owner: &Owner, events: &mut Vec<Event>) -> Vec<LockName> {
-        let Some(state) = self.owner(owner) else { return Vec::new() };
-        let waits = state.wait.is_some();
-        let mut touched: Vec<_> = state.holds.iter().cloned().collect();
-        for lock in &touched {
-            self.remove_hold(lock, owner);
+    /// Forgets an owner of a living session if there is nothing to remember of it, and sees to it
+    /// that not too many are remembered for their answers alone.
+    pub(crate) fn settle(&mut self, owner: Id<OwnerState>) {
+        let state = &self.owners[owner];
+        if !state.is_idle() || state.idle_since.is_some() {
+            return;
         }
-        if waits {
-            touched.push(self.end_wait(owner, Outcome::SessionExpired, events));
+        let session = state.session;
+        if self.sessions[session].ended.is_some() {
+            // It goes with its session, as soon as that holds nothing any more.
+            return;
         }
-        touched
+        if state.records.is_empty() {
+            self.forget_owner(owner);
+            return;
+        }
+        self.set_idle(owner, self.index);
+        if self.sessions[session].idle.len() > IDLE_OWNERS_MAX {
+            let longest = self.sessions[session].idle.pop_first();
+            let (_, name) = longest.expect("it has just been found long");
+            let longest = self.find_owner_of(session, &name);
+            self.forget_owner(longest.expect("only an owner that is there is idle"));
+        }
     }
 
-    pub(crate) fn owner(&self, owner: &Owner) -> Option<&OwnerState> {
-        self.sessions.get(&owner.session)?.owners.get(&owner.owner)
+    /// Marks an idle owner as idle since `index`.
+    pub(crate) fn set_idle(&mut self, owner: Id<OwnerState>, index: u64) {
+        let state = &mut self.owners[owner];
+        state.idle_since = Some(index);
+        self.sessions[state.session].idle.insert((index, state.name.clone()));
     }
 
-    /// The state of an owner that holds or waits, and so is there.
-    pub(crate) fn active_owner(&mut self, owner: &Owner) -> &mut OwnerState {
-        active_owner(&mut self.sessions, owner)
+    pub(crate) fn forget_owner(&mut self, owner: Id<OwnerState>) {
+        let session = self.owners[owner].session;
+        let owners = &mut self.sessions[session].owners;
+        owners.remove(&mut self.owners, owner, |owner| &mut owner.by_session);
+        let state = self.owners.remove(owner);
+        self.owner_index.remove(state.hash, owner);
     }
 
-    /// See [`Session::settle`].
-    pub(crate) fn settle(&mut self, owner: &Owner) {
-        if let Some(session) = self.sessions.get_mut(&owner.session) {
-            session.settle(&owner.owner, self.index);
+    pub(crate) fn find_lock(&self, lock: &LockName) -> Option<Id<Lock>> {
+        self.by_name.get(&NameOrder::of(lock)).copied()
+    }
+
+    /// The lock of this name, which is made where there is none. Followed by a grant, a wait or
+    /// [`forget_if_idle`](LockTable::forget_if_idle).
+    pub(crate) fn make_lock(&mut self, lock: &LockName) -> Id<Lock> {
+        let locks = &mut self.locks;
+        let by_name = self.by_name.entry(NameOrder::of(lock));
+        *by_name.or_insert_with(|| locks.insert(Lock::new(lock.clone())))
+    }
+
+    pub(crate) fn forget_if_idle(&mut self, lock: Id<Lock>) {
+        if self.locks[lock].is_idle() {
+            let lock = self.locks.remove(lock);
+            self.by_name.remove(&NameOrder::of(&lock.name));
         }
+    }
+
+    pub(crate) fn find_hold(&self, lock: Id<Lock>, owner: Id<OwnerState>) -> Option<Id<Hold>> {
+        self.hold_index.find(hash_of_hold(lock, owner), |id| {
+            let hold = &self.holds[id];
+            hold.lock == lock && hold.owner == owner
+        })
+    }
+
+    pub(crate) fn name_of(&self, owner: Id<OwnerState>) -> Owner {
+        let state = &self.owners[owner];
+        Owner { session: self.session_name(owner).clone(), owner: state.name.clone() }
+    }
+
+    pub(crate) fn session_name(&self, owner: Id<OwnerState>) -> &SessionId {
+        &self.sessions[self.owners[owner].session].name
     }
 }
 
-/// [`LockTable::active_owner`], where the locks are borrowed too.
-pub(crate) fn active_owner<'a>(
-    sessions: &'a mut BTreeMap<SessionId, Session>,
-    owner: &Owner,
-) -> &'a mut OwnerState {
-    sessions
-        .get_mut(&owner.session)
-        .and_then(|session| session.owners.get_mut(&owner.owner))
-        .expect("whoever holds or waits is an owner of a session that lives")
+pub(crate) fn hash_of_hold(lock: Id<Lock>, owner: Id<OwnerState>) -> u64 {
+    mix(u64::from(lock.number()) << 32 | u64::from(owner.number()))
+}
+
+/// Spreads small numbers over all bits (the finaliser of splitmix64).
+fn mix(number: u64) -> u64 {
+    let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    number ^ (number >> 31)
 }

@@ -9,7 +9,9 @@ use super::LockService;
 use super::claim::Claim;
 use super::error::{AcquireError, ServiceError};
 use super::reign::Inner;
-use crate::command::{AcquireRequest, Command};
+use crate::command::{AcquireAllRequest, AcquireRequest, Command};
+use crate::names::{LockName, Owner, RequestId};
+use crate::numbers::AttemptId;
 use crate::reply::{Grant, Outcome, Reply};
 use crate::views::Found;
 
@@ -43,11 +45,51 @@ impl LockService {
     ///
     /// Each request ends in a grant or in exactly one [`AcquireError`].
     pub async fn acquire(&self, request: AcquireRequest) -> Result<Grant, AcquireError> {
+        let (locks, owner) = (vec![request.lock.clone()], request.owner());
+        let request_id = request.request_id.clone();
+        let command = |attempt| Command::Acquire { attempt, request };
+        match self.ask(locks, owner, request_id, command).await? {
+            Outcome::Granted(grant) => Ok(grant),
+            outcome => Err(refusal(outcome)),
+        }
+    }
+
+    /// Asks for several locks, which are granted together or not at all, and waits for them as
+    /// long as the request says; otherwise like [`acquire`](LockService::acquire). The grants come
+    /// in the order of the locks' names.
+    ///
+    /// # Errors
+    ///
+    /// Each request ends in the grants or in exactly one [`AcquireError`].
+    pub async fn acquire_all(
+        &self,
+        request: AcquireAllRequest,
+    ) -> Result<Vec<Grant>, AcquireError> {
+        let mut locks: Vec<_> = request.locks.iter().map(|(lock, _)| lock.clone()).collect();
+        locks.sort();
+        locks.dedup();
+        let (owner, request_id) = (request.owner(), request.request_id.clone());
+        let command = |attempt| Command::AcquireAll { attempt, request };
+        match self.ask(locks, owner, request_id, command).await? {
+            Outcome::GrantedAll(grants) => Ok(grants),
+            // Found again of a request for several that names one.
+            Outcome::Granted(grant) => Ok(vec![grant]),
+            outcome => Err(refusal(outcome)),
+        }
+    }
+
+    async fn ask(
+        &self,
+        locks: Vec<LockName>,
+        owner: Owner,
+        request_id: Option<RequestId>,
+        command: impl FnOnce(AttemptId) -> Command,
+    ) -> Result<Outcome, ServiceError> {
         let inner = &self.inner;
         let reign = inner.reign().await?;
-        let mut claim = Claim::new(inner, reign, &request);
-        let attempt = claim.withdrawal.attempt;
-        let ended = match inner.propose(&reign, Command::Acquire { attempt, request }).await {
+        let mut claim = Claim::new(inner, reign, locks, owner, request_id);
+        let command = command(claim.withdrawal.attempt);
+        let ended = match inner.propose(&reign, command).await {
             Ok(Reply::Ended(outcome)) => Ok(outcome),
             Ok(Reply::Waiting) => wait(inner, &mut claim).await,
             Ok(_) => Err(ServiceError::Unavailable),
@@ -59,21 +101,23 @@ impl LockService {
         if ended != Err(ServiceError::OutcomeUnknown) {
             claim.settle();
         }
-        answer(ended?)
+        ended
     }
 }
 
-fn answer(outcome: Outcome) -> Result<Grant, AcquireError> {
-    Err(match outcome {
-        Outcome::Granted(grant) => return Ok(grant),
+fn refusal(outcome: Outcome) -> AcquireError {
+    match outcome {
         Outcome::Held { holders } => AcquireError::Held { holders },
         Outcome::TimedOut => AcquireError::TimedOut,
         Outcome::Deadlock { cycle } => AcquireError::Deadlock { cycle },
         Outcome::OwnerBusy => AcquireError::OwnerBusy,
         Outcome::SessionExpired => AcquireError::SessionExpired,
         Outcome::Cancelled => AcquireError::Cancelled,
-        Outcome::Refused(_) => ServiceError::Overloaded.into(),
-    })
+        Outcome::AlreadyHolds { lock } => AcquireError::AlreadyHolds { lock },
+        Outcome::Refused(limit) => AcquireError::Limit(limit),
+        // An answer to another kind of request, which had the same id.
+        Outcome::Granted(_) | Outcome::GrantedAll(_) => ServiceError::Unavailable.into(),
+    }
 }
 
 /// Waits for the event that ends the wait. On the leader that is sure to come; elsewhere it comes
@@ -122,10 +166,10 @@ async fn missed(claim: &mut Claim) -> Result<Outcome, ServiceError> {
 /// Leadership was lost before it was known whether the acquire is in the log for good. The next
 /// leader knows.
 async fn recover(inner: &Inner, claim: &mut Claim) -> Result<Outcome, ServiceError> {
-    let super::Withdrawal { attempt, lock, owner } = claim.withdrawal.clone();
+    let super::Withdrawal { attempt, locks, owner } = claim.withdrawal.clone();
     let request_id = claim.request_id.clone();
     let find =
-        move |table: &crate::LockTable| table.find(attempt, &lock, &owner, request_id.as_ref());
+        move |table: &crate::LockTable| table.find(attempt, &locks, &owner, request_id.as_ref());
     match inner.read_after_reign(&claim.reign, RECOVERY_MAX, find).await {
         Some(Found::Waiting) => wait(inner, claim).await,
         Some(Found::Ended(outcome)) => Ok(outcome),

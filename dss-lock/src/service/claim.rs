@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use super::Withdrawal;
 use super::error::ServiceError;
 use super::reign::{Inner, Reign};
-use crate::names::RequestId;
+use crate::names::{LockName, Owner, RequestId};
 use crate::reply::Outcome;
 use crate::views::Found;
 
@@ -30,10 +30,15 @@ pub(super) struct Claim {
 }
 
 impl Claim {
-    pub(super) fn new(inner: &Arc<Inner>, reign: Reign, request: &crate::AcquireRequest) -> Self {
+    pub(super) fn new(
+        inner: &Arc<Inner>,
+        reign: Reign,
+        locks: Vec<LockName>,
+        owner: Owner,
+        request_id: Option<RequestId>,
+    ) -> Self {
         let (attempt, ended) = inner.parked.register(reign.term);
-        let withdrawal = Withdrawal { attempt, lock: request.lock.clone(), owner: request.owner() };
-        let request_id = request.request_id.clone();
+        let withdrawal = Withdrawal { attempt, locks, owner };
         let inner = Arc::clone(inner);
         Self { inner, reign, withdrawal, request_id, ended, settled: false }
     }
@@ -45,10 +50,10 @@ impl Claim {
 
     /// Asks this node's table, through the leader, what has become of it.
     pub(super) async fn look_up(&self) -> Result<Found, ReadError> {
-        let Withdrawal { attempt, lock, owner } = self.withdrawal.clone();
+        let Withdrawal { attempt, locks, owner } = self.withdrawal.clone();
         let request_id = self.request_id.clone();
         let query = move |machine: &crate::LockMachine| {
-            machine.table().find(attempt, &lock, &owner, request_id.as_ref())
+            machine.table().find(attempt, &locks, &owner, request_id.as_ref())
         };
         self.inner.group.read(query).await
     }
@@ -80,9 +85,9 @@ async fn withdraw(inner: Arc<Inner>, reign: Reign, withdrawal: Withdrawal) {
             }
             Err(_) => {}
         }
-        let Withdrawal { attempt, lock, owner } = withdrawal.clone();
+        let Withdrawal { attempt, locks, owner } = withdrawal.clone();
         let query =
-            move |machine: &crate::LockMachine| machine.table().find(attempt, &lock, &owner, None);
+            move |machine: &crate::LockMachine| machine.table().find(attempt, &locks, &owner, None);
         match inner.group.read(query).await {
             // While its own term lasts it may still be on its way to the log.
             Ok(Found::Nothing) if inner.leadership().term > reign.term => return,

@@ -2,7 +2,8 @@
 
 use dss_raft::{NodeId, ProposeError};
 
-use crate::names::SessionId;
+use crate::names::{LockName, SessionId};
+use crate::reply::Limit;
 
 /// Why the service could not do, or not say, anything at all.
 ///
@@ -17,7 +18,7 @@ pub enum ServiceError {
         /// Who does, as far as this node knows.
         leader: Option<NodeId>,
     },
-    /// Too much is under way, or a limit was reached. Try again later.
+    /// Too much is under way, or there are too many sessions. Try again later.
     #[error("too much is under way")]
     Overloaded,
     /// It may or may not have been done. The same request with the same request id is safe to send
@@ -69,6 +70,15 @@ pub enum AcquireError {
     /// The request was taken back.
     #[error("the request was taken back")]
     Cancelled,
+    /// A request for several locks names one that the owner already holds, and not all.
+    #[error("the owner already holds {lock}")]
+    AlreadyHolds {
+        /// That lock.
+        lock: LockName,
+    },
+    /// There may not be more, and nothing was done. Try again later.
+    #[error("{0}")]
+    Limit(Limit),
     /// The service could not do it, or could not say.
     #[error(transparent)]
     Service(#[from] ServiceError),

@@ -24,7 +24,7 @@ use crate::command::{Command, DecodeError, ReleaseRequest, decode, encode};
 use crate::machine::{LockEvents, LockMachine};
 use crate::names::{LockName, Owner};
 use crate::numbers::{AttemptId, FencingToken};
-use crate::reply::{ReleaseOutcome, Reply};
+use crate::reply::{DeadlockInfo, DowngradeOutcome, Grant, ReleaseOutcome, Reply};
 use crate::views::{LockInfo, LockPage, WaitEdge};
 
 /// Locks, replicated. One per node and group; cheap to clone.
@@ -50,12 +50,12 @@ pub struct LockService {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Withdrawal {
     attempt: AttemptId,
-    lock: LockName,
+    locks: Vec<LockName>,
     owner: Owner,
 }
 
 /// Stands first in every encoded withdrawal; another layout gets another number.
-const WITHDRAWAL_VERSION: u8 = 1;
+const WITHDRAWAL_VERSION: u8 = 2;
 
 impl Withdrawal {
     /// The bytes that stand for it between nodes.
@@ -123,7 +123,8 @@ impl LockService {
         Self { inner, _tasks: tasks }
     }
 
-    /// Gives a lock back, and with that to whoever is next.
+    /// Gives a lock back, and with that to whoever is next; one that was entered more than once is
+    /// held on, once less.
     ///
     /// # Errors
     ///
@@ -131,7 +132,9 @@ impl LockService {
     pub async fn release(&self, request: ReleaseRequest) -> Result<(), ReleaseError> {
         let reign = self.inner.reign().await?;
         match self.inner.propose(&reign, Command::Release(request.clone())).await {
-            Ok(Reply::Release(ReleaseOutcome::Released)) => Ok(()),
+            Ok(Reply::Release(ReleaseOutcome::Released | ReleaseOutcome::StillHeld { .. })) => {
+                Ok(())
+            }
             Ok(Reply::Release(ReleaseOutcome::NotHolder)) => Err(ReleaseError::NotHolder),
             Ok(Reply::Release(ReleaseOutcome::StaleToken)) => Err(ReleaseError::StaleToken),
             Ok(_) => Err(ServiceError::Unavailable.into()),
@@ -151,6 +154,32 @@ impl LockService {
             Some(true) => self.inner.not_leader().into(),
             Some(false) | None => unknown,
         }
+    }
+
+    /// Makes an exclusive hold shared, under the token that it has, so that readers are let in.
+    ///
+    /// # Errors
+    ///
+    /// Where it is not the owner's hold.
+    pub async fn downgrade(&self, request: ReleaseRequest) -> Result<Grant, ReleaseError> {
+        let reign = self.inner.reign().await?;
+        match self.inner.propose(&reign, Command::Downgrade(request)).await? {
+            Reply::Downgrade(DowngradeOutcome::Downgraded(grant)) => Ok(grant),
+            Reply::Downgrade(DowngradeOutcome::NotHolder) => Err(ReleaseError::NotHolder),
+            Reply::Downgrade(DowngradeOutcome::StaleToken) => Err(ReleaseError::StaleToken),
+            _ => Err(ServiceError::Unavailable.into()),
+        }
+    }
+
+    /// The newest deadlocks that were prevented, the oldest first.
+    ///
+    /// # Errors
+    ///
+    /// See [`ServiceError`].
+    pub async fn deadlocks(&self) -> Result<Vec<DeadlockInfo>, ServiceError> {
+        let reign = self.inner.reign().await?;
+        let query = |table: &crate::LockTable| table.deadlocks().cloned().collect();
+        self.inner.read_as_leader(&reign, query).await
     }
 
     /// Takes a lock from all that hold it. A free lock is left as it is.
@@ -227,8 +256,8 @@ impl LockService {
 }
 
 impl From<Withdrawal> for Command {
-    fn from(Withdrawal { attempt, lock, owner }: Withdrawal) -> Self {
-        Self::Cancel { attempt, lock, owner }
+    fn from(Withdrawal { attempt, locks, owner }: Withdrawal) -> Self {
+        Self::Cancel { attempt, locks, owner }
     }
 }
 

@@ -7,8 +7,9 @@ use super::acquire::RECOVERY_MAX;
 use super::error::{ServiceError, SessionError};
 use super::reign::{Inner, Reign};
 use crate::command::Command;
-use crate::limits::{TTL_MAX, TTL_MIN};
+use crate::limits::{LOCK_DELAY_MAX, TTL_MAX, TTL_MIN};
 use crate::names::{LockName, SessionId};
+use crate::numbers::FencingToken;
 use crate::reply::{Reply, SessionView};
 use crate::table::LockTable;
 
@@ -22,8 +23,12 @@ pub struct SessionInfo {
     /// How long it lives from now on without another. It may live longer: a change of leaders
     /// gives every session its full time again.
     pub expires_in: Duration,
+    /// Tells apart sessions that bear one name in turn.
+    pub opened: u64,
     /// The locks that its owners hold, in order.
     pub holds: Vec<LockName>,
+    /// The tokens of its grants that are in force, in order.
+    pub tokens: Vec<FencingToken>,
     /// The locks that its owners wait for, in order.
     pub waits_for: Vec<LockName>,
 }
@@ -45,6 +50,32 @@ impl LockService {
         session: SessionId,
         ttl: Duration,
     ) -> Result<SessionInfo, SessionError> {
+        self.open(session, ttl, None).await
+    }
+
+    /// Opens or renews a session, like [`open_session`](LockService::open_session), whose locks
+    /// are granted to nobody for `lock_delay` after it has expired: time for what it has sent to
+    /// arrive, where what the locks protect cannot look at tokens. At most
+    /// [`LOCK_DELAY_MAX`](crate::LOCK_DELAY_MAX).
+    ///
+    /// # Errors
+    ///
+    /// As [`open_session`](LockService::open_session) has.
+    pub async fn open_session_with_delay(
+        &self,
+        session: SessionId,
+        ttl: Duration,
+        lock_delay: Duration,
+    ) -> Result<SessionInfo, SessionError> {
+        self.open(session, ttl, Some(lock_delay.min(LOCK_DELAY_MAX))).await
+    }
+
+    async fn open(
+        &self,
+        session: SessionId,
+        ttl: Duration,
+        lock_delay: Option<Duration>,
+    ) -> Result<SessionInfo, SessionError> {
         let inner = &self.inner;
         let ttl = ttl.clamp(TTL_MIN, TTL_MAX);
         let reign = inner.reign().await?;
@@ -52,12 +83,15 @@ impl LockService {
         if inner.with_leases(|leases| leases.keep_alive(now, &session, ttl)) {
             let name = session.clone();
             let read = inner.read_as_leader(&reign, move |table| table.session(&name)).await?;
-            if let Some(view) = read {
+            if let Some(view) = read
+                && lock_delay.is_none_or(|delay| delay == view.lock_delay)
+            {
                 return Ok(info(inner, view));
             }
-            // It has just been closed.
+            // It has just been closed, or is to have another delay.
         }
-        match inner.propose(&reign, Command::OpenSession { session: session.clone(), ttl }).await {
+        let command = Command::OpenSession { session: session.clone(), ttl, lock_delay };
+        match inner.propose(&reign, command).await {
             Ok(Reply::Session(Ok(view))) => {
                 Ok(SessionInfo { expires_in: view.ttl, ..info(inner, view) })
             }
@@ -65,6 +99,30 @@ impl LockService {
             Ok(_) => Err(ServiceError::Unavailable.into()),
             Err(ServiceError::OutcomeUnknown) => self.after_open(&reign, session, ttl).await,
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Renews a session that lives, with the time to live that it has; otherwise like
+    /// [`open_session`](LockService::open_session).
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError::Expired`] where it is over.
+    pub async fn renew_session(&self, session: SessionId) -> Result<SessionInfo, SessionError> {
+        let inner = &self.inner;
+        let reign = inner.reign().await?;
+        let now = inner.now();
+        let name = session.clone();
+        if inner.with_leases(|leases| leases.keep_alive_as_is(now, &session)) {
+            let read = inner.read_as_leader(&reign, move |table| table.session(&name)).await?;
+            return read.map(|view| info(inner, view)).ok_or(SessionError::Expired);
+        }
+        match inner.propose(&reign, Command::Renew { session }).await? {
+            Reply::Renewed(Some(view)) => {
+                Ok(SessionInfo { expires_in: view.ttl, ..info(inner, view) })
+            }
+            Reply::Renewed(None) => Err(SessionError::Expired),
+            _ => Err(ServiceError::Unavailable.into()),
         }
     }
 
@@ -125,6 +183,7 @@ fn info(inner: &Inner, view: SessionView) -> SessionInfo {
     let now = inner.now();
     // A session that was opened just now may not have come to the leases yet.
     let expires_in = inner.with_leases(|leases| leases.expires_in(now, &view.session));
-    let SessionView { session, ttl, holds, waits_for, .. } = view;
-    SessionInfo { session, ttl, expires_in: expires_in.unwrap_or(ttl), holds, waits_for }
+    let SessionView { session, ttl, opened, holds, tokens, waits_for, .. } = view;
+    let expires_in = expires_in.unwrap_or(ttl);
+    SessionInfo { session, ttl, expires_in, opened, holds, tokens, waits_for }
 }

@@ -59,6 +59,7 @@ async fn handle_events(inner: Arc<Inner>, mut events: mpsc::UnboundedReceiver<Ev
             Event::SessionEnded { session, renewal } => {
                 inner.with_leases(|leases| leases.handle_ended(&session, renewal));
             }
+            Event::Revoked { .. } => {}
         }
     }
 }

@@ -17,17 +17,25 @@ fn busy_table() -> Script {
     script.acquire(named("up", request("b", "2", X, Wait::Forever)));
     script.wait_for("d/1", "1", S, 50);
     script.acquire(named("refused", request("e", "1", X, Wait::Try)));
-    script.apply(Command::OpenSession { session: session("idle"), ttl: Duration::from_secs(9) });
+    script.apply(Command::OpenSession {
+        session: session("idle"),
+        ttl: Duration::from_secs(9),
+        lock_delay: None,
+    });
     script
 }
 
 fn commands() -> Vec<Command> {
     let attempt = AttemptId { term: 3, sequence: 4 };
     vec![
-        Command::OpenSession { session: session("a"), ttl: Duration::from_millis(1_500) },
+        Command::OpenSession {
+            session: session("a"),
+            ttl: Duration::from_millis(1_500),
+            lock_delay: None,
+        },
         Command::CloseSession { session: session("a") },
         Command::Acquire { attempt, request: named("r", request("a/b", "l", S, Wait::Try)) },
-        Command::Cancel { attempt, lock: lock("l"), owner: owner("a/b") },
+        Command::Cancel { attempt, locks: vec![lock("l")], owner: owner("a/b") },
         Command::ForceRelease { lock: lock("l") },
         Command::Tick,
     ]
@@ -51,10 +59,10 @@ fn commands_are_read_back_as_they_were_written() {
 fn another_version_is_refused() {
     let mut bytes =
         StampedCommand { now: ClusterTime::ZERO, command: Command::Tick }.encode().to_vec();
-    bytes[0] = 2;
+    bytes[0] = 99;
     assert_eq!(StampedCommand::decode(&bytes), Err(DecodeError::Version));
     let mut bytes = LockTable::new().snapshot().to_vec();
-    bytes[0] = 2;
+    bytes[0] = 99;
     assert_eq!(LockTable::restore(&bytes), Err(SnapshotError::Decode(DecodeError::Version)));
 }
 
@@ -103,7 +111,7 @@ proptest! {
         let _ = StampedCommand::decode(&bytes);
         restore_and_use(&bytes);
         if let Some(version) = bytes.first_mut() {
-            *version = 1;
+            *version = 2;
         }
         let _ = StampedCommand::decode(&bytes);
         restore_and_use(&bytes);
@@ -113,7 +121,7 @@ proptest! {
     fn a_decoded_command_of_garbage_can_be_applied(
         mut bytes in prop::collection::vec(any::<u8>(), 1..40),
     ) {
-        bytes[0] = 1;
+        bytes[0] = 2;
         if let Ok(stamped) = StampedCommand::decode(&bytes) {
             let mut script = busy_table();
             script.table.apply(1_000, stamped.now, stamped.command);

@@ -3,7 +3,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod aftermath;
 mod bytes;
+mod holding;
 mod model;
 mod properties;
 mod scenarios;

@@ -4,7 +4,7 @@
 //! the future: whoever waits for nothing gives up all that it holds, again and again, and a
 //! deadlock is where somebody is still waiting at the end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use dss_lock::{AttemptId, Mode};
 
@@ -19,6 +19,8 @@ pub(crate) fn session_of(owner: OwnerNo) -> usize {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum End {
     Granted(LockNo, Mode, u64),
+    GrantedAll(Vec<(LockNo, Mode, u64)>),
+    AlreadyHolds(LockNo),
     Held,
     TimedOut,
     Deadlock,
@@ -57,6 +59,8 @@ struct Waiting {
     until: Option<u64>,
     request: Option<u8>,
     claims: Vec<AttemptId>,
+    /// Where it asks for several locks: all of them. It stands in the queue of each.
+    joint: Option<Vec<(LockNo, Mode)>>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -73,6 +77,19 @@ pub(crate) struct Ask {
     pub(crate) mode: Mode,
     pub(crate) patience: Patience,
     pub(crate) request: Option<u8>,
+    /// Further locks of a request for several.
+    pub(crate) joint: Option<[(LockNo, Mode); 2]>,
+}
+
+impl Ask {
+    /// What it asks for, in order, each lock once.
+    pub(crate) fn wants(&self) -> Vec<(LockNo, Mode)> {
+        let mut wants = BTreeMap::from([(self.lock, self.mode)]);
+        for (lock, mode) in self.joint.into_iter().flatten() {
+            wants.entry(lock).and_modify(|other| *other = mode.min(*other)).or_insert(mode);
+        }
+        wants.into_iter().collect()
+    }
 }
 
 /// A wait that has ended: whose, for what, for which attempts, and how.
@@ -97,6 +114,13 @@ impl ModelLock {
             waiting.upgrade = self.holders.iter().any(|(holder, _)| *holder == waiting.owner);
         }
         self.queue.sort_by_key(|waiting| (!waiting.upgrade, waiting.arrived));
+    }
+
+    /// Whether nothing that this place conflicts with is ahead of it or holds the lock.
+    fn is_open(&self, place: usize) -> bool {
+        let Waiting { owner, mode, .. } = self.queue[place];
+        let passes = |ahead: &Waiting| ahead.mode == Mode::Shared && mode == Mode::Shared;
+        self.queue[..place].iter().all(passes) && self.admits(owner, mode)
     }
 
     fn admits(&self, owner: OwnerNo, mode: Mode) -> bool {
@@ -132,24 +156,34 @@ impl Model {
     pub(crate) fn pass_time(&mut self, now: u64) {
         self.now = self.now.max(now);
         loop {
-            let due = self.locks.iter().flat_map(|(no, lock)| {
-                lock.queue.iter().filter_map(|w| Some((w.until?, w.owner, *no)))
+            let due = self.locks.values().flat_map(|lock| {
+                lock.queue.iter().filter_map(|w| Some((w.until?, w.arrived, w.owner)))
             });
             match due.min() {
-                Some((until, owner, lock)) if until <= self.now => {
-                    self.end_wait(owner, lock, &End::TimedOut);
-                    self.pump(lock);
+                Some((until, _, owner)) if until <= self.now => {
+                    self.end_wait(owner, &End::TimedOut);
                 }
                 _ => return,
             }
         }
     }
 
-    fn end_wait(&mut self, owner: OwnerNo, lock: LockNo, end: &End) {
-        let queue = &mut self.locks.get_mut(&lock).unwrap().queue;
-        let place = queue.iter().position(|waiting| waiting.owner == owner).unwrap();
-        let waiting = queue.remove(place);
-        self.report(lock, &waiting, end);
+    /// Takes the owner's request out of all queues; the locks it was for, and the request.
+    fn unqueue(&mut self, owner: OwnerNo) -> (Vec<LockNo>, Waiting) {
+        let mut removed = Vec::new();
+        for (no, lock) in &mut self.locks {
+            removed.extend(lock.queue.extract_if(.., |w| w.owner == owner).map(|w| (*no, w)));
+        }
+        let waiting = removed[0].1.clone();
+        (removed.into_iter().map(|(no, _)| no).collect(), waiting)
+    }
+
+    fn end_wait(&mut self, owner: OwnerNo, end: &End) {
+        let (locks, waiting) = self.unqueue(owner);
+        self.report(locks[0], &waiting, end);
+        for lock in locks {
+            self.pump(lock);
+        }
     }
 
     fn report(&mut self, lock: LockNo, waiting: &Waiting, end: &End) {
@@ -165,14 +199,35 @@ impl Model {
         if let Some(lock) = self.locks.get_mut(&no) {
             lock.sort();
         }
-        while let Some(lock) = self.locks.get_mut(&no)
-            && let Some(first) = lock.queue.first()
-            && lock.admits(first.owner, first.mode)
-        {
-            let waiting = lock.queue.remove(0);
-            let end = self.grant(waiting.owner, no, waiting.mode, waiting.claims.clone());
-            self.report(no, &waiting, &end);
+        while let Some(owner) = self.next_of(no) {
+            let (locks, waiting) = self.unqueue(owner);
+            let end = match &waiting.joint {
+                None => self.grant(owner, no, waiting.mode, waiting.claims.clone()),
+                Some(wants) => self.grant_all(owner, wants, &waiting.claims),
+            };
+            self.report(locks[0], &waiting, &end);
         }
+    }
+
+    /// The first in the queue that nothing is in the way of, there and wherever else it waits.
+    fn next_of(&self, no: LockNo) -> Option<OwnerNo> {
+        let queue = &self.locks.get(&no)?.queue;
+        let mut owners = queue.iter().map(|waiting| waiting.owner);
+        owners.find(|owner| {
+            self.locks.values().all(|lock| {
+                let place = lock.queue.iter().position(|waiting| waiting.owner == *owner);
+                place.is_none_or(|place| lock.is_open(place))
+            })
+        })
+    }
+
+    fn grant_all(&mut self, owner: OwnerNo, wants: &[(LockNo, Mode)], claims: &[AttemptId]) -> End {
+        let mut grants = Vec::new();
+        for (no, mode) in wants {
+            self.grant(owner, *no, *mode, claims.to_vec());
+            grants.push((*no, *mode, self.newest));
+        }
+        End::GrantedAll(grants)
     }
 
     fn grant(&mut self, owner: OwnerNo, no: LockNo, mode: Mode, claims: Vec<AttemptId>) -> End {
@@ -188,16 +243,25 @@ impl Model {
 
     pub(crate) fn acquire(&mut self, ask: Ask) -> Answer {
         if let Some(request) = ask.request {
+            let mut joined = false;
             for waiting in self.locks.values_mut().flat_map(|lock| &mut lock.queue) {
                 if waiting.owner == ask.owner && waiting.request == Some(request) {
                     waiting.claims.push(ask.attempt);
-                    return Answer::Waiting;
+                    joined = true;
                 }
+            }
+            if joined {
+                return Answer::Waiting;
             }
             let mut records = self.records.iter();
             let record = records.find(|(owner, id, _)| (*owner, *id) == (ask.owner, request));
             if let Some((_, _, end)) = record.cloned() {
-                if let End::Granted(lock, _, token) = end {
+                let granted = match &end {
+                    End::Granted(lock, mode, token) => vec![(*lock, *mode, *token)],
+                    End::GrantedAll(grants) => grants.clone(),
+                    _ => Vec::new(),
+                };
+                for (lock, _, token) in granted {
                     self.claim(ask, lock, token);
                 }
                 return Answer::Ended(end);
@@ -218,42 +282,88 @@ impl Model {
         }
     }
 
+    /// What the owner holds of the lock.
+    fn held(&mut self, owner: OwnerNo, no: LockNo) -> Option<&mut Level> {
+        let holders = &mut self.locks.entry(no).or_default().holders;
+        let held = holders.iter_mut().find(|(holder, _)| *holder == owner);
+        held.and_then(|(_, levels)| levels.last_mut())
+    }
+
     fn ask(&mut self, ask: Ask) -> Answer {
-        let Ask { attempt, owner, lock: no, mode, .. } = ask;
+        let Ask { attempt, owner, .. } = ask;
         if self.awaits(owner).is_some() {
             return Answer::Ended(End::Busy);
         }
-        let lock = self.locks.entry(no).or_default();
-        let held = lock.holders.iter_mut().find(|(holder, _)| *holder == owner);
-        let upgrade = held.is_some();
-        if let Some(top) = held.and_then(|(_, levels)| levels.last_mut())
-            && (top.mode == mode || top.mode == Mode::Exclusive)
-        {
-            top.claims.push(attempt);
-            return Answer::Ended(End::Granted(no, top.mode, top.token));
+        let wants = ask.wants();
+        let mut held = Vec::new();
+        for (no, mode) in &wants {
+            if let Some(level) = self.held(owner, *no) {
+                held.push((
+                    *no,
+                    level.mode,
+                    level.token,
+                    level.mode == *mode || *mode == Mode::Shared,
+                ));
+            }
         }
-        let admitted = lock.admits(owner, mode);
-        if admitted && (upgrade || lock.queue.is_empty()) {
-            return Answer::Ended(self.grant(owner, no, mode, vec![attempt]));
+        if held.len() == wants.len() && held.iter().all(|(.., covered)| *covered) {
+            for (no, ..) in &held {
+                self.held(owner, *no).unwrap().claims.push(attempt);
+            }
+            let mut grants = held.into_iter().map(|(no, mode, token, _)| (no, mode, token));
+            return Answer::Ended(match ask.joint {
+                Some(_) => End::GrantedAll(grants.collect()),
+                None => {
+                    grants.next().map(|(no, mode, token)| End::Granted(no, mode, token)).unwrap()
+                }
+            });
+        }
+        if ask.joint.is_some()
+            && let Some((no, ..)) = held.first()
+        {
+            return Answer::Ended(End::AlreadyHolds(*no));
+        }
+        let upgrade = !held.is_empty();
+        let free = |model: &Self, (no, mode): &(LockNo, Mode)| {
+            let lock = &model.locks[no];
+            let passes = |ahead: &Waiting| ahead.mode == Mode::Shared && *mode == Mode::Shared;
+            lock.admits(owner, *mode) && (upgrade || lock.queue.iter().all(passes))
+        };
+        if wants.iter().all(|want| free(self, want)) {
+            return Answer::Ended(self.grant_asked(ask));
         }
         let until = match ask.patience {
             Patience::Try => return Answer::Ended(End::Held),
             Patience::Until(until) => Some(until),
             Patience::Forever => None,
         };
-        let (request, claims) = (ask.request, vec![attempt]);
-        lock.queue.push(Waiting { owner, mode, upgrade, arrived: attempt, until, request, claims });
-        lock.sort();
+        for (no, mode) in &wants {
+            let (request, claims) = (ask.request, vec![attempt]);
+            let joint = ask.joint.map(|_| wants.clone());
+            let lock = self.locks.get_mut(no).unwrap();
+            let mode = *mode;
+            let arrived = attempt;
+            lock.queue.push(Waiting {
+                owner,
+                mode,
+                upgrade,
+                arrived,
+                until,
+                request,
+                claims,
+                joint,
+            });
+            lock.sort();
+        }
         if !self.is_stuck() {
             return Answer::Waiting;
         }
-        let queue = &mut self.locks.get_mut(&no).unwrap().queue;
-        queue.retain(|waiting| waiting.arrived != attempt);
+        self.unqueue(owner);
         // Whoever closes a cycle is always enough to break it.
         assert!(!self.is_stuck());
-        if mode == Mode::Shared && admitted {
+        if wants.iter().all(|(no, mode)| self.locks[no].admits(owner, *mode)) {
             self.barges += 1;
-            let end = self.grant(owner, no, mode, vec![attempt]);
+            let end = self.grant_asked(ask);
             assert!(!self.is_stuck());
             return Answer::Ended(end);
         }
@@ -261,15 +371,25 @@ impl Model {
         Answer::Ended(End::Deadlock)
     }
 
+    fn grant_asked(&mut self, ask: Ask) -> End {
+        match ask.joint {
+            Some(_) => self.grant_all(ask.owner, &ask.wants(), &[ask.attempt]),
+            None => self.grant(ask.owner, ask.lock, ask.mode, vec![ask.attempt]),
+        }
+    }
+
     /// Whether somebody waits for ever, though all that can give way do.
     fn is_stuck(&self) -> bool {
         let mut future = self.clone();
+        let numbers: Vec<LockNo> = future.locks.keys().copied().collect();
+        for no in &numbers {
+            future.pump(*no);
+        }
         loop {
             let waiting: Vec<OwnerNo> =
                 future.locks.values().flat_map(|lock| &lock.queue).map(|w| w.owner).collect();
             let mut gave_way = false;
-            let numbers: Vec<LockNo> = future.locks.keys().copied().collect();
-            for no in numbers {
+            for no in numbers.iter().copied() {
                 let holders = &mut future.locks.get_mut(&no).unwrap().holders;
                 let before = holders.len();
                 holders.retain(|(owner, _)| waiting.contains(owner));
@@ -305,31 +425,55 @@ impl Model {
             && sessions.iter().enumerate().all(|(place, session)| waits(place, *session))
     }
 
-    pub(crate) fn cancel(&mut self, attempt: AttemptId, owner: OwnerNo, no: LockNo) {
-        let Some(lock) = self.locks.get_mut(&no) else { return };
-        if let Some(waiting) = lock.queue.iter_mut().find(|waiting| waiting.owner == owner)
-            && waiting.claims.contains(&attempt)
-        {
-            if waiting.claims.len() > 1 {
+    pub(crate) fn cancel(&mut self, ask: Ask) {
+        let Ask { attempt, owner, .. } = ask;
+        let locks: Vec<LockNo> = ask.wants().into_iter().map(|(no, _)| no).collect();
+        // A repeat joins the wait of its request id, whatever locks it names itself.
+        let named = self.awaits(owner).is_some_and(|first| locks.contains(&first));
+        let queues = self.locks.values_mut().flat_map(|lock| &mut lock.queue);
+        let mut queues = queues.filter(|_| named);
+        if let Some(waiting) = queues.find(|w| w.owner == owner && w.claims.contains(&attempt)) {
+            if waiting.claims.len() == 1 {
+                self.end_wait(owner, &End::Cancelled);
+                return;
+            }
+            for waiting in self.locks.values_mut().flat_map(|lock| &mut lock.queue) {
                 waiting.claims.retain(|claim| *claim != attempt);
-            } else {
-                self.end_wait(owner, no, &End::Cancelled);
-                self.pump(no);
             }
             return;
         }
         let mut forgotten = Vec::new();
-        for (_, levels) in lock.holders.iter_mut().filter(|(holder, _)| *holder == owner) {
-            for level in levels.iter_mut() {
-                level.claims.retain(|claim| *claim != attempt);
+        for no in &locks {
+            let Some(lock) = self.locks.get_mut(no) else { continue };
+            for (_, levels) in lock.holders.iter_mut().filter(|(holder, _)| *holder == owner) {
+                for level in levels.iter_mut() {
+                    level.claims.retain(|claim| *claim != attempt);
+                }
+                forgotten.extend(levels.extract_if(.., |level| level.claims.is_empty()));
             }
-            forgotten.extend(levels.extract_if(.., |level| level.claims.is_empty()));
+            lock.holders.retain(|(_, levels)| !levels.is_empty());
         }
-        lock.holders.retain(|(_, levels)| !levels.is_empty());
         for level in forgotten {
-            self.records.retain(
-                |(_, _, end)| !matches!(end, End::Granted(_, _, token) if *token == level.token),
-            );
+            self.records.retain(|(_, _, end)| match end {
+                End::Granted(_, _, token) => *token != level.token,
+                End::GrantedAll(grants) => grants.iter().all(|(.., token)| *token != level.token),
+                _ => true,
+            });
+        }
+        for no in locks {
+            self.settle(owner, no);
+        }
+    }
+
+    /// An owner that waits to upgrade what it has lost goes back in the queue. There it may come
+    /// to wait for requests that it was ahead of.
+    fn settle(&mut self, owner: OwnerNo, no: LockNo) {
+        if let Some(lock) = self.locks.get_mut(&no) {
+            lock.sort();
+        }
+        if self.awaits(owner) == Some(no) && self.is_stuck() {
+            self.deadlocks += 1;
+            self.end_wait(owner, &End::Deadlock);
         }
         self.pump(no);
     }
@@ -348,27 +492,47 @@ impl Model {
             return "stale";
         }
         lock.holders.remove(place);
-        self.pump(no);
+        self.settle(owner, no);
         "released"
     }
 
     pub(crate) fn force_release(&mut self, no: LockNo) {
-        self.locks.entry(no).or_default().holders.clear();
+        let mut holders = std::mem::take(&mut self.locks.entry(no).or_default().holders);
+        holders.sort_by_key(|(_, levels)| levels.last().unwrap().token);
+        self.locks.get_mut(&no).unwrap().sort();
+        for (owner, _) in holders {
+            if self.awaits(owner) == Some(no) && self.is_stuck() {
+                self.end_wait_quietly(owner);
+            }
+        }
         self.pump(no);
+    }
+
+    fn end_wait_quietly(&mut self, owner: OwnerNo) {
+        self.deadlocks += 1;
+        let (locks, waiting) = self.unqueue(owner);
+        self.report(locks[0], &waiting, &End::Deadlock);
     }
 
     pub(crate) fn end_sessions(&mut self, sessions: &[usize]) {
         let dead = |owner: OwnerNo| sessions.contains(&session_of(owner));
-        let numbers: Vec<LockNo> = self.locks.keys().copied().collect();
-        for no in &numbers {
-            let lock = self.locks.get_mut(no).unwrap();
+        let mut touched = BTreeSet::new();
+        for (no, lock) in &mut self.locks {
+            let holders = lock.holders.len();
             lock.holders.retain(|(owner, _)| !dead(*owner));
-            for waiting in lock.queue.extract_if(.., |w| dead(w.owner)).collect::<Vec<_>>() {
-                self.report(*no, &waiting, &End::Expired);
+            if lock.holders.len() < holders {
+                touched.insert(*no);
+            }
+        }
+        for owner in sessions.iter().flat_map(|session| [session * 2, session * 2 + 1]) {
+            if self.awaits(owner).is_some() {
+                let (locks, waiting) = self.unqueue(owner);
+                self.report(locks[0], &waiting, &End::Expired);
+                touched.extend(locks);
             }
         }
         self.records.retain(|(owner, ..)| !dead(*owner));
-        for no in numbers {
+        for no in touched {
             self.pump(no);
         }
     }

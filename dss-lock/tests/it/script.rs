@@ -27,7 +27,16 @@ pub(crate) fn owner(name: &str) -> Owner {
 
 pub(crate) fn request(who: &str, name: &str, mode: Mode, wait: Wait) -> AcquireRequest {
     let Owner { session, owner } = owner(who);
-    AcquireRequest { lock: lock(name), session, owner, mode, wait, ttl: None, request_id: None }
+    AcquireRequest {
+        lock: lock(name),
+        session,
+        owner,
+        mode,
+        wait,
+        ttl: None,
+        request_id: None,
+        reentrant: false,
+    }
 }
 
 pub(crate) fn named(id: &str, request: AcquireRequest) -> AcquireRequest {
@@ -50,7 +59,10 @@ impl Script {
         let (reply, events) = self.table.apply(self.index, now, command);
         self.events.extend(events);
         // What is derived agrees with what it is derived from, and all of it survives a snapshot.
-        assert_eq!(LockTable::restore(&self.table.snapshot()).as_ref(), Ok(&self.table));
+        assert_eq!(self.table.check(), Ok(()));
+        let restored = LockTable::restore(&self.table.snapshot());
+        assert_eq!(restored.as_ref(), Ok(&self.table));
+        assert_eq!(restored.unwrap().check(), Ok(()));
         reply
     }
 
@@ -106,7 +118,7 @@ impl Script {
     }
 
     pub(crate) fn cancel(&mut self, attempt: AttemptId, who: &str, name: &str) {
-        self.apply(Command::Cancel { attempt, lock: lock(name), owner: owner(who) });
+        self.apply(Command::Cancel { attempt, locks: vec![lock(name)], owner: owner(who) });
     }
 
     /// How waits have ended since this was last asked: `"a got l"`, in order.
@@ -115,7 +127,8 @@ impl Script {
         let ends = events.into_iter().filter_map(|event| match event {
             Event::WaitEnded { lock, owner, outcome, .. } => {
                 let end = match outcome {
-                    Outcome::Granted(_) => "got",
+                    Outcome::Granted(_) | Outcome::GrantedAll(_) => "got",
+                    Outcome::Deadlock { .. } => "deadlocked on",
                     Outcome::TimedOut => "timed out on",
                     Outcome::SessionExpired => "expired on",
                     Outcome::Cancelled => "cancelled",
@@ -123,7 +136,7 @@ impl Script {
                 };
                 Some(format!("{} {end} {lock}", owner.session))
             }
-            Event::SessionRenewed { .. } | Event::SessionEnded { .. } => None,
+            _ => None,
         });
         ends.collect()
     }

@@ -10,7 +10,7 @@ use dss_lock::{
 use crate::script::{S, Script, X, lock, named, request, session};
 
 fn open(script: &mut Script, name: &str, ttl: Duration) -> SessionView {
-    match script.apply(Command::OpenSession { session: session(name), ttl }) {
+    match script.apply(Command::OpenSession { session: session(name), ttl, lock_delay: None }) {
         Reply::Session(Ok(view)) => view,
         reply => panic!("{reply:?}"),
     }

@@ -263,6 +263,7 @@ impl Acquire {
             wait,
             ttl: self.ttl_ms.map(TtlMs::get),
             request_id,
+            reentrant: false,
         })
     }
 }
@@ -426,6 +427,7 @@ impl From<AcquireError> for Refusal {
             }
             AcquireError::SessionExpired => expired(),
             AcquireError::Cancelled => Problem::new(Code::Unavailable, "the wait was cancelled"),
+            AcquireError::Limit(limit) => Problem::new(Code::Overloaded, limit.to_string()),
             AcquireError::Service(error) => return error.into(),
             other => Problem::new(Code::OutcomeUnknown, other.to_string()),
         };

@@ -32,7 +32,7 @@ pub(crate) async fn end<T>(task: JoinHandle<T>) -> T {
     timeout(Duration::from_secs(100), task).await.expect("it ends").expect("it does not panic")
 }
 
-type Services = Arc<Mutex<BTreeMap<NodeId, LockService>>>;
+pub(crate) type Services = Arc<Mutex<BTreeMap<NodeId, LockService>>>;
 
 /// Carries withdrawals from service to service, as bytes.
 struct Carrier(Services);
@@ -54,7 +54,7 @@ pub(crate) struct Cluster {
     disks: BTreeMap<NodeId, MemoryStorage>,
     nodes: BTreeMap<NodeId, Node>,
     pub(crate) groups: BTreeMap<NodeId, Group<LockMachine>>,
-    services: Services,
+    pub(crate) services: Services,
     couriers: bool,
     compact_after: u64,
     starts: u64,

@@ -1,7 +1,9 @@
 //! The service on three nodes in one process, on virtual time.
 
 mod acquiring;
+mod client;
 mod cluster;
 mod failover;
+mod fencing;
 mod sessions;
 mod withdrawing;

@@ -1,0 +1,162 @@
+//! How grants come and go: the only code that changes who holds what, so that locks and owners
+//! always say the same.
+
+use crate::claims::Claims;
+use crate::command::Mode;
+use crate::limits::{CLAIMS_MAX, HOLDERS_REPORTED_MAX};
+use crate::lock::{Granted, Hold, Lock};
+use crate::names::SessionId;
+use crate::numbers::AttemptId;
+use crate::reply::Grant;
+use crate::session::OwnerState;
+use crate::slab::{Id, Links};
+use crate::table::{LockTable, hash_of_hold};
+
+/// How far a list of holders is searched for further sessions: past so many of one session nobody
+/// needs to know who else there is.
+const HOLDERS_LOOKED_AT: usize = 4 * HOLDERS_REPORTED_MAX;
+
+impl Granted {
+    /// Whether a hold of this kind is as good as one in `mode`.
+    pub(crate) fn covers(&self, mode: Mode) -> bool {
+        self.mode == mode || self.mode == Mode::Exclusive
+    }
+
+    /// Enters the hold once more, or only answers once more with it.
+    pub(crate) fn enter(&mut self, attempt: AttemptId, counted: bool) {
+        if !counted {
+            self.claims.add(attempt);
+        } else if !self.reentries.contains(&attempt) {
+            self.entries = self.entries.saturating_add(1);
+            if self.reentries.len() >= CLAIMS_MAX {
+                self.reentries.remove(0);
+            }
+            self.reentries.push(attempt);
+        }
+    }
+
+    /// Takes back what `attempt` was answered; `true` where nothing is left.
+    pub(crate) fn withdraw(&mut self, attempt: AttemptId) -> bool {
+        if let Some(place) = self.reentries.iter().position(|entry| *entry == attempt) {
+            self.reentries.remove(place);
+            self.entries -= 1;
+        } else if self.claims.withdraw(attempt) {
+            self.entries -= 1;
+            // What is left was entered by others, who stand for it from now on.
+            self.claims = if self.reentries.is_empty() {
+                Claims::settled()
+            } else {
+                Claims::of(self.reentries.remove(0))
+            };
+        }
+        self.entries == 0
+    }
+
+    pub(crate) fn contains(&self, attempt: AttemptId) -> bool {
+        self.claims.contains(attempt) || self.reentries.contains(&attempt)
+    }
+}
+
+impl LockTable {
+    /// Whether `owner` could hold the lock in `mode` beside those who hold it, the queue left
+    /// aside.
+    pub(crate) fn admits(&self, lock: Id<Lock>, owner: Id<OwnerState>, mode: Mode) -> bool {
+        let lock = &self.locks[lock];
+        let delayed = lock.delayed_until.is_some();
+        let Some(first) = lock.holders.first else { return !delayed };
+        let first = &self.holds[first];
+        match mode {
+            // Beside readers only a reader can have expired.
+            Mode::Shared if first.grant.mode == Mode::Shared => true,
+            Mode::Shared | Mode::Exclusive => {
+                !delayed && lock.holders.len == 1 && first.owner == owner
+            }
+        }
+    }
+
+    /// Grants the lock to `owner`, who waits for nothing: a new hold, or the upgrade of a shared
+    /// one.
+    pub(crate) fn add_hold(
+        &mut self,
+        lock: Id<Lock>,
+        owner: Id<OwnerState>,
+        mode: Mode,
+        claims: Claims,
+        counted: bool,
+    ) -> Grant {
+        assert!(self.admits(lock, owner, mode), "a grant beside holders that exclude it");
+        self.newest_token = self.newest_token.next();
+        let token = self.newest_token;
+        self.locks[lock].newest = token;
+        let mut granted = Granted { mode, token, claims, entries: 1, reentries: Vec::new() };
+        let held =
+            if self.locks[lock].holders.is_empty() { None } else { self.find_hold(lock, owner) };
+        if let Some(hold) = held {
+            let hold = &mut self.holds[hold];
+            granted.entries = hold.grant.entries.saturating_add(u32::from(counted));
+            let replaced = std::mem::replace(&mut hold.grant, granted);
+            hold.upgraded_from = Some(Box::new(replaced));
+        } else {
+            let hold = self.holds.insert(Hold {
+                lock,
+                owner,
+                grant: granted,
+                upgraded_from: None,
+                by_lock: Links::default(),
+                by_waiting: Links::default(),
+                by_owner: Links::default(),
+            });
+            self.link_hold(hold);
+        }
+        Grant {
+            lock: self.locks[lock].name.clone(),
+            session: self.session_name(owner).clone(),
+            mode,
+            token,
+        }
+    }
+
+    /// Makes a new hold known to its lock and its owner, as the newest of both.
+    pub(crate) fn link_hold(&mut self, hold: Id<Hold>) {
+        let Hold { lock, owner, .. } = self.holds[hold];
+        self.hold_index.insert(hash_of_hold(lock, owner), hold);
+        self.locks[lock].holders.push_back(&mut self.holds, hold, |hold| &mut hold.by_lock);
+        self.owners[owner].holds.push_back(&mut self.holds, hold, |hold| &mut hold.by_owner);
+        self.sessions[self.owners[owner].session].locks += 1;
+    }
+
+    /// Takes the hold from its owner; nothing is granted yet, and the lock stays, held or not.
+    pub(crate) fn remove_hold(&mut self, id: Id<Hold>) {
+        let Hold { lock, owner, .. } = self.holds[id];
+        self.hold_index.remove(hash_of_hold(lock, owner), id);
+        self.locks[lock].holders.remove(&mut self.holds, id, |hold| &mut hold.by_lock);
+        let state = &mut self.owners[owner];
+        let session = &mut self.sessions[state.session];
+        session.locks -= 1;
+        let waits = state.waiting.is_some();
+        let list = if session.ended.is_some() { &mut session.estate } else { &mut state.holds };
+        list.remove(&mut self.holds, id, |hold| &mut hold.by_owner);
+        if waits {
+            let waiting = &mut self.locks[lock].waiting_holders;
+            waiting.remove(&mut self.holds, id, |hold| &mut hold.by_waiting);
+            self.demote(lock, owner);
+        }
+        self.holds.remove(id);
+    }
+
+    /// Sessions that hold the lock, without repeats, in the order of their grants.
+    pub(crate) fn holding_sessions(&self, lock: Id<Lock>) -> Vec<SessionId> {
+        let mut sessions: Vec<SessionId> = Vec::new();
+        let holders = self.locks[lock].holders.iter(&self.holds, |hold| &hold.by_lock);
+        for (_, hold) in holders.take(HOLDERS_LOOKED_AT) {
+            let session = self.session_name(hold.owner);
+            if !sessions.contains(session) {
+                sessions.push(session.clone());
+            }
+            if sessions.len() == HOLDERS_REPORTED_MAX {
+                break;
+            }
+        }
+        sessions
+    }
+}
