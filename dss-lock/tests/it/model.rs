@@ -337,24 +337,7 @@ impl Model {
             Patience::Until(until) => Some(until),
             Patience::Forever => None,
         };
-        for (no, mode) in &wants {
-            let (request, claims) = (ask.request, vec![attempt]);
-            let joint = ask.joint.map(|_| wants.clone());
-            let lock = self.locks.get_mut(no).unwrap();
-            let mode = *mode;
-            let arrived = attempt;
-            lock.queue.push(Waiting {
-                owner,
-                mode,
-                upgrade,
-                arrived,
-                until,
-                request,
-                claims,
-                joint,
-            });
-            lock.sort();
-        }
+        self.queue_up(ask, &wants, upgrade, until);
         if !self.is_stuck() {
             return Answer::Waiting;
         }
@@ -369,6 +352,27 @@ impl Model {
         }
         self.deadlocks += 1;
         Answer::Ended(End::Deadlock)
+    }
+
+    fn queue_up(&mut self, ask: Ask, wants: &[(LockNo, Mode)], upgrade: bool, until: Option<u64>) {
+        for (no, mode) in wants {
+            let (request, claims) = (ask.request, vec![ask.attempt]);
+            let joint = ask.joint.map(|_| wants.to_vec());
+            let lock = self.locks.get_mut(no).unwrap();
+            let mode = *mode;
+            let (owner, arrived) = (ask.owner, ask.attempt);
+            lock.queue.push(Waiting {
+                owner,
+                mode,
+                upgrade,
+                arrived,
+                until,
+                request,
+                claims,
+                joint,
+            });
+            lock.sort();
+        }
     }
 
     fn grant_asked(&mut self, ask: Ask) -> End {
