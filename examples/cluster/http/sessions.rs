@@ -11,7 +11,7 @@ use super::problem::{Code, Problem};
 use super::refusal::Refusal;
 use super::route::{Access, Route};
 use super::routing::Conduct;
-use super::values::{TtlMs, millis};
+use super::values::{LockDelayMs, TtlMs, millis};
 use crate::app::App;
 
 pub(crate) fn routes() -> Vec<Route> {
@@ -40,6 +40,11 @@ struct OpenSession {
     /// For how long it lives after its last sign of life.
     #[schema(inline)]
     ttl_ms: TtlMs,
+    /// For how long its locks are granted to nobody after it has expired: time for what it has
+    /// sent to arrive, where what the locks protect cannot look at tokens. Left out, a session
+    /// that exists keeps its own, and a new one has none.
+    #[schema(inline)]
+    lock_delay_ms: Option<LockDelayMs>,
 }
 
 /// A session that lives.
@@ -77,7 +82,11 @@ async fn open(
     Name(session): Name<SessionId>,
     Json(body): Json<OpenSession>,
 ) -> Result<Answer<Session>, Refusal> {
-    let info = app.locks.open_session(session, body.ttl_ms.get()).await?;
+    let ttl = body.ttl_ms.get();
+    let info = match body.lock_delay_ms {
+        None => app.locks.open_session(session, ttl).await?,
+        Some(delay) => app.locks.open_session_with_delay(session, ttl, delay.get()).await?,
+    };
     Ok(Answer(Session {
         session: info.session.as_str().to_owned(),
         ttl_ms: millis(info.ttl),
