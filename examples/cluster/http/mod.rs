@@ -58,6 +58,7 @@ use crate::app::App;
 use crate::forward::{ForwardError, Forwarded};
 use crate::peer::Peers;
 
+pub(crate) use self::names::Names;
 pub(crate) use self::problem::{Code, PROBLEM_JSON, Problem};
 
 /// Which node answered.
