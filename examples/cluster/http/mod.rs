@@ -16,6 +16,7 @@ mod cache_version;
 mod extract;
 mod fence;
 mod gateway;
+mod load;
 mod locks;
 mod messages;
 mod metrics;
@@ -51,13 +52,13 @@ use tower::ServiceExt as _;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use self::gateway::{Gateway, Passage};
-use self::metrics::{Counter, Recorder};
 use self::route::Route;
 use self::routing::{Forward, Routing};
 use crate::app::App;
 use crate::forward::{ForwardError, Forwarded};
 use crate::peer::Peers;
 
+pub(crate) use self::metrics::{Counter, Recorder};
 pub(crate) use self::names::Names;
 pub(crate) use self::problem::{Code, PROBLEM_JSON, Problem};
 
@@ -126,19 +127,24 @@ impl Http {
             .enumerate()
             .map(|(place, route)| (route.path, route.method.clone(), Passage::of(place, route)))
             .collect();
-        let here = app.id;
+        let (here, limits) = (app.id, app.config.limits());
         let node = HeaderValue::from_str(&app.name).unwrap_or(HeaderValue::from_static("?"));
         let context =
             Context { app, recorder: Arc::clone(&recorder), document: Bytes::from(document) };
         let local = local_router(routes, context);
         let routing = Routing::new(here, local.clone(), peers);
-        let gateway = Gateway::new(routing, Arc::clone(&recorder));
+        let gateway = Gateway::new(routing, Arc::clone(&recorder), limits);
         Self { clients: client_router(passages, &gateway, node), local, recorder }
     }
 
     /// Everything that clients see.
     pub(crate) fn router(&self) -> Router {
         self.clients.clone()
+    }
+
+    /// Where it is counted what clients do.
+    pub(crate) fn recorder(&self) -> Arc<Recorder> {
+        Arc::clone(&self.recorder)
     }
 
     /// Answers a request that another node forwarded; never forwards it on.
