@@ -1,14 +1,11 @@
 //! What every three-node cluster in one thread can do, and dss-raft's.
 
 use std::collections::VecDeque;
-use std::future::Future;
-use std::pin::pin;
-use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use dss_raft::{
-    Config, Configuration, GroupId, LogIndex, MemoryStorage, Message, NodeId, Output, Raft,
-    Restored, RoleKind, Storage, Timestamp,
+    Config, Configuration, Entries, LogIndex, Message, NodeId, Output, Raft, Restored, RoleKind,
+    Timestamp,
 };
 
 /// What is proposed: 16 bytes, whose memory all entries share, so that not the allocator is
@@ -43,7 +40,8 @@ pub(crate) struct DssRaft {
 struct Node {
     id: NodeId,
     raft: Raft,
-    storage: MemoryStorage,
+    /// What was written, which nobody reads: as in memory there is no restart.
+    log: VecDeque<Entries>,
     applied: LogIndex,
 }
 
@@ -63,8 +61,8 @@ impl Cluster for DssRaft {
                 let config = Config::new(*id, id.get()).compaction(COMPACT_AFTER, usize::MAX);
                 let raft = Raft::new(config, members.clone(), Restored::default(), Timestamp::ZERO)
                     .expect("there is nothing to restore");
-                let (storage, applied) = (MemoryStorage::new(), LogIndex::ZERO);
-                Node { id: *id, raft, storage, applied }
+                let (log, applied) = (VecDeque::new(), LogIndex::ZERO);
+                Node { id: *id, raft, log, applied }
             })
             .collect();
         let command = Bytes::copy_from_slice(COMMAND);
@@ -89,16 +87,18 @@ impl Cluster for DssRaft {
 }
 
 impl DssRaft {
+    /// Waits until there is a leader and whatever it writes first is applied everywhere.
     fn elect(&mut self) {
         loop {
+            self.pass_time();
             let leads = |node: &Node| node.raft.status().role == RoleKind::Leader;
-            if let Some(leader) = self.nodes.iter().position(leads)
-                && self.nodes.iter().all(|node| node.applied == LogIndex::new(1))
-            {
-                self.leader = leader;
+            let Some(leader) = self.nodes.iter().position(leads) else { continue };
+            self.leader = leader;
+            let last = self.nodes[leader].raft.status().last_index;
+            if self.nodes.iter().all(|node| node.applied == last) {
                 return;
             }
-            self.pass_time();
+            assert!(self.now.since(Timestamp::ZERO).as_secs() < 60, "somebody is elected");
         }
     }
 
@@ -130,10 +130,13 @@ impl Node {
         while let Some(output) = self.raft.poll_output() {
             match output {
                 Output::Persist(persist) => {
-                    let seq = persist.seq;
-                    let writes = vec![(GroupId::new(0), persist)];
-                    at_once(self.storage.persist(writes)).expect("memory takes what follows");
-                    self.raft.handle_persisted(now, seq);
+                    if let Some(end) = persist.compact_to {
+                        while self.log.front().is_some_and(|run| run.last_index() <= Some(end)) {
+                            self.log.pop_front();
+                        }
+                    }
+                    self.log.push_back(persist.entries);
+                    self.raft.handle_persisted(now, persist.seq);
                 }
                 // Whatever it waits for is written: persisting ends before the next output.
                 Output::Send { to, message, after: _ } => {
@@ -150,13 +153,5 @@ impl Node {
                 other => panic!("nobody reads, and nobody falls behind: {other:?}"),
             }
         }
-    }
-}
-
-/// What a future comes to that has nothing to wait for.
-fn at_once<F: Future>(future: F) -> F::Output {
-    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(output) => output,
-        Poll::Pending => panic!("memory does not make anybody wait"),
     }
 }

@@ -27,6 +27,13 @@ pub(crate) enum Flaw {
     DowngradeRepeatedAsPut,
     /// An exclusive line is taken for clean: its holder is not asked.
     ExclusiveTakenForClean,
+    /// A home says that data is stored before it is.
+    PutAckedEarly,
+    /// A home does not compare the ids of requests: it serves old ones too.
+    RequestIdsIgnored,
+    /// The membership goes on without a node whose lease is not over.
+    #[cfg(test)]
+    NoLeaseWait,
     /// What is read and written past the lease is answered all the same.
     NoLeaseCheck,
     /// Main memory takes whatever comes last.

@@ -85,13 +85,16 @@
 //! # Layout
 //!
 //! [`Cache`] and [`Home`] are the two deterministic cores: no clock, no I/O, no randomness, and
-//! their documentation is the table of the protocol. [`CacheNode`] runs one of each behind a lock
-//! (feature `tokio`, on by default). The protocol is the textbook's directory MESI (Sorin, Hill and
+//! their documentation is the table of the protocol. [`CacheNode`] runs some of each, every one for
+//! its part of the keys and behind a lock of its own (feature `tokio`, on by default). The page
+//! [`walk`] follows one line through two writers, a crash and a partition. The protocol is the textbook's directory MESI (Sorin, Hill and
 //! Wood, *A Primer on Memory Consistency and Cache Coherence*, chapter 8) made for networks: with
 //! requests that are repeated, a sequence over grants and recalls, and write-backs that are kept
 //! until they are confirmed, in place of its transient states.
 
 mod cache;
+#[cfg(test)]
+mod checker;
 mod config;
 mod conformance;
 #[cfg(feature = "tokio")]
@@ -112,12 +115,14 @@ mod statistics;
 mod timer;
 mod version;
 mod view;
+#[cfg(doc)]
+pub mod walk;
 
-pub use cache::{Answer, Cache, Condition, LineView, OperationId, Output, Read};
+pub use cache::{Answer, Cache, Cause, Condition, Dropped, LineView, OperationId, Output, Read};
 pub use config::{CacheConfig, WritePolicy};
 pub use conformance::memory_conformance;
 #[cfg(feature = "tokio")]
-pub use driver::{CacheNode, InMemoryNetwork};
+pub use driver::{CacheNode, InMemoryNetwork, LoadError};
 pub use error::CacheError;
 pub use home::{Home, HomeOutput, MemoryCall};
 pub use line::LineState;

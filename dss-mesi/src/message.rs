@@ -76,6 +76,8 @@ pub enum Body {
     },
     /// Answers [`Body::Peek`].
     Peeked {
+        /// The line.
+        key: Bytes,
         /// Which question.
         request: RequestId,
         /// How the sender's cache holds the line.
@@ -131,6 +133,8 @@ pub enum Body {
     SurrenderAck,
     /// Answers [`Body::Inspect`].
     Inspected {
+        /// The line.
+        key: Bytes,
         /// Which question.
         request: RequestId,
         /// The newest version in main memory.
@@ -150,6 +154,27 @@ pub enum Body {
 }
 
 impl Body {
+    /// The line that it is about, if it is about one alone.
+    #[must_use]
+    pub const fn key(&self) -> Option<&Bytes> {
+        match self {
+            Self::Get { key, .. }
+            | Self::Ack { key, .. }
+            | Self::Put { key, .. }
+            | Self::WriteThrough { key, .. }
+            | Self::Inspect { key, .. }
+            | Self::Peeked { key, .. }
+            | Self::Grant { key, .. }
+            | Self::Invalidate { key, .. }
+            | Self::Downgrade { key, .. }
+            | Self::PutAck { key, .. }
+            | Self::WriteThroughAck { key, .. }
+            | Self::Inspected { key, .. }
+            | Self::Peek { key, .. } => Some(key),
+            Self::Surrender | Self::SurrenderAck | Self::Hint { .. } => None,
+        }
+    }
+
     /// Whether it is for a home; else it is for a cache. Each ignores what is for the other.
     #[must_use]
     pub const fn is_for_home(&self) -> bool {

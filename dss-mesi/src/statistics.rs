@@ -12,6 +12,8 @@ pub struct Statistics {
     pub writes: u64,
     /// Lines dropped to make room.
     pub evictions: u64,
+    /// Lines dropped because they were held for as long as lines may be.
+    pub expirations: u64,
     /// Written lines that had to be given up and stored: by eviction, recall or a view change.
     pub write_backs: u64,
     /// Lines given up or downgraded because the home asked.
@@ -38,4 +40,32 @@ pub struct Statistics {
     pub writing_back: usize,
     /// Lines that this node's home keeps track of.
     pub directory: usize,
+}
+
+#[cfg(feature = "tokio")]
+impl Statistics {
+    /// The sum of both.
+    #[must_use]
+    pub(crate) const fn plus(self, other: Self) -> Self {
+        Self {
+            hits: self.hits + other.hits,
+            misses: self.misses + other.misses,
+            writes: self.writes + other.writes,
+            evictions: self.evictions + other.evictions,
+            expirations: self.expirations + other.expirations,
+            write_backs: self.write_backs + other.write_backs,
+            recalls: self.recalls + other.recalls,
+            grants_refused: self.grants_refused + other.grants_refused,
+            repeats: self.repeats + other.repeats,
+            lost: self.lost + other.lost,
+            grants: self.grants + other.grants,
+            memory_failures: self.memory_failures + other.memory_failures,
+            modified: self.modified + other.modified,
+            exclusive: self.exclusive + other.exclusive,
+            shared: self.shared + other.shared,
+            bytes: self.bytes + other.bytes,
+            writing_back: self.writing_back + other.writing_back,
+            directory: self.directory + other.directory,
+        }
+    }
 }

@@ -1,12 +1,12 @@
 //! What a log is made of.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Deref;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::types::{LogId, LogIndex, NodeId, Term};
+use crate::types::{LogId, LogIdentity, LogIndex, NodeId, Term};
 
 /// One entry of the log.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -25,6 +25,9 @@ pub enum Payload {
     Blank,
     /// A command for the state machine, opaque to Raft.
     Command(Bytes),
+    /// Who the members are from here on (dissertation 4.1): in force as soon as it is in a log,
+    /// committed or not.
+    Configuration(Box<Configuration>),
 }
 
 impl Entry {
@@ -37,6 +40,7 @@ impl Entry {
             + match &self.payload {
                 Payload::Blank => 0,
                 Payload::Command(command) => command.len(),
+                Payload::Configuration(configuration) => configuration.weight(),
             }
     }
 }
@@ -132,35 +136,98 @@ impl std::fmt::Debug for Entries {
 }
 
 /// Who belongs to a group. Every voter has one vote; learners receive the log and have none.
+///
+/// While voters change, there are two sets of them, and whatever needs a majority needs one of each
+/// (joint consensus, section 6 and dissertation 4.3).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Configuration {
     /// The members whose majority elects and commits.
     pub voters: BTreeSet<NodeId>,
-    /// The members that only follow.
+    /// The voters of the configuration that is being left, whose majority is needed too; empty
+    /// where there is no such configuration.
+    pub outgoing: BTreeSet<NodeId>,
+    /// The members that only follow. One that is in `outgoing` too still votes there.
     pub learners: BTreeSet<NodeId>,
+    /// Whose log is whose: a member that shows up with another log than it is listed with has lost
+    /// its storage, and with it its promises. Written by leaders; what a caller puts here is
+    /// ignored.
+    pub logs: BTreeMap<NodeId, LogIdentity>,
 }
 
 impl Configuration {
     /// A group of these voters and no learners.
     pub fn of_voters(voters: impl IntoIterator<Item = NodeId>) -> Self {
-        Self { voters: voters.into_iter().collect(), learners: BTreeSet::new() }
+        Self { voters: voters.into_iter().collect(), ..Self::default() }
     }
 
-    /// Whether `node` has a vote.
+    /// The same with these learners.
+    #[must_use]
+    pub fn with_learners(mut self, learners: impl IntoIterator<Item = NodeId>) -> Self {
+        self.learners = learners.into_iter().collect();
+        self
+    }
+
+    /// Whether `node` has a vote, in either of the sets.
     #[must_use]
     pub fn is_voter(&self, node: NodeId) -> bool {
-        self.voters.contains(&node)
+        self.voters.contains(&node) || self.outgoing.contains(&node)
     }
 
-    /// How many voters make a majority.
+    /// Whether `node` is a voter or a learner.
+    #[must_use]
+    pub fn is_member(&self, node: NodeId) -> bool {
+        self.is_voter(node) || self.learners.contains(&node)
+    }
+
+    /// Whether one set of voters is being replaced by another.
+    #[must_use]
+    pub fn is_joint(&self) -> bool {
+        !self.outgoing.is_empty()
+    }
+
+    /// How many of the voters make a majority. In a joint configuration as many of the outgoing
+    /// ones as make a majority of them are needed too: see [`is_quorum`](Self::is_quorum).
     #[must_use]
     pub fn majority(&self) -> usize {
         self.voters.len() / 2 + 1
     }
 
-    /// Every member but `node`.
+    /// Whether the nodes for which `supports` holds can decide: a majority of the voters, and of
+    /// the outgoing ones where there are any.
+    #[must_use]
+    pub fn is_quorum(&self, supports: impl Fn(NodeId) -> bool) -> bool {
+        let has_majority = |voters: &BTreeSet<NodeId>| {
+            voters.iter().filter(|voter| supports(**voter)).count() > voters.len() / 2
+        };
+        has_majority(&self.voters) && (self.outgoing.is_empty() || has_majority(&self.outgoing))
+    }
+
+    /// Every member but `node`, each once.
     pub fn others(&self, node: NodeId) -> impl Iterator<Item = NodeId> {
-        self.voters.union(&self.learners).copied().filter(move |member| *member != node)
+        let learners = self.learners.iter().filter(|learner| !self.is_voter(**learner));
+        let voters = self.voters.union(&self.outgoing);
+        voters.chain(learners).copied().filter(move |member| *member != node)
+    }
+
+    /// Whether the members are the same, in the same parts.
+    #[must_use]
+    pub fn has_same_members(&self, other: &Self) -> bool {
+        self.voters == other.voters
+            && self.outgoing == other.outgoing
+            && self.learners == other.learners
+    }
+
+    /// Whether `node` may be who writes the log `log`, as far as is known here.
+    pub(crate) fn recognises(&self, node: NodeId, log: LogIdentity) -> bool {
+        log == LogIdentity::UNKNOWN || self.logs.get(&node).is_none_or(|listed| *listed == log)
+    }
+
+    /// About how many bytes it takes in a log.
+    pub(crate) fn weight(&self) -> usize {
+        /// A node's number, and the identity of its log, as the log carries them at most.
+        const NUMBER: usize = 10;
+        let members = self.voters.len() + self.outgoing.len() + self.learners.len();
+        NUMBER * (4 + members + 2 * self.logs.len())
     }
 }
 
@@ -173,6 +240,9 @@ pub struct HardState {
     pub term: Term,
     /// Whom it voted for in that term.
     pub voted_for: Option<NodeId>,
+    /// Which log this is: drawn when it began, kept for as long as the storage is. By it the others
+    /// notice that a member has lost its storage.
+    pub log: LogIdentity,
 }
 
 /// The state machine after every entry up to `last` (section 7), and the configuration there.
@@ -182,6 +252,6 @@ pub struct Snapshot {
     pub last: LogId,
     /// The members at that entry.
     pub configuration: Configuration,
-    /// The state machine's own bytes.
+    /// How whoever keeps the state machine's bytes finds them: never looked into here.
     pub data: Bytes,
 }

@@ -83,6 +83,69 @@
 //! # }
 //! ```
 //!
+//! # The run loop
+//!
+//! What [`Node`] does for every group, here for one node without a network, in virtual time. Outputs
+//! are performed in their order; what names a write in `after` waits for that write, nothing else
+//! does, and a driver that forgets a kind of output does not compile.
+//!
+//! ```
+//! use bytes::Bytes;
+//! use dss_raft::*;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let id = NodeId::new(1);
+//! let members = Configuration::of_voters([id]);
+//! let mut now = Timestamp::ZERO;
+//! let mut raft = Raft::new(Config::new(id, 7), members, Restored::default(), now)?;
+//! let (mut proposed, mut log, mut machine) = (None, Vec::new(), Vec::new());
+//! while machine.is_empty() {
+//!     // 1. Wait for an input (a message, a finished write, a client) or for the deadline.
+//!     if let Some(deadline) = raft.poll_timeout() {
+//!         now = now.max(deadline);
+//!         raft.handle_timeout(now);
+//!     }
+//!     // 2. Hand in whatever else has come: all of it becomes one write and one message a peer.
+//!     if proposed.is_none() && raft.status().role == RoleKind::Leader {
+//!         proposed = Some(raft.propose(now, Bytes::from_static(b"hello"))?);
+//!     }
+//!     // 3. Do what the core wants done.
+//!     while let Some(output) = raft.poll_output() {
+//!         match output {
+//!             Output::Persist(persist) => {
+//!                 // Written and synced, maybe on another thread. Only then:
+//!                 log.extend_from_slice(&persist.entries);
+//!                 raft.handle_persisted(now, persist.seq);
+//!             }
+//!             Output::Send { to, .. } => unreachable!("there is nobody else, not even {to}"),
+//!             Output::Apply(entries) => {
+//!                 for entry in entries.iter() {
+//!                     if let Payload::Command(command) = &entry.payload {
+//!                         machine.push(command.clone());
+//!                     }
+//!                 }
+//!                 raft.handle_applied(now, entries.last_index().expect("never without entries"));
+//!             }
+//!             // The state machine as a whole, to a file and from one: the core knows its name only.
+//!             Output::TakeSnapshot { index } => {
+//!                 raft.handle_snapshot_taken(now, index, Bytes::from_static(b"the file's name"));
+//!             }
+//!             Output::Restore { snapshot, .. } => raft.handle_applied(now, snapshot.last.index),
+//!             // How what was asked for ended.
+//!             Output::Proposal { proposal, fate } => {
+//!                 assert_eq!(Some(proposal), proposed);
+//!                 assert!(matches!(fate, ProposalFate::Committed(_)));
+//!             }
+//!             Output::Read { .. } | Output::Leadership(_) => {}
+//!         }
+//!     }
+//! }
+//! assert_eq!(machine, ["hello"]);
+//! assert_eq!(log.len(), 2, "the leader's blank entry, and ours");
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # What is promised, and by whom
 //!
 //! - A proposal ends in exactly one way: with its reply, with an error that says that it never
@@ -97,8 +160,8 @@
 //! # Features
 //!
 //! - `tokio` (default): [`Node`], [`Group`], [`FileStorage`], [`MemoryNetwork`].
-//! - `testing`: a simulator of whole clusters with faults, for your state machine too, and a
-//!   conformance suite for storages.
+//! - `testing`: a simulator of whole clusters with faults, for your state machine too, and
+//!   conformance suites for storages and transports.
 //!
 //! # References
 //!
@@ -116,9 +179,13 @@ mod core;
 #[cfg(feature = "tokio")]
 mod driver;
 mod entry;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod message;
 mod output;
 mod ports;
+pub mod sessions;
 #[cfg_attr(
     not(feature = "tokio"),
     allow(dead_code, unused_imports, reason = "the log on files comes with the driver")
@@ -128,20 +195,28 @@ mod storage;
 pub mod testing;
 mod types;
 
-pub use crate::core::{Raft, Rejected, StartError, Status, TransferError};
+pub use crate::core::{ChangeError, Raft, Rejected, StartError, Status, TransferError};
 pub use codec::DecodeError;
-pub use config::{Config, ConfigError};
+pub use config::{Config, ConfigError, Priority};
 #[cfg(feature = "tokio")]
-pub use driver::{Applied, Group, MemoryNetwork, Node, ProposeError, ReadError, StartGroupError};
+pub use driver::{
+    Applied, Group, MembershipError, MemoryNetwork, Metrics, Node, ProposeError, ReadError,
+    SnapshotError, StartGroupError,
+};
 pub use entry::{Configuration, Entries, Entry, HardState, Payload, Snapshot};
-pub use message::{Envelope, Message, MessageBody, Round};
+pub use message::{
+    Envelope, Message, MessageBody, PartContent, Round, SnapshotPart, SnapshotRequest,
+};
 pub use output::{Leadership, Output, Persist, ProposalFate, RoleKind};
-pub use ports::{RestoreError, Restored, StateMachine, Storage, StorageError, Transport};
+pub use ports::{
+    RestoreError, Restored, SnapshotImage, SnapshotReader, SnapshotStore, SnapshotWriter,
+    StateMachine, Storage, StorageError, Transport,
+};
 pub use storage::MemoryStorage;
 #[cfg(feature = "tokio")]
 pub use storage::{FileStorage, Identity};
 pub use types::{
-    GroupId, LogId, LogIndex, NodeId, PersistSeq, ProposalId, ReadId, Term, Timestamp,
+    GroupId, LogId, LogIdentity, LogIndex, NodeId, PersistSeq, ProposalId, ReadId, Term, Timestamp,
 };
 
 /// The code in the README is compiled with the tests.

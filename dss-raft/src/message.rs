@@ -1,15 +1,64 @@
 //! What nodes say to each other.
 
-use crate::entry::{Entries, Snapshot};
-use crate::types::{GroupId, LogId, LogIndex, ReadId, Term};
+use bytes::Bytes;
 
-/// A message and the group that it is for: what a [`Transport`](crate::Transport) carries.
+use crate::config::Priority;
+use crate::entry::{Entries, Snapshot};
+use crate::types::{GroupId, LogId, LogIdentity, LogIndex, ReadId, Term};
+
+/// What a [`Transport`](crate::Transport) carries from node to node.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Envelope {
+#[non_exhaustive]
+pub enum Envelope {
+    /// A message of one group.
+    Message {
+        /// The group on both sides.
+        group: GroupId,
+        /// The message.
+        message: Message,
+    },
+    /// Messages of several groups that fell together: their heartbeats, and the answers to them.
+    Messages(Vec<(GroupId, Message)>),
+    /// A part of a snapshot is asked for.
+    SnapshotRequest(SnapshotRequest),
+    /// The answer.
+    SnapshotPart(SnapshotPart),
+}
+
+/// Asks for the bytes of a snapshot from `offset` on. Who has it answers with one part; who wants
+/// it asks for as many as it can take, and again where no answer comes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SnapshotRequest {
     /// The group on both sides.
     pub group: GroupId,
-    /// The message.
-    pub message: Message,
+    /// The descriptor under which it was offered.
+    pub descriptor: Bytes,
+    /// How many bytes of it come before the part that is asked for.
+    pub offset: u64,
+}
+
+/// A part of a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SnapshotPart {
+    /// The group on both sides.
+    pub group: GroupId,
+    /// The descriptor under which it was offered.
+    pub descriptor: Bytes,
+    /// How many bytes of it come before this part.
+    pub offset: u64,
+    /// The bytes; `None` where there is no such snapshot (any more).
+    pub content: Option<PartContent>,
+}
+
+/// The bytes of a [`SnapshotPart`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartContent {
+    /// The bytes.
+    pub bytes: Bytes,
+    /// Whether the snapshot ends with them.
+    pub is_last: bool,
+    /// Their CRC-32C, from the disk of who sends them to the disk of who receives them.
+    pub checksum: u32,
 }
 
 /// A message of one group. Every one carries the sender's term (section 5.1); any of them may be
@@ -18,6 +67,8 @@ pub struct Envelope {
 pub struct Message {
     /// The sender's term; of a pre-vote request, the term it would campaign in.
     pub term: Term,
+    /// The sender's log: a member that has lost its own is noticed by it.
+    pub log: LogIdentity,
     /// What it says.
     pub body: MessageBody,
 }
@@ -50,6 +101,8 @@ pub enum MessageBody {
     PreVoteRequest {
         /// The candidate's last entry.
         last: LogId,
+        /// The candidate's priority: of two equal logs, the one of higher priority should lead.
+        priority: Priority,
     },
     /// The answer; granted answers carry the term asked about, refusals the receiver's own.
     PreVoteResponse {
@@ -97,9 +150,10 @@ pub enum MessageBody {
         /// The round that is answered.
         round: Round,
     },
-    /// Replace log and state machine (figure 13).
+    /// Replace log and state machine (figure 13). It offers the snapshot; the bytes are fetched
+    /// beside the core, and the core of the receiver is given the offer once it has them.
     InstallSnapshot {
-        /// The whole of it.
+        /// What is offered, named by the descriptor of whoever holds the bytes.
         snapshot: Snapshot,
         /// The leader's round in which this was sent.
         round: Round,

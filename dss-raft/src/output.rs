@@ -82,6 +82,9 @@ pub enum ProposalFate {
     Committed(LogIndex),
     /// It may or may not be committed by another leader: leadership was lost meanwhile.
     Unknown,
+    /// It is in no log and never will be: a new voter did not catch up in time, or leadership was
+    /// lost before it did. Only happens to changes of the configuration.
+    Rejected,
 }
 
 /// What a node does in its group.

@@ -34,6 +34,11 @@ pub struct ProposalId(u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReadId(u64);
 
+/// Tells one log from another of the same node: a node whose storage was lost comes back with
+/// another one. Random, drawn by the node when its log begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct LogIdentity(u64);
+
 macro_rules! number {
     ($name:ident, $inner:ty) => {
         impl $name {
@@ -65,6 +70,7 @@ number!(LogIndex, u64);
 number!(PersistSeq, u64);
 number!(ProposalId, u64);
 number!(ReadId, u64);
+number!(LogIdentity, u64);
 
 impl Term {
     /// Before the first election.
@@ -75,6 +81,11 @@ impl Term {
     pub const fn next(self) -> Self {
         Self(self.0 + 1)
     }
+}
+
+impl LogIdentity {
+    /// Of a log that has none, or that is not durable yet: it contradicts nothing.
+    pub const UNKNOWN: Self = Self(0);
 }
 
 impl LogIndex {
@@ -154,6 +165,16 @@ impl Timestamp {
     #[must_use]
     pub const fn since(self, earlier: Self) -> Duration {
         self.0.saturating_sub(earlier.0)
+    }
+
+    /// The first point after this one that lies a multiple of `interval` after the origin: what
+    /// happens at such points happens together, whoever does it.
+    #[must_use]
+    pub(crate) fn next_multiple_of(self, interval: Duration) -> Self {
+        // Not zero in any valid configuration.
+        let interval = interval.as_nanos().max(1);
+        let next = (self.0.as_nanos() / interval + 1) * interval;
+        Self(Duration::from_nanos_u128(next))
     }
 }
 

@@ -28,7 +28,11 @@ fn entry(index: u64) -> Persist {
     };
     Persist {
         seq: PersistSeq::new(index),
-        hard_state: Some(HardState { term: Term::new(1), voted_for: Some(NodeId::new(1)) }),
+        hard_state: Some(HardState {
+            term: Term::new(1),
+            voted_for: Some(NodeId::new(1)),
+            ..HardState::default()
+        }),
         truncate_from: None,
         snapshot: None,
         entries: vec![entry].into(),

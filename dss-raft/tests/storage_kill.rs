@@ -1,4 +1,7 @@
 //! The file storage under SIGKILL: a process writes until it is killed, again and again.
+//!
+//! `DSS_RAFT_KILLS=100 cargo test -p dss-raft --test storage_kill` kills it a hundred times; without
+//! the variable it is a few times only.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
@@ -8,11 +11,19 @@ use std::time::Duration;
 use bytes::Bytes;
 use dss_raft::{
     Configuration, Entries, Entry, FileStorage, GroupId, HardState, Identity, LogId, LogIndex,
-    NodeId, Payload, Persist, PersistSeq, Restored, Snapshot, Storage as _, StorageError, Term,
+    NodeId, Payload, Persist, PersistSeq, Restored, Snapshot, SnapshotStore, Storage as _,
+    StorageError, Term,
 };
 
 const FOLDER: &str = "DSS_RAFT_KILL_FOLDER";
 const GROUP: GroupId = GroupId::new(1);
+/// How many times to kill.
+const KILLS: &str = "DSS_RAFT_KILLS";
+/// A second group, whose writes share batches with the first one's.
+const OTHER: GroupId = GroupId::new(2);
+/// How many entries a batch has at most: under load, many clients' proposals become one.
+const BATCH_MAX: u64 = 16;
+const FINE: &str = "nothing is wrong with the folder";
 /// Every so many entries there is a snapshot, and the log is cut.
 const SNAPSHOT_EVERY: u64 = 100;
 
@@ -30,16 +41,24 @@ fn command(index: u64) -> Bytes {
     format!("{index} ").repeat(1 + usize::try_from(index % 40).expect("small")).into()
 }
 
-/// The write of this entry.
-fn write(index: u64) -> Persist {
-    let snapshot = (index.is_multiple_of(SNAPSHOT_EVERY)).then(|| Snapshot {
-        last: id(index - 1),
-        configuration: Configuration::of_voters([NodeId::new(1)]),
-        data: command(index - 1),
+/// The write of this entry, and of a snapshot before it where one is due.
+fn write(index: u64, snapshots: &dyn SnapshotStore) -> Persist {
+    let snapshot = (index.is_multiple_of(SNAPSHOT_EVERY)).then(|| {
+        let mut writer = snapshots.create(GROUP).expect(FINE);
+        writer.write(&command(index - 1)).expect(FINE);
+        Snapshot {
+            last: id(index - 1),
+            configuration: Configuration::of_voters([NodeId::new(1)]),
+            data: writer.finish().expect(FINE),
+        }
     });
     Persist {
         seq: PersistSeq::new(index),
-        hard_state: Some(HardState { term: id(index).term, voted_for: None }),
+        hard_state: Some(HardState {
+            term: id(index).term,
+            voted_for: None,
+            ..HardState::default()
+        }),
         truncate_from: None,
         compact_to: snapshot.as_ref().map(|snapshot| snapshot.last.index),
         snapshot,
@@ -48,10 +67,12 @@ fn write(index: u64) -> Persist {
 }
 
 /// The last entry, once everything before it is what was written.
-fn check(restored: &Restored) -> u64 {
+fn check(restored: &Restored, snapshots: &dyn SnapshotStore) -> u64 {
     let covered = restored.snapshot.as_ref().map_or(0, |snapshot| {
         let last = snapshot.last.index.get();
-        assert_eq!((snapshot.last, &snapshot.data), (id(last), &command(last)));
+        let mut reader = snapshots.open(GROUP, &snapshot.data).expect(FINE);
+        let data = reader.read_at(0, usize::MAX).expect(FINE);
+        assert_eq!((snapshot.last, data), (id(last), command(last)));
         last
     });
     for (index, entry) in (covered + 1..).zip(&restored.entries) {
@@ -69,19 +90,43 @@ fn check(restored: &Restored) -> u64 {
 async fn writes_until_it_is_killed() {
     let folder = std::env::var(FOLDER).expect("the other test says where to write");
     let mut storage = open(Path::new(&folder)).await.unwrap();
-    let mut last = check(&storage.restore(GROUP).await.unwrap());
+    let snapshots = storage.snapshots();
+    let mut last = check(&storage.restore(GROUP).await.unwrap(), &*snapshots);
+    assert_eq!(restored_votes(&storage.restore(OTHER).await.unwrap()), last);
     loop {
-        last += 1;
-        storage.persist(vec![(GROUP, write(last))]).await.unwrap();
+        // Batches of all sizes, the other group's vote in the same one.
+        let end = last + 1 + last % BATCH_MAX;
+        let mut writes: Vec<_> =
+            (last + 1..=end).map(|index| (GROUP, write(index, &*snapshots))).collect();
+        writes.push((OTHER, vote(end)));
+        storage.persist(writes).await.unwrap();
+        last = end;
         println!("written {last}");
     }
+}
+
+/// The other group's write: its term is the first group's last entry.
+fn vote(index: u64) -> Persist {
+    Persist {
+        seq: PersistSeq::new(index),
+        hard_state: Some(HardState { term: Term::new(index), ..HardState::default() }),
+        truncate_from: None,
+        snapshot: None,
+        entries: Entries::EMPTY,
+        compact_to: None,
+    }
+}
+
+fn restored_votes(restored: &Restored) -> u64 {
+    restored.hard_state.term.get()
 }
 
 #[tokio::test]
 async fn a_killed_process_loses_nothing_that_it_acknowledged() {
     let folder = tempfile::tempdir().unwrap();
     let mut acknowledged = 0;
-    for round in 0..8 {
+    let kills = std::env::var(KILLS).map_or(8, |kills| kills.parse().expect("a number"));
+    for round in 0..kills {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "writes_until_it_is_killed", "--ignored", "--nocapture"])
             .env(FOLDER, folder.path())
@@ -95,12 +140,17 @@ async fn a_killed_process_loses_nothing_that_it_acknowledged() {
             // A line that was cut short by the kill may name a smaller number: only that.
             lines.map_while(Result::ok).filter_map(written).last()
         });
-        tokio::time::sleep(Duration::from_millis(150 + 70 * round)).await;
+        tokio::time::sleep(Duration::from_millis(150 + 70 * (round % 8))).await;
         child.kill().unwrap();
         child.wait().unwrap();
         acknowledged = reader.join().unwrap().unwrap_or(0).max(acknowledged);
-        let found = check(&open(folder.path()).await.unwrap().restore(GROUP).await.unwrap());
+        let mut storage = open(folder.path()).await.unwrap();
+        let restored = storage.restore(GROUP).await.unwrap();
+        let found = check(&restored, &*storage.snapshots());
         assert!(found >= acknowledged, "round {round}: {found} of {acknowledged}");
+        // Of a batch there is all or nothing.
+        let votes = restored_votes(&storage.restore(OTHER).await.unwrap());
+        assert_eq!(votes, found, "round {round}");
     }
     assert!(acknowledged > 2 * SNAPSHOT_EVERY, "it wrote {acknowledged} only");
 }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::lines::Line;
-use super::operation::{Answer, Effect, Operation, Read};
+use super::operation::{Action, Answer, Effect, Operation, Read};
 use super::{Cache, Timer};
 use crate::flaw::Flaw;
 use crate::line::LineState;
@@ -50,7 +50,14 @@ impl Cache {
             return;
         };
         if operation.is_read() {
-            let answer = line.value.clone().zip(line.version).map(|(value, version)| Read {
+            if operation.want() == Want::Exclusive && !line.state.is_owned() {
+                self.request(now, key, operation);
+                return;
+            }
+            if let (Action::Own { hold: Some(until) }, None) = (&operation.action, &line.value) {
+                self.hold(&key, *until);
+            }
+            let answer = line.value.zip(line.version).map(|(value, version)| Read {
                 value,
                 version,
                 state: line.state,
@@ -92,7 +99,7 @@ impl Cache {
         let floor = Seq::default();
         let pending = Pending {
             request: self.next_request(),
-            want: if operation.is_read() { Want::Shared } else { Want::Exclusive },
+            want: operation.want(),
             floor,
             waiting: vec![Waiting { operation, floor }],
             retry: Retry::new(now, self.config.backoff),
@@ -105,7 +112,7 @@ impl Cache {
     /// Sends the pending request of `key` to the key's home.
     pub(super) fn send_get(&mut self, key: &Bytes) {
         let (Some(home), Some(pending)) = (self.home(key), self.pending.get(key)) else { return };
-        let have = self.lines.peek(key).and_then(|line| line.version);
+        let have = self.lines.state(key).and_then(|(_, version)| version);
         let (request, want) = (pending.request, pending.want);
         self.send(home, Body::Get { key: key.clone(), request, want, have });
     }
@@ -138,7 +145,7 @@ impl Cache {
         let value = match grant.payload {
             Payload::Value(value) => value,
             Payload::Same => match self.lines.peek(key) {
-                Some(line) if line.version == grant.version => line.value.clone(),
+                Some(line) if line.version == grant.version => line.value,
                 // The copy that the home relied on is gone: only the value itself will do.
                 _ => {
                     self.ask_anew(now, key);
@@ -149,7 +156,8 @@ impl Cache {
         let waiting = self.pending.remove(key).map_or(Vec::new(), |pending| pending.waiting);
         let state = if grant.exclusive { LineState::Exclusive } else { LineState::Shared };
         let (seq, version) = (grant.seq, grant.version);
-        self.lines.insert(key.clone(), Line { state, seq, version, value, through: None });
+        let line = Line { state, seq, version, value, through: None };
+        self.lines.insert(key, line, self.config.entries_max);
         let (reads, writes): (Vec<_>, Vec<_>) =
             waiting.into_iter().partition(|waiting| waiting.operation.is_read());
         for waiting in reads.into_iter().chain(writes) {
@@ -192,8 +200,8 @@ impl Cache {
             self.pending.remove(key);
             return;
         }
-        let reads = pending.waiting.iter().all(|waiting| waiting.operation.is_read());
-        pending.want = if reads { Want::Shared } else { Want::Exclusive };
+        let wants = pending.waiting.iter().map(|waiting| waiting.operation.want());
+        pending.want = wants.max().unwrap_or(Want::Shared);
         pending.request = request;
         pending.retry = Retry::new(now, backoff);
         let at = pending.retry.at();

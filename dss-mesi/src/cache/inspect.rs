@@ -112,7 +112,7 @@ impl Cache {
 
     pub(super) fn handle_peek(&mut self, from: NodeId, key: &Bytes, request: RequestId) {
         let (state, version) = self.line(key);
-        self.send(from, Body::Peeked { request, state, version });
+        self.send(from, Body::Peeked { key: key.clone(), request, state, version });
     }
 
     pub(super) fn handle_peeked(

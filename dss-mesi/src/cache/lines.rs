@@ -1,16 +1,23 @@
-//! The lines that a cache holds, in the order of their last use.
+//! The lines that a cache holds.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
 use bytes::Bytes;
-use lru::LruCache;
+use hashbrown::HashTable;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::operation::{Answer, Operation, OperationId};
+use super::slot::Slot;
 use crate::line::LineState;
 use crate::message::Dirty;
 use crate::timer::Retry;
 use crate::version::{Seq, Version};
+
+/// How many sweeps a line lives through, where lines live for a limited time: the more, the closer
+/// to that time it goes.
+pub(super) const SWEEPS: u8 = 8;
 
 /// One line; a line that is not held does not exist.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -52,34 +59,56 @@ impl Line {
         let (version, value) = (through.version, through.value.clone());
         Some(Dirty { grant: self.seq, version, value })
     }
-
-    /// Whether a client's write is on its way to main memory.
-    pub(super) fn is_being_written(&self) -> bool {
-        self.through.is_some() && self.state != LineState::Modified
-    }
-
-    fn bytes(&self) -> usize {
-        self.value.as_ref().map_or(0, Bytes::len)
-    }
 }
 
-/// The lines, least recently used last, and sums over them.
+/// The lines in numbered slots, found by hash, and sums over them.
+///
+/// Which one goes when there is no room is decided by *second chance*: a hand goes round the slots
+/// and takes the first whose line was not used since it came by last. That is nearly the order of
+/// last use, and a use costs one bit of the slot that it reads anyway.
 #[derive(Clone)]
 pub(super) struct Lines {
-    lru: LruCache<Bytes, Line>,
+    slots: Vec<Option<Slot>>,
+    free: Vec<u32>,
+    index: HashTable<u32>,
+    seed: u64,
+    /// Few lines are being written at a time: what is on its way is kept apart.
+    throughs: BTreeMap<Bytes, Box<Through>>,
+    hand: usize,
+    /// The slot that was filled last: its line has not had a chance yet.
+    newest: u32,
+    /// How many sweeps there have been. A line that is pinned through a whole turn of this count
+    /// looks young again, and goes later.
+    sweep: u8,
     bytes: usize,
     modified: usize,
     exclusive: usize,
-    written: usize,
+}
+
+/// The hash by which a key is found.
+pub(crate) fn hash_of(key: &[u8], seed: u64) -> u64 {
+    xxh3_64_with_seed(key, seed)
 }
 
 impl Lines {
-    pub(super) fn new() -> Self {
-        Self { lru: LruCache::unbounded(), bytes: 0, modified: 0, exclusive: 0, written: 0 }
+    pub(super) const fn new(seed: u64) -> Self {
+        Self {
+            slots: Vec::new(),
+            free: Vec::new(),
+            index: HashTable::new(),
+            seed,
+            throughs: BTreeMap::new(),
+            hand: 0,
+            newest: 0,
+            sweep: 0,
+            bytes: 0,
+            modified: 0,
+            exclusive: 0,
+        }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.lru.len()
+        self.index.len()
     }
 
     pub(super) const fn bytes(&self) -> usize {
@@ -95,18 +124,51 @@ impl Lines {
     }
 
     /// How many lines have something on its way to main memory.
-    pub(super) const fn written(&self) -> usize {
-        self.written
+    pub(super) fn written(&self) -> usize {
+        self.throughs.len()
+    }
+
+    /// The slot of the line, which counts as used.
+    #[inline]
+    pub(super) fn hit(&mut self, hash: u64, key: &[u8]) -> Option<&Slot> {
+        let slots = &self.slots;
+        let is_it = |place: &u32| slots[*place as usize].as_ref().is_some_and(|it| it.is_of(key));
+        let place = *self.index.find(hash, is_it)?;
+        let slot = self.slots[place as usize].as_mut()?;
+        slot.touch();
+        Some(slot)
     }
 
     /// The line, which counts as used.
-    pub(super) fn touch(&mut self, key: &Bytes) -> Option<&Line> {
-        self.lru.get(key)
+    pub(super) fn touch(&mut self, key: &Bytes) -> Option<Line> {
+        self.hit(hash_of(key, self.seed), key)?;
+        self.peek(key)
     }
 
     /// The line, without using it.
-    pub(super) fn peek(&self, key: &Bytes) -> Option<&Line> {
-        self.lru.peek(key)
+    pub(super) fn peek(&self, key: &Bytes) -> Option<Line> {
+        let slot = self.slot(key)?;
+        Some(slot.line(self.throughs.get(key).cloned()))
+    }
+
+    /// How the line is held, and which version of it.
+    pub(super) fn state(&self, key: &Bytes) -> Option<(LineState, Option<Version>)> {
+        self.slot(key).map(|slot| (slot.state(), slot.version()))
+    }
+
+    pub(super) fn contains(&self, key: &Bytes) -> bool {
+        self.place(key).is_some()
+    }
+
+    /// Whether a client's write is on its way to main memory.
+    pub(super) fn is_being_written(&self, key: &Bytes) -> bool {
+        self.throughs.contains_key(key)
+            && self.slot(key).is_some_and(|slot| slot.state() != LineState::Modified)
+    }
+
+    /// Changes what is on its way to main memory.
+    pub(super) fn through_mut(&mut self, key: &Bytes) -> Option<&mut Through> {
+        self.throughs.get_mut(key).map(|through| &mut **through)
     }
 
     /// Changes the line, without using it.
@@ -115,52 +177,109 @@ impl Lines {
         key: &Bytes,
         change: impl FnOnce(&mut Line) -> R,
     ) -> Option<R> {
-        let line = self.lru.peek_mut(key)?;
-        let (bytes, state, written) = (line.bytes(), line.state, line.through.is_some());
-        let result = change(line);
-        let (bytes_after, state_after) = (line.bytes(), line.state);
-        let written_after = line.through.is_some();
+        let place = self.place(key)?;
+        let slot = self.slots[place as usize].as_mut()?;
+        let (bytes, state) = (slot.bytes(), slot.state());
+        let mut line = slot.line(self.throughs.remove(key));
+        let result = change(&mut line);
+        slot.set(key, &line);
+        let (bytes_after, state_after) = (slot.bytes(), slot.state());
+        if let Some(through) = line.through {
+            self.throughs.insert(key.clone(), through);
+        }
         self.bytes = self.bytes - bytes + bytes_after;
-        self.written = self.written - usize::from(written) + usize::from(written_after);
         self.uncount(state);
         self.count(state_after);
         Some(result)
     }
 
-    /// Puts the line in front, in place of what was held of the key.
-    pub(super) fn insert(&mut self, key: Bytes, line: Line) {
-        self.remove(&key);
-        self.bytes += key.len() + line.bytes();
-        self.written += usize::from(line.through.is_some());
+    /// Holds the line, in place of what was held of the key.
+    pub(super) fn insert(&mut self, key: &Bytes, line: Line, entries_max: usize) {
+        self.remove(key);
+        let slot = Slot::new(key, &line, self.sweep);
+        self.bytes += slot.bytes();
         self.count(line.state);
-        self.lru.put(key, line);
+        if let Some(through) = line.through {
+            self.throughs.insert(key.clone(), through);
+        }
+        let place = if let Some(place) = self.free.pop() {
+            self.slots[place as usize] = Some(slot);
+            place
+        } else {
+            self.grow(entries_max);
+            self.slots.push(Some(slot));
+            u32::try_from(self.slots.len() - 1).expect("fewer lines than 2^32 fit in memory")
+        };
+        self.newest = place;
+        let (slots, seed) = (&self.slots, self.seed);
+        let rehash = |place: &u32| {
+            slots[*place as usize].as_ref().map_or(0, |slot| hash_of(slot.key(), seed))
+        };
+        self.index.insert_unique(hash_of(key, seed), place, rehash);
+    }
+
+    /// Makes room for more slots: twice as many, but not more than there will ever be lines.
+    fn grow(&mut self, entries_max: usize) {
+        let (length, capacity) = (self.slots.len(), self.slots.capacity());
+        if length == capacity {
+            // One more than may be held is held until one of them goes.
+            let wanted = (capacity * 2).max(8).min(entries_max.saturating_add(1)).max(length + 1);
+            self.slots.reserve_exact(wanted - length);
+        }
     }
 
     pub(super) fn remove(&mut self, key: &Bytes) -> Option<Line> {
-        let line = self.lru.pop(key)?;
-        self.bytes -= key.len() + line.bytes();
-        self.written -= usize::from(line.through.is_some());
-        self.uncount(line.state);
-        Some(line)
+        let (slots, seed) = (&self.slots, self.seed);
+        let is_it = |place: &u32| slots[*place as usize].as_ref().is_some_and(|it| it.is_of(key));
+        let entry = self.index.find_entry(hash_of(key, seed), is_it).ok()?;
+        let (place, _) = entry.remove();
+        let slot = self.slots[place as usize].take()?;
+        self.free.push(place);
+        self.bytes -= slot.bytes();
+        self.uncount(slot.state());
+        Some(slot.line(self.throughs.remove(key)))
     }
 
-    /// The line that was not used for longest and is not pinned. Pinned ones on the way there
-    /// count as used: something is under way with them.
-    pub(super) fn least_used(&mut self, pinned: impl Fn(&Bytes, &Line) -> bool) -> Option<Bytes> {
-        for _ in 0..self.lru.len() {
-            let (key, line) = self.lru.peek_lru()?;
-            let key = key.clone();
-            if !pinned(&key, line) {
-                return Some(key);
+    /// The line that goes when there is no room, if any may. `pinned` ones may not, nor those of
+    /// which a client's write is on its way.
+    pub(super) fn victim(&mut self, pinned: impl Fn(&[u8]) -> bool) -> Option<Bytes> {
+        // Twice round: the first time takes all chances away, at most.
+        for _ in 0..2 * self.slots.len() {
+            let place = self.hand % self.slots.len();
+            self.hand = place + 1;
+            let Some(slot) = self.slots[place].as_mut() else { continue };
+            let spared = place == self.newest as usize && self.index.len() > 1;
+            if !slot.had_chance() || spared || pinned(slot.key()) {
+                continue;
             }
-            self.lru.promote(&key);
+            let written = !self.throughs.is_empty() && self.throughs.contains_key(slot.key());
+            if !written || slot.state() == LineState::Modified {
+                return Some(slot.key_bytes());
+            }
         }
         None
     }
 
-    /// All keys, in the order of their use.
+    /// The lines that are older than they may become, at the next of [`SWEEPS`] in their time.
+    pub(super) fn sweep(&mut self) -> Vec<Bytes> {
+        self.sweep = self.sweep.wrapping_add(1);
+        let old = |slot: &&Slot| self.sweep.wrapping_sub(slot.born()) >= SWEEPS;
+        self.slots.iter().flatten().filter(old).map(Slot::key_bytes).collect()
+    }
+
+    /// All keys, by slot.
     pub(super) fn keys(&self) -> Vec<Bytes> {
-        self.lru.iter().map(|(key, _)| key.clone()).collect()
+        self.slots.iter().flatten().map(Slot::key_bytes).collect()
+    }
+
+    fn place(&self, key: &[u8]) -> Option<u32> {
+        let is_it =
+            |place: &u32| self.slots[*place as usize].as_ref().is_some_and(|it| it.is_of(key));
+        self.index.find(hash_of(key, self.seed), is_it).copied()
+    }
+
+    fn slot(&self, key: &[u8]) -> Option<&Slot> {
+        self.slots[self.place(key)? as usize].as_ref()
     }
 
     fn count(&mut self, state: LineState) {
@@ -178,17 +297,24 @@ impl Lines {
             LineState::Shared | LineState::Invalid => {}
         }
     }
+
+    fn iter(&self) -> impl Iterator<Item = (&[u8], Line)> {
+        self.slots.iter().flatten().map(|slot| {
+            let through = self.throughs.get(slot.key()).cloned();
+            (slot.key(), slot.line(through))
+        })
+    }
 }
 
 impl fmt::Debug for Lines {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_map().entries(self.lru.iter()).finish()
+        formatter.debug_map().entries(self.iter()).finish()
     }
 }
 
 impl PartialEq for Lines {
     fn eq(&self, other: &Self) -> bool {
-        self.lru.len() == other.lru.len() && self.lru.iter().eq(other.lru.iter())
+        self.len() == other.len() && self.iter().eq(other.iter())
     }
 }
 
@@ -196,7 +322,82 @@ impl Eq for Lines {}
 
 impl Hash for Lines {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.lru.len().hash(state);
-        self.lru.iter().for_each(|entry| entry.hash(state));
+        self.len().hash(state);
+        self.iter().for_each(|entry| entry.hash(state));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn line(state: LineState, value: Option<&'static str>) -> Line {
+        let seq = Seq::default();
+        let version = value.map(|_| Version::next(None, seq));
+        Line { state, seq, version, value: value.map(Bytes::from), through: None }
+    }
+
+    fn key(number: usize) -> Bytes {
+        Bytes::from(format!("key {number}"))
+    }
+
+    #[test]
+    fn what_is_used_outlives_what_is_not() {
+        let mut lines = Lines::new(7);
+        for number in 0..100 {
+            lines.insert(&key(number), line(LineState::Shared, Some("v")), 100);
+        }
+        // The last one to come is spared.
+        for _ in 50..99 {
+            for number in 0..50 {
+                assert!(lines.touch(&key(number)).is_some());
+            }
+            let victim = lines.victim(|_| false).unwrap();
+            lines.remove(&victim).unwrap();
+        }
+        let left: BTreeSet<_> = lines.keys().into_iter().collect();
+        assert_eq!(left, (0..50).chain([99]).map(key).collect());
+    }
+
+    #[test]
+    fn a_new_line_is_not_the_first_to_go_and_a_pinned_one_never() {
+        let mut lines = Lines::new(7);
+        lines.insert(&key(1), line(LineState::Shared, Some("v")), 1);
+        lines.touch(&key(1));
+        lines.insert(&key(2), line(LineState::Shared, Some("v")), 1);
+        assert_eq!(lines.victim(|_| false), Some(key(1)));
+        assert_eq!(lines.victim(|pinned| pinned == &key(1)[..]), None);
+        lines.remove(&key(1)).unwrap();
+        assert_eq!(lines.victim(|_| false), Some(key(2)), "where it is the only one");
+    }
+
+    #[test]
+    fn sums_follow_what_is_held() {
+        let mut lines = Lines::new(7);
+        lines.insert(&key(1), line(LineState::Exclusive, Some("value")), 9);
+        lines.insert(&key(2), line(LineState::Exclusive, None), 9);
+        assert_eq!((lines.len(), lines.bytes(), lines.exclusive()), (2, 5 + 5 + 5, 2));
+        lines.modify(&key(2), |line| {
+            *line = self::tests::line(LineState::Modified, Some("longer value"));
+        });
+        assert_eq!((lines.bytes(), lines.exclusive(), lines.modified()), (27, 1, 1));
+        assert_eq!(lines.peek(&key(2)).unwrap().value, Some("longer value".into()));
+        lines.remove(&key(2)).unwrap();
+        lines.remove(&key(1)).unwrap();
+        assert_eq!((lines.len(), lines.bytes(), lines.exclusive()), (0, 0, 0));
+        assert_eq!((lines.remove(&key(1)), lines.modified()), (None, 0));
+    }
+
+    #[test]
+    fn a_sweep_finds_what_is_old() {
+        let mut lines = Lines::new(7);
+        lines.insert(&key(1), line(LineState::Shared, None), 9);
+        for _ in 1..SWEEPS {
+            assert_eq!(lines.sweep(), Vec::<Bytes>::new());
+        }
+        lines.insert(&key(2), line(LineState::Shared, None), 9);
+        assert_eq!(lines.sweep(), [key(1)]);
     }
 }

@@ -1,10 +1,14 @@
 //! The cache side of the protocol.
 
+mod dropped;
 mod grant;
+mod hit;
+mod hold;
 mod inspect;
 mod lines;
 mod operation;
 mod recall;
+mod slot;
 mod timeout;
 mod view_change;
 mod write;
@@ -16,9 +20,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+pub use self::dropped::{Cause, Dropped};
+#[cfg(feature = "tokio")]
+pub(crate) use self::lines::hash_of;
 pub use self::operation::{Answer, Condition, LineView, OperationId, Read};
 
 use self::grant::Pending;
+use self::hold::Hold;
 use self::inspect::Inspection;
 use self::lines::Lines;
 use self::operation::{Action, Operation};
@@ -71,10 +79,16 @@ pub struct Cache {
     /// Nothing is served at or after it.
     lease: Option<Timestamp>,
     leaving: bool,
+    /// Whether what is held may be read without looking at all of the above, and the exact time.
+    is_short_way_open: bool,
+    /// Whether this life of the node is in the view.
+    is_member: bool,
     lines: Lines,
     /// Invariant: no key has both a request here and a write-back, or a request and an owned line.
     pending: BTreeMap<Bytes, Pending>,
     write_backs: BTreeMap<Bytes, WriteBack>,
+    /// Owned lines that are not given up for the moment.
+    holds: BTreeMap<Bytes, Hold>,
     surrenders: BTreeMap<NodeId, Surrendering>,
     /// Wait for a view and a lease.
     parked: Vec<(Bytes, Operation)>,
@@ -85,6 +99,8 @@ pub struct Cache {
     inspections: BTreeMap<RequestId, Inspection>,
     hints: write_back::Hints,
     last_request: u64,
+    /// When it is next looked for lines that are held for too long.
+    next_sweep: Option<Timestamp>,
     timers: Timers<Timer>,
     outputs: VecDeque<Output>,
     statistics: Statistics,
@@ -100,6 +116,8 @@ pub enum Output {
         /// The message.
         message: Message,
     },
+    /// A line is no longer held: for whoever wants to know.
+    Dropped(Dropped),
     /// An operation has ended.
     Answer {
         /// Which.
@@ -129,6 +147,10 @@ enum Timer {
     Flush(Bytes),
     /// Tell homes what was dropped.
     Hints,
+    /// Look for lines that were held for too long.
+    Sweep,
+    /// The lease is about to end.
+    Lease,
     /// Repeat a surrender.
     Surrender(NodeId),
     /// Repeat the questions of an inspection.
@@ -141,6 +163,7 @@ impl Cache {
     /// An empty cache of `member`, in no view and without a lease.
     #[must_use]
     pub fn new(config: CacheConfig, member: Member, placement: Arc<dyn Placement>) -> Self {
+        let lines = Lines::new(config.hash_seed);
         Self {
             config,
             member,
@@ -148,9 +171,12 @@ impl Cache {
             view: View::default(),
             lease: None,
             leaving: false,
-            lines: Lines::new(),
+            is_short_way_open: false,
+            is_member: false,
+            lines,
             pending: BTreeMap::new(),
             write_backs: BTreeMap::new(),
+            holds: BTreeMap::new(),
             surrenders: BTreeMap::new(),
             parked: Vec::new(),
             stalled: VecDeque::new(),
@@ -158,6 +184,7 @@ impl Cache {
             inspections: BTreeMap::new(),
             hints: write_back::Hints::default(),
             last_request: 0,
+            next_sweep: None,
             timers: Timers::new(),
             outputs: VecDeque::new(),
             statistics: Statistics::default(),
@@ -173,10 +200,7 @@ impl Cache {
     /// How it holds the line of `key`, and which version of it.
     #[must_use]
     pub fn line(&self, key: &Bytes) -> (LineState, Option<Version>) {
-        match self.lines.peek(key) {
-            Some(line) => (line.state, line.version),
-            None => (LineState::Invalid, None),
-        }
+        self.lines.state(key).unwrap_or((LineState::Invalid, None))
     }
 
     /// Whether something of `key` was given up that may not be in main memory.
@@ -189,6 +213,33 @@ impl Cache {
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.write_backs.is_empty() && self.lines.modified() == 0 && self.lines.written() == 0
+    }
+
+    /// Whether nothing is under way.
+    #[cfg(test)]
+    pub(crate) fn is_idle(&self) -> bool {
+        self.pending.is_empty() && self.write_backs.is_empty() && self.lines.written() == 0
+    }
+
+    /// Whether something of the line is on its way to main memory while it stays.
+    #[cfg(test)]
+    pub(crate) fn is_writing(&self, key: &Bytes) -> bool {
+        self.lines.peek(key).is_some_and(|line| line.through.is_some())
+    }
+
+    /// Drops the line as if to make room.
+    #[cfg(test)]
+    pub(crate) fn evict_line(&mut self, now: Timestamp, key: &Bytes) {
+        let pinned = self.pending.contains_key(key) || self.lines.is_being_written(key);
+        if !pinned {
+            self.drop_line(now, key, Cause::Capacity);
+        }
+    }
+
+    /// So that counts do not make states different.
+    #[cfg(test)]
+    pub(crate) fn forget_statistics(&mut self) {
+        self.statistics = Statistics::default();
     }
 
     /// Counts of what has happened and what is held. Those of the home are zero.
@@ -210,7 +261,7 @@ impl Cache {
         if message.epoch != self.view.epoch && !self.flawed(Flaw::NoEpochCheck) {
             return;
         }
-        if !self.view.contains(self.member) || self.view.incarnation(from).is_none() {
+        if !self.is_member || self.view.incarnation(from).is_none() {
             return;
         }
         match message.body {
@@ -227,11 +278,11 @@ impl Cache {
             Body::SurrenderAck => {
                 self.surrenders.remove(&from);
             }
-            Body::Inspected { request, version, holders, exclusive } => {
+            Body::Inspected { request, version, holders, exclusive, .. } => {
                 self.handle_inspected(from, request, version, holders, exclusive);
             }
             Body::Peek { key, request } => self.handle_peek(from, &key, request),
-            Body::Peeked { request, state, version } => {
+            Body::Peeked { request, state, version, .. } => {
                 self.handle_peeked(from, request, state, version);
             }
             Body::Get { .. }
@@ -247,6 +298,18 @@ impl Cache {
     /// Reads `key`.
     pub fn read(&mut self, now: Timestamp, id: OperationId, key: Bytes) {
         self.begin(now, key, Operation { id, action: Action::Read });
+    }
+
+    /// Reads `key` and takes it for writing: a write that follows soon costs no further request.
+    pub fn own(&mut self, now: Timestamp, id: OperationId, key: Bytes) {
+        self.begin(now, key, Operation { id, action: Action::Own { hold: None } });
+    }
+
+    /// The same and, where there is no value, keeps the line until it is [let go](Cache::let_go), or
+    /// `until`: the home's recalls stay unanswered, as if they had been lost on the way, and others
+    /// wait. A view change takes the line all the same.
+    pub fn own_and_hold(&mut self, now: Timestamp, id: OperationId, key: Bytes, until: Timestamp) {
+        self.begin(now, key, Operation { id, action: Action::Own { hold: Some(until) } });
     }
 
     /// Writes `key`, if `condition` holds.
@@ -307,7 +370,7 @@ impl Cache {
     }
 
     fn is_serving(&self, now: Timestamp) -> bool {
-        self.is_leased(now) && self.view.contains(self.member)
+        self.is_leased(now) && self.is_member
     }
 
     fn home(&self, key: &Bytes) -> Option<NodeId> {

@@ -6,8 +6,9 @@ use bytes::Bytes;
 
 use crate::error::CacheError;
 use crate::line::LineState;
+use crate::message::Want;
 use crate::version::Version;
-use crate::view::NodeId;
+use crate::view::{NodeId, Timestamp};
 
 /// Names an operation between its start and its [`Answer`]. Chosen by the caller, never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -99,8 +100,17 @@ impl Answer {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Action {
     Read,
-    Put { value: Bytes, condition: Condition },
-    Remove { condition: Condition },
+    /// Reads, and wants to write next; where there is no value, the line is held until then.
+    Own {
+        hold: Option<Timestamp>,
+    },
+    Put {
+        value: Bytes,
+        condition: Condition,
+    },
+    Remove {
+        condition: Condition,
+    },
 }
 
 /// An operation that has not been done.
@@ -121,7 +131,11 @@ pub(super) enum Effect {
 
 impl Operation {
     pub(super) fn is_read(&self) -> bool {
-        matches!(self.action, Action::Read)
+        matches!(self.action, Action::Read | Action::Own { .. })
+    }
+
+    pub(super) fn want(&self) -> Want {
+        if self.action == Action::Read { Want::Shared } else { Want::Exclusive }
     }
 
     /// What the operation, unless a read, does to a line with this value.
@@ -134,7 +148,9 @@ impl Operation {
         };
         let mismatch = Answer::Failed(CacheError::VersionMismatch { current });
         match &self.action {
-            Action::Read => unreachable!("a read is answered before effects are asked for"),
+            Action::Read | Action::Own { .. } => {
+                unreachable!("a read is answered before effects are asked for")
+            }
             Action::Put { value, condition } if holds(*condition) => {
                 Effect::Write(Some(value.clone()))
             }
@@ -149,7 +165,7 @@ impl Operation {
     /// What it is answered once its write has this version.
     pub(super) const fn written(&self, version: Version) -> Answer {
         match self.action {
-            Action::Read | Action::Put { .. } => Answer::Written(version),
+            Action::Read | Action::Own { .. } | Action::Put { .. } => Answer::Written(version),
             Action::Remove { .. } => Answer::Removed(Some(version)),
         }
     }

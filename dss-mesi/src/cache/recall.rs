@@ -3,12 +3,15 @@
 use bytes::Bytes;
 
 use super::Cache;
+use super::hold::Recall;
 use super::write_back::WriteBack;
 use crate::flaw::Flaw;
 use crate::line::LineState;
 use crate::message::Body;
 use crate::version::Seq;
 use crate::view::{NodeId, Timestamp};
+
+use super::dropped::Cause;
 
 impl Cache {
     pub(super) fn handle_invalidate(
@@ -18,10 +21,12 @@ impl Cache {
         key: &Bytes,
         recall: Seq,
     ) {
-        if !self.is_obeyed(from, key, recall) {
+        if self.is_deferred(now, from, key, recall, Recall::Invalidate)
+            || !self.is_obeyed(from, key, recall)
+        {
             return;
         }
-        self.give_up(now, key);
+        self.give_up(now, key, Cause::Recalled);
         self.send_ack(from, key, recall);
     }
 
@@ -32,7 +37,9 @@ impl Cache {
         key: &Bytes,
         recall: Seq,
     ) {
-        if !self.is_obeyed(from, key, recall) {
+        if self.is_deferred(now, from, key, recall, Recall::Downgrade)
+            || !self.is_obeyed(from, key, recall)
+        {
             return;
         }
         let modified = self.lines.peek(key).and_then(|line| {
@@ -41,7 +48,7 @@ impl Cache {
         });
         match modified {
             // A write that nobody may read yet: it cannot stay in a line that others share.
-            Some((false, _)) => self.give_up(now, key),
+            Some((false, _)) => self.give_up(now, key, Cause::Recalled),
             Some((true, data)) => {
                 let through = self.share(key, recall);
                 debug_assert!(through.is_none_or(|through| through.answers.is_empty()));
@@ -80,8 +87,9 @@ impl Cache {
     }
 
     /// Drops the line; what is dirty of it becomes a write-back, which is not yet sent.
-    pub(super) fn give_up(&mut self, now: Timestamp, key: &Bytes) {
+    pub(super) fn give_up(&mut self, now: Timestamp, key: &Bytes, cause: Cause) {
         let Some(line) = self.lines.remove(key) else { return };
+        self.report(key, line.state, cause);
         let Some(data) = line.dirty() else { return };
         if line.state != LineState::Modified && self.flawed(Flaw::WriteThroughCancelled) {
             return;
@@ -96,7 +104,7 @@ impl Cache {
 
     /// Answers a recall with what is held of the line now.
     pub(super) fn send_ack(&mut self, home: NodeId, key: &Bytes, recall: Seq) {
-        let kept = self.lines.peek(key).is_some();
+        let kept = self.lines.contains(key);
         let data = self.write_backs.get(key).map(|write_back| write_back.data.clone());
         self.send(home, Body::Ack { key: key.clone(), recall, kept, data });
         if self.flawed(Flaw::WriteBackDroppedEarly)

@@ -15,6 +15,8 @@ impl Cache {
                 Timer::Through(key) => self.repeat_through(now, &key),
                 Timer::Flush(key) => self.flush_line(now, &key),
                 Timer::Hints => self.send_hints(),
+                Timer::Sweep => self.sweep(now),
+                Timer::Lease => self.set_short_way(now),
                 Timer::Surrender(home) => self.repeat_surrender(now, home),
                 Timer::Inspect(request) => self.repeat_inspection(now, request),
                 Timer::Operation(id) => self.expire(now, id),
@@ -33,6 +35,7 @@ impl Cache {
     /// that is on its way may or may not be done.
     pub fn close(&mut self) {
         self.leaving = true;
+        self.is_short_way_open = false;
         for id in self.open.keys().copied().collect::<Vec<_>>() {
             if self.give_up_inspection(id) {
                 continue;
@@ -80,11 +83,9 @@ impl Cache {
         if let Some(write_back) = self.write_backs.get_mut(&key) {
             write_back.waiting.retain(&mut other);
         }
-        self.lines.modify(&key, |line| {
-            if let Some(through) = line.through.as_mut() {
-                through.waiting.retain(&mut other);
-            }
-        });
+        if let Some(through) = self.lines.through_mut(&key) {
+            through.waiting.retain(&mut other);
+        }
         taken > 0
     }
 }

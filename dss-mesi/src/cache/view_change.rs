@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
-use super::lines::Line;
+use super::dropped::Cause;
 use super::operation::{Answer, Operation, OperationId};
 use super::{Cache, Timer};
 use crate::error::CacheError;
@@ -26,6 +26,7 @@ impl Cache {
     /// The node's lease lasts until `until`. A lease never becomes shorter.
     pub fn handle_lease(&mut self, now: Timestamp, until: Timestamp) {
         self.lease = self.lease.max(Some(until));
+        self.set_short_way(now);
         self.unpark(now);
     }
 
@@ -42,7 +43,11 @@ impl Cache {
         let old = std::mem::replace(&mut self.view, view);
         self.surrenders.clear();
         self.hints.clear();
-        if !self.view.contains(self.member) {
+        self.holds.clear();
+        self.is_member = self.view.contains(self.member);
+        self.set_short_way(now);
+        self.arm_sweep(now);
+        if !self.is_member {
             self.forfeit(now);
             return;
         }
@@ -51,7 +56,7 @@ impl Cache {
             if stays || self.flawed(Flaw::LineKeptWhenHomeMoved) {
                 self.send_through(&key);
             } else {
-                self.give_up(now, &key);
+                self.give_up(now, &key, Cause::Moved);
             }
         }
         let mut awaited: BTreeMap<NodeId, BTreeSet<Bytes>> = BTreeMap::new();
@@ -140,6 +145,7 @@ impl Cache {
         waiting.extend(std::mem::take(&mut self.stalled));
         for key in self.lines.keys() {
             let Some(line) = self.lines.remove(&key) else { continue };
+            self.report(&key, line.state, Cause::Forfeited);
             self.statistics.lost += u64::from(line.state == LineState::Modified);
             if let Some(through) = line.through {
                 unknown.extend(through.answers);
@@ -165,6 +171,7 @@ impl Cache {
         }
         self.open.clear();
         self.timers = Timers::new();
+        self.next_sweep = None;
         for (key, operation) in waiting {
             self.begin(now, key, operation);
         }
@@ -175,14 +182,14 @@ impl Cache {
     /// busy, until the cache [is clean](Cache::is_clean).
     pub fn leave(&mut self, now: Timestamp) {
         self.leaving = true;
+        self.is_short_way_open = false;
         for (_, operation) in std::mem::take(&mut self.parked) {
             self.fail(operation.id, CacheError::ShutDown);
         }
         for key in self.lines.keys() {
-            let busy = self.pending.contains_key(&key)
-                || self.lines.peek(&key).is_some_and(Line::is_being_written);
+            let busy = self.pending.contains_key(&key) || self.lines.is_being_written(&key);
             if !busy {
-                self.drop_line(now, &key);
+                self.drop_line(now, &key, Cause::Left);
             }
         }
         self.send_hints();

@@ -17,9 +17,7 @@ impl Cache {
     pub(super) fn write(&mut self, now: Timestamp, key: &Bytes, operation: Operation) {
         match self.config.policy {
             WritePolicy::WriteBack { flush } => {
-                let clean = self.line(key).0 == LineState::Exclusive;
-                self.write_here(key, &operation);
-                if clean && self.line(key).0 == LineState::Modified {
+                if self.write_here(key, &operation) {
                     self.timers.arm(now + flush, Timer::Flush(key.clone()));
                 }
                 self.evict(now);
@@ -43,24 +41,25 @@ impl Cache {
         }
     }
 
-    /// Writes the line, and answers at once.
-    fn write_here(&mut self, key: &Bytes, operation: &Operation) {
+    /// Writes the line, and answers at once; whether the line was clean and no longer is.
+    fn write_here(&mut self, key: &Bytes, operation: &Operation) -> bool {
         let answer = self.lines.modify(key, |line| {
             match operation.effect(line.version, line.value.as_ref()) {
-                Effect::Unchanged(answer) => (answer, 0),
+                Effect::Unchanged(answer) => (answer, 0, false),
                 Effect::Write(value) => {
                     let version = Version::next(line.version, line.seq);
                     line.version = Some(version);
                     line.value = value;
+                    let clean = line.state == LineState::Exclusive;
                     line.state = LineState::Modified;
-                    (operation.written(version), 1)
+                    (operation.written(version), 1, clean)
                 }
             }
         });
-        if let Some((answer, writes)) = answer {
-            self.statistics.writes += writes;
-            self.answer(operation.id, answer);
-        }
+        let Some((answer, writes, now_dirty)) = answer else { return false };
+        self.statistics.writes += writes;
+        self.answer(operation.id, answer);
+        now_dirty
     }
 
     /// Does the operations one after the other on a copy of the line's value, and sends what comes
@@ -116,11 +115,11 @@ impl Cache {
 
     pub(super) fn repeat_through(&mut self, now: Timestamp, key: &Bytes) {
         let backoff = self.config.backoff;
-        let due = self.lines.modify(key, |line| {
-            let retry = &mut line.through.as_mut()?.retry;
+        let due = self.lines.through_mut(key).and_then(|through| {
+            let retry = &mut through.retry;
             retry.is_due(now, backoff).then(|| retry.at())
         });
-        if let Some(at) = due.flatten() {
+        if let Some(at) = due {
             self.timers.arm(at, Timer::Through(key.clone()));
             self.statistics.repeats += 1;
             self.send_through(key);

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::dropped::Cause;
+use super::lines::SWEEPS;
 use super::operation::{Answer, Operation, OperationId};
 use super::{Cache, Timer};
 use crate::flaw::Flaw;
@@ -107,26 +109,55 @@ impl Cache {
         }
     }
 
-    /// Drops lines that were not used for longest until the rest fits.
+    /// The line that goes next, if any may.
+    fn victim(&mut self) -> Option<Bytes> {
+        let Self { lines, pending, holds, .. } = self;
+        lines.victim(|key| pending.contains_key(key) || holds.contains_key(key))
+    }
+
+    /// Drops lines that were not used lately until the rest fits.
     pub(super) fn evict(&mut self, now: Timestamp) {
         while self.lines.len() > self.config.entries_max
             || self.lines.bytes() > self.config.bytes_max
         {
-            let pending = &self.pending;
-            let victim = self
-                .lines
-                .least_used(|key, line| line.is_being_written() || pending.contains_key(key));
-            let Some(key) = victim else { return };
+            let Some(key) = self.victim() else { return };
             self.statistics.evictions += 1;
-            self.drop_line(now, &key);
+            self.drop_line(now, &key, Cause::Capacity);
+        }
+    }
+
+    /// Looks for old lines some time later, if lines may become too old.
+    pub(super) fn arm_sweep(&mut self, now: Timestamp) {
+        if let (Some(time_to_live), None) = (self.config.time_to_live, self.next_sweep) {
+            let at = now + time_to_live / u32::from(SWEEPS);
+            self.next_sweep = Some(at);
+            self.timers.arm(at, Timer::Sweep);
+        }
+    }
+
+    /// Drops the lines that have been held for as long as lines may be.
+    pub(super) fn sweep(&mut self, now: Timestamp) {
+        if self.next_sweep.is_none_or(|at| at > now) {
+            return;
+        }
+        self.next_sweep = None;
+        self.arm_sweep(now);
+        for key in self.lines.sweep() {
+            let pinned = self.pending.contains_key(&key)
+                || self.holds.contains_key(&key)
+                || self.lines.is_being_written(&key);
+            if !pinned {
+                self.statistics.expirations += 1;
+                self.drop_line(now, &key, Cause::Expired);
+            }
         }
     }
 
     /// Drops a line and tells the home: surely where it is dirty, else when there is time.
-    pub(super) fn drop_line(&mut self, now: Timestamp, key: &Bytes) {
+    pub(super) fn drop_line(&mut self, now: Timestamp, key: &Bytes, cause: Cause) {
         let Some(seq) = self.lines.peek(key).map(|line| line.seq) else { return };
         let written_back = self.write_backs.contains_key(key);
-        self.give_up(now, key);
+        self.give_up(now, key, cause);
         if !written_back && self.write_backs.contains_key(key) {
             self.send_write_back(key);
             return;

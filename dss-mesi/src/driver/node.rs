@@ -1,28 +1,33 @@
 //! The node that a program holds.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
+use std::hash::BuildHasher;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use bytes::Bytes;
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::clock::Clock;
+use super::drive::Inner;
+use super::fence::Fencing;
+use super::load::Flights;
+use super::part::Part;
 use super::reply::Reply;
-use crate::cache::{Answer, Cache, Condition, LineView, OperationId, Output, Read};
+use super::timers;
+use super::unison::Unison;
+use crate::cache::{Answer, Cache, Condition, Dropped, LineView, OperationId, Read};
 use crate::config::CacheConfig;
 use crate::error::CacheError;
-use crate::home::{Home, HomeOutput};
+use crate::home::Home;
 use crate::message::Message;
 use crate::ports::{Memory, Placement, Transport};
 use crate::statistics::Statistics;
 use crate::version::Version;
 use crate::view::{Member, NodeId, Timestamp, View};
-
-/// How often it is looked at whether what was dirty is stored, where somebody waits for that.
-const CLEAN_POLL: Duration = Duration::from_millis(10);
 
 /// One node of a coherent cache: its [`Cache`], and the [`Home`] of its share of the keys.
 ///
@@ -30,43 +35,13 @@ const CLEAN_POLL: Duration = Duration::from_millis(10);
 /// before it is done: a write may then have been done or not.
 #[derive(Clone)]
 pub struct CacheNode {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
 }
 
 /// A [`CacheNode`] that does not keep the node alive.
 #[derive(Debug, Clone)]
 pub(super) struct WeakNode {
     inner: Weak<Inner>,
-}
-
-pub(super) struct Inner {
-    member: Member,
-    origin: Instant,
-    memory: Arc<dyn Memory>,
-    memory_timeout: Duration,
-    leave_timeout: Duration,
-    transport: Arc<dyn Transport>,
-    runtime: Handle,
-    state: Mutex<State>,
-    /// Messages in the order in which they are to be sent.
-    outbox: Mutex<VecDeque<(NodeId, Message)>>,
-    /// Whoever holds it empties the outbox, so that no message overtakes another here.
-    sending: Mutex<()>,
-    /// An earlier deadline than the one slept for, or the end.
-    wake: Arc<Notify>,
-}
-
-struct State {
-    cache: Cache,
-    home: Home,
-    closed: bool,
-    last_operation: u64,
-    /// The operation that is begun just now, and its answer if that comes at once.
-    current: Option<OperationId>,
-    immediate: Option<Answer>,
-    replies: BTreeMap<OperationId, oneshot::Sender<Answer>>,
-    /// What the timer task sleeps for.
-    armed: Option<Timestamp>,
 }
 
 impl CacheNode {
@@ -78,6 +53,7 @@ impl CacheNode {
     ///
     /// Outside of a tokio runtime.
     #[must_use]
+    #[expect(clippy::needless_pass_by_value, reason = "the ports are handed over for good")]
     pub fn start(
         config: CacheConfig,
         node: Member,
@@ -86,43 +62,52 @@ impl CacheNode {
         placement: Arc<dyn Placement>,
     ) -> Self {
         let wake = Arc::new(Notify::new());
+        let (memory_timeout, operation_timeout) = (config.memory_timeout, config.operation_timeout);
+        // Drawn anew by each node, so that nobody can choose keys that all hash alike.
+        let hash_seed = std::hash::RandomState::new().hash_one(node.node.get());
+        let parts = config.parts();
+        let config = config.part(parts, hash_seed);
+        let part = |_| {
+            let cache = Cache::new(config.clone(), node, Arc::clone(&placement));
+            let home = Home::new(config.clone(), node, Arc::clone(&placement));
+            Mutex::new(Part::new(cache, home))
+        };
         let inner = Arc::new(Inner {
             member: node,
-            origin: Instant::now(),
+            clock: Clock::start(),
             memory,
-            memory_timeout: config.memory_timeout,
-            leave_timeout: config.operation_timeout,
+            memory_timeout,
+            operation_timeout,
             transport,
             runtime: Handle::current(),
-            state: Mutex::new(State {
-                cache: Cache::new(config.clone(), node, Arc::clone(&placement)),
-                home: Home::new(config, node, placement),
-                closed: false,
-                last_operation: 0,
-                current: None,
-                immediate: None,
-                replies: BTreeMap::new(),
-                armed: None,
-            }),
+            hash_seed,
+            parts: (0..parts).map(part).collect(),
+            surrenders: Mutex::new(Unison::default()),
+            surrender_acks: Mutex::new(Unison::default()),
+            fencing: Fencing::default(),
             outbox: Mutex::new(VecDeque::new()),
             sending: Mutex::new(()),
             wake: Arc::clone(&wake),
+            armed: AtomicU64::new(u64::MAX),
+            listener: OnceLock::new(),
+            flights: Flights::default(),
         });
-        inner.runtime.spawn(run_timers(Arc::downgrade(&inner), wake));
+        inner.runtime.spawn(timers::run(Arc::downgrade(&inner), wake));
         Self { inner }
     }
 
     /// Takes a message in that `from` has sent. Never blocks for long.
     pub fn deliver(&self, from: NodeId, message: Message) {
-        self.inner.drive(|state, now| state.handle_message(now, from, message));
+        self.inner.deliver(from, message);
     }
 
     /// Enters a view. One that is not newer is ignored. Every node must be given the same views,
     /// and a life that was removed from one must not come back in a later one.
+    #[expect(clippy::needless_pass_by_value, reason = "a view is handed over for good")]
     pub fn set_view(&self, view: View) {
-        self.inner.drive(|state, now| {
-            state.home.handle_view(now, view.clone());
-            state.cache.handle_view(now, view);
+        self.inner.drive_all(|part, now| {
+            part.home.handle_view(now, view.clone());
+            part.cache.handle_view(now, view.clone());
         });
     }
 
@@ -131,11 +116,25 @@ impl CacheNode {
     ///
     /// Some clocks stand still while a machine is suspended: do not renew across such a gap.
     pub fn set_lease(&self, until: Instant) {
-        let until = self.inner.timestamp(until);
-        self.inner.drive(|state, now| {
-            state.home.handle_lease(until);
-            state.cache.handle_lease(now, until);
+        let until = self.inner.clock.timestamp(until);
+        self.inner.drive_all(|part, now| {
+            part.home.handle_lease(until);
+            part.cache.handle_lease(now, until);
         });
+    }
+
+    /// Calls `listener` with every line that this node no longer holds, whatever the cause, from
+    /// then on. It is called without any lock by whoever caused it, and should return soon. Returns
+    /// whether it is the first listener; there is only one.
+    pub fn on_dropped(&self, listener: impl Fn(Dropped) + Send + Sync + 'static) -> bool {
+        self.inner.listener.set(Box::new(listener)).is_ok()
+    }
+
+    /// Reads `key` if it is held here, and never waits: `None` where [`get`](CacheNode::get) has to
+    /// ask for it, and `Some(None)` where it is known that there is no value.
+    #[must_use]
+    pub fn get_cached(&self, key: &[u8]) -> Option<Option<Read>> {
+        self.inner.hit(key)
     }
 
     /// Reads `key`; `None` where there is no value.
@@ -144,10 +143,46 @@ impl CacheNode {
     ///
     /// No [`CacheError::VersionMismatch`] and no [`CacheError::Indeterminate`].
     pub async fn get(&self, key: Bytes) -> Result<Option<Read>, CacheError> {
-        match self.perform(|cache, now, id| cache.read(now, id, key)).await {
-            Answer::Read(read) => Ok(read),
-            other => Err(failure(&other)),
+        if let Some(read) = self.inner.hit(&key) {
+            return Ok(read);
         }
+        read(self.begin(key, Cache::read).answer().await)
+    }
+
+    /// Reads many keys at once, in the time of one.
+    ///
+    /// # Errors
+    ///
+    /// For each key as [`get`](CacheNode::get).
+    pub async fn get_many(
+        &self,
+        keys: impl IntoIterator<Item = Bytes>,
+    ) -> Vec<Result<Option<Read>, CacheError>> {
+        let begun: Vec<Reply> = keys.into_iter().map(|key| self.begin(key, Cache::read)).collect();
+        let mut reads = Vec::with_capacity(begun.len());
+        for reply in begun {
+            reads.push(read(reply.answer().await));
+        }
+        reads
+    }
+
+    /// Reads `key`, and takes its line for writing: a write that follows soon costs no message but
+    /// that to main memory. `None` where there is no value.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](CacheNode::get).
+    pub async fn own(&self, key: Bytes) -> Result<Option<Read>, CacheError> {
+        read(self.begin(key, Cache::own).answer().await)
+    }
+
+    pub(super) async fn own_and_hold(
+        &self,
+        key: Bytes,
+        until: Timestamp,
+    ) -> Result<Option<Read>, CacheError> {
+        let begin = |cache: &mut Cache, now, id, key| cache.own_and_hold(now, id, key, until);
+        read(self.begin(key, begin).answer().await)
     }
 
     /// Writes `key`, if `condition` holds; the version that the value has from here on.
@@ -162,10 +197,40 @@ impl CacheNode {
         value: Bytes,
         condition: Condition,
     ) -> Result<Version, CacheError> {
-        match self.perform(|cache, now, id| cache.put(now, id, key, value, condition)).await {
-            Answer::Written(version) => Ok(version),
-            other => Err(failure(&other)),
+        written(self.begin_put(key, value, condition).answer().await)
+    }
+
+    /// Writes many keys at once, in the time of one. Each is a write by itself: they are not one
+    /// step.
+    ///
+    /// # Errors
+    ///
+    /// For each key as [`put`](CacheNode::put).
+    pub async fn put_many(
+        &self,
+        entries: impl IntoIterator<Item = (Bytes, Bytes)>,
+    ) -> Vec<Result<Version, CacheError>> {
+        let begin = |(key, value)| self.begin_put(key, value, Condition::None);
+        let begun: Vec<Reply> = entries.into_iter().map(begin).collect();
+        let mut writes = Vec::with_capacity(begun.len());
+        for reply in begun {
+            writes.push(written(reply.answer().await));
         }
+        writes
+    }
+
+    /// Writes `key` if its value has the version `expected`, or has none where that is `None`.
+    ///
+    /// # Errors
+    ///
+    /// As [`put`](CacheNode::put).
+    pub async fn compare_and_set(
+        &self,
+        key: Bytes,
+        expected: Option<Version>,
+        value: Bytes,
+    ) -> Result<Version, CacheError> {
+        self.put(key, value, expected.map_or(Condition::Absent, Condition::Matches)).await
     }
 
     /// Removes `key`, if `condition` holds; `false` where there was no value.
@@ -174,7 +239,8 @@ impl CacheNode {
     ///
     /// As [`put`](CacheNode::put).
     pub async fn remove(&self, key: Bytes, condition: Condition) -> Result<bool, CacheError> {
-        match self.perform(|cache, now, id| cache.remove(now, id, key, condition)).await {
+        let begin = |cache: &mut Cache, now, id, key| cache.remove(now, id, key, condition);
+        match self.begin(key, begin).answer().await {
             Answer::Removed(version) => Ok(version.is_some()),
             other => Err(failure(&other)),
         }
@@ -186,7 +252,7 @@ impl CacheNode {
     ///
     /// [`CacheError::Unavailable`] where the home does not answer.
     pub async fn line(&self, key: Bytes) -> Result<LineView, CacheError> {
-        match self.perform(|cache, now, id| cache.inspect(now, id, key)).await {
+        match self.begin(key, Cache::inspect).answer().await {
             Answer::Line(view) => Ok(view),
             other => Err(failure(&other)),
         }
@@ -195,15 +261,9 @@ impl CacheNode {
     /// Counts of what has happened here, and what is held.
     #[must_use]
     pub fn statistics(&self) -> Statistics {
-        let state = self.inner.lock();
-        let (cache, home) = (state.cache.statistics(), state.home.statistics());
-        Statistics {
-            repeats: cache.repeats + home.repeats,
-            grants: home.grants,
-            memory_failures: home.memory_failures,
-            directory: home.directory,
-            ..cache
-        }
+        let parts = 0..self.inner.parts.len();
+        parts
+            .fold(Statistics::default(), |sum, place| sum.plus(self.inner.part(place).statistics()))
     }
 
     /// Stores everything that is dirty, without giving it up. Returns whether main memory has it;
@@ -219,8 +279,10 @@ impl CacheNode {
     /// Lines whose home this node is stay blocked until a view goes on without it.
     pub async fn shutdown(&self) {
         self.inner.clean(Cache::leave).await;
-        self.inner.drive(|state, _| state.cache.close());
-        self.inner.lock().closed = true;
+        self.inner.drive_all(|part, _| part.cache.close());
+        for place in 0..self.inner.parts.len() {
+            self.inner.part(place).closed = true;
+        }
         self.inner.wake.notify_one();
     }
 
@@ -228,12 +290,17 @@ impl CacheNode {
         WeakNode { inner: Arc::downgrade(&self.inner) }
     }
 
-    async fn perform(&self, begin: impl FnOnce(&mut Cache, Timestamp, OperationId)) -> Answer {
-        let reply = match self.inner.begin(begin) {
-            Ok(answer) => return answer,
-            Err((operation, receiver)) => Reply::new(Arc::clone(&self.inner), operation, receiver),
-        };
-        reply.answer().await
+    fn begin(
+        &self,
+        key: Bytes,
+        begin: impl FnOnce(&mut Cache, Timestamp, OperationId, Bytes),
+    ) -> Reply {
+        let place = self.inner.place_of(&key);
+        Reply::begin(&self.inner, place, |cache, now, id| begin(cache, now, id, key))
+    }
+
+    fn begin_put(&self, key: Bytes, value: Bytes, condition: Condition) -> Reply {
+        self.begin(key, |cache, now, id, key| cache.put(now, id, key, value, condition))
     }
 }
 
@@ -249,228 +316,30 @@ impl WeakNode {
     }
 }
 
+impl fmt::Debug for Inner {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Inner").field("member", &self.member).finish_non_exhaustive()
+    }
+}
+
+fn read(answer: Answer) -> Result<Option<Read>, CacheError> {
+    match answer {
+        Answer::Read(read) => Ok(read),
+        other => Err(failure(&other)),
+    }
+}
+
+fn written(answer: Answer) -> Result<Version, CacheError> {
+    match answer {
+        Answer::Written(version) => Ok(version),
+        other => Err(failure(&other)),
+    }
+}
+
 /// The error in an answer that is none of what was asked for.
 fn failure(answer: &Answer) -> CacheError {
     match answer {
         Answer::Failed(error) => *error,
         _ => unreachable!("a core answers an operation with what it asks for"),
-    }
-}
-
-impl Inner {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn timestamp(&self, at: Instant) -> Timestamp {
-        Timestamp::since_origin(at.saturating_duration_since(self.origin))
-    }
-
-    fn now(&self) -> Timestamp {
-        self.timestamp(Instant::now())
-    }
-
-    /// Gives the cores an input, and does what they ask for.
-    fn drive<R>(self: &Arc<Self>, input: impl FnOnce(&mut State, Timestamp) -> R) -> R {
-        let mut state = self.lock();
-        let result = input(&mut state, self.now());
-        let calls = self.pump(&mut state);
-        drop(state);
-        for call in calls {
-            self.runtime.spawn(Arc::clone(self).call_memory(call));
-        }
-        self.send_outbox();
-        result
-    }
-
-    /// Takes everything from the cores. Returns the calls of main memory.
-    fn pump(&self, state: &mut State) -> Vec<HomeOutput> {
-        let mut calls = Vec::new();
-        let node = self.member.node;
-        loop {
-            // Anew each time: a write is acknowledged only if the lease lasts *after* it.
-            let now = self.now();
-            let (to, message) = if let Some(output) = state.cache.poll_output(now) {
-                match output {
-                    Output::Send { to, message } => (to, message),
-                    Output::Answer { operation, answer } => {
-                        state.answer(operation, answer);
-                        continue;
-                    }
-                }
-            } else {
-                match state.home.poll_output(now) {
-                    None => break,
-                    Some(HomeOutput::Send { to, message }) => (to, message),
-                    Some(call) => {
-                        calls.push(call);
-                        continue;
-                    }
-                }
-            };
-            if to == node {
-                state.handle_message(now, node, message);
-            } else if !state.closed {
-                self.outbox.lock().unwrap_or_else(PoisonError::into_inner).push_back((to, message));
-            }
-        }
-        let next = state.next_deadline();
-        if next.is_some_and(|next| state.armed.is_none_or(|armed| next < armed)) {
-            state.armed = next;
-            self.wake.notify_one();
-        }
-        calls
-    }
-
-    /// Sends what is in the outbox, unless somebody is at it.
-    fn send_outbox(&self) {
-        let next = || self.outbox.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-        loop {
-            let Ok(_sending) = self.sending.try_lock() else { return };
-            let Some((to, message)) = next() else { return };
-            self.transport.send(to, message);
-            while let Some((to, message)) = next() {
-                self.transport.send(to, message);
-            }
-            // Something may have been put there while nobody could send: look again.
-        }
-    }
-
-    async fn call_memory(self: Arc<Self>, call: HomeOutput) {
-        let limit = self.memory_timeout;
-        match call {
-            HomeOutput::Load { call, key } => {
-                let loaded = tokio::time::timeout(limit, self.memory.load(&key)).await;
-                let loaded = loaded.ok().and_then(Result::ok);
-                self.drive(|state, now| state.home.handle_loaded(now, call, loaded));
-            }
-            HomeOutput::Store { call, writer, key, version, value } => {
-                let store = self.memory.store(writer, &key, version, value);
-                let outcome = tokio::time::timeout(limit, store).await;
-                let outcome = outcome.ok().and_then(Result::ok);
-                self.drive(|state, now| state.home.handle_stored(now, call, outcome));
-            }
-            HomeOutput::Fence { call, epoch } => {
-                let fenced = tokio::time::timeout(limit, self.memory.fence(epoch)).await;
-                let stands = matches!(fenced, Ok(Ok(())));
-                self.drive(|state, now| state.home.handle_fenced(now, call, stands));
-            }
-            HomeOutput::Send { .. } => unreachable!("messages are sent where they are polled"),
-        }
-    }
-
-    /// Begins an operation: its answer, or where that will come.
-    fn begin(
-        self: &Arc<Self>,
-        begin: impl FnOnce(&mut Cache, Timestamp, OperationId),
-    ) -> Result<Answer, (OperationId, oneshot::Receiver<Answer>)> {
-        let mut state = self.lock();
-        if state.closed {
-            return Ok(Answer::Failed(CacheError::ShutDown));
-        }
-        state.last_operation += 1;
-        let operation = OperationId::new(state.last_operation);
-        state.current = Some(operation);
-        begin(&mut state.cache, self.now(), operation);
-        let calls = self.pump(&mut state);
-        state.current = None;
-        let result = match state.immediate.take() {
-            Some(answer) => Ok(answer),
-            None => {
-                let (sender, receiver) = oneshot::channel();
-                state.replies.insert(operation, sender);
-                Err((operation, receiver))
-            }
-        };
-        drop(state);
-        for call in calls {
-            self.runtime.spawn(Arc::clone(self).call_memory(call));
-        }
-        self.send_outbox();
-        result
-    }
-
-    pub(super) fn cancel(self: &Arc<Self>, operation: OperationId) {
-        self.drive(|state, _| {
-            state.replies.remove(&operation);
-            state.cache.cancel(operation);
-        });
-    }
-
-    /// Does `step` until the cache is clean, but no longer than the time-out.
-    async fn clean(self: &Arc<Self>, step: impl Fn(&mut Cache, Timestamp)) -> bool {
-        let deadline = Instant::now() + self.leave_timeout;
-        loop {
-            let clean = self.drive(|state, now| {
-                step(&mut state.cache, now);
-                state.cache.is_clean()
-            });
-            if clean || Instant::now() >= deadline {
-                return clean;
-            }
-            tokio::time::sleep(CLEAN_POLL).await;
-        }
-    }
-}
-
-impl Drop for Inner {
-    fn drop(&mut self) {
-        self.wake.notify_one();
-    }
-}
-
-impl State {
-    fn handle_message(&mut self, now: Timestamp, from: NodeId, message: Message) {
-        if self.closed {
-            return;
-        }
-        if message.body.is_for_home() {
-            self.home.handle_message(now, from, message);
-        } else {
-            self.cache.handle_message(now, from, message);
-        }
-    }
-
-    fn answer(&mut self, operation: OperationId, answer: Answer) {
-        if self.current == Some(operation) {
-            self.immediate = Some(answer);
-        } else if let Some(reply) = self.replies.remove(&operation) {
-            // Nobody listens any more: then nobody wants to know.
-            let _ = reply.send(answer);
-        }
-    }
-
-    fn next_deadline(&self) -> Option<Timestamp> {
-        let (cache, home) = (self.cache.poll_timeout(), self.home.poll_timeout());
-        cache.into_iter().chain(home).min()
-    }
-}
-
-/// Calls the cores when their time has come, for as long as the node is there.
-async fn run_timers(inner: Weak<Inner>, wake: Arc<Notify>) {
-    loop {
-        let Some(node) = inner.upgrade() else { return };
-        let deadline = {
-            let mut state = node.lock();
-            if state.closed {
-                return;
-            }
-            state.armed = state.next_deadline();
-            state.armed
-        };
-        let origin = node.origin;
-        drop(node);
-        match deadline {
-            None => wake.notified().await,
-            Some(at) => {
-                let at = origin + at.since(Timestamp::ZERO);
-                let _ = tokio::time::timeout_at(at, wake.notified()).await;
-            }
-        }
-        let Some(node) = inner.upgrade() else { return };
-        node.drive(|state, now| {
-            state.cache.handle_timeout(now);
-            state.home.handle_timeout(now);
-        });
     }
 }

@@ -89,7 +89,7 @@ impl Home {
             return;
         }
         if let Some(entry) = self.directory.get_mut(key)
-            && entry.holds.get(&from).is_some_and(|hold| hold.seq == data.grant)
+            && entry.holds.get(from).is_some_and(|hold| hold.seq == data.grant)
         {
             entry.release(from);
         }

@@ -1,11 +1,12 @@
 //! What a home knows about its lines.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::ops::Bound;
 
 use bytes::Bytes;
 
 use super::Home;
+use super::holds::Holds;
 use super::request::Request;
 use super::transaction::{Job, Transaction};
 use crate::version::{RequestId, Seq};
@@ -15,10 +16,10 @@ use crate::view::{NodeId, Timestamp};
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub(super) struct Entry {
     /// Who may hold it. A node that is here may hold nothing; one that is not surely does not.
-    pub(super) holds: BTreeMap<NodeId, Hold>,
+    pub(super) holds: Holds,
     /// The one holder may have written it. Invariant: then there is exactly one.
     pub(super) exclusive: bool,
-    pub(super) busy: Option<Transaction>,
+    pub(super) busy: Option<Box<Transaction>>,
     /// At most one of each node.
     pub(super) queue: VecDeque<Request>,
 }
@@ -34,19 +35,19 @@ pub(super) struct Hold {
 impl Entry {
     /// Whether `node` holds the line exclusively, by this grant.
     pub(super) fn is_owner(&self, node: NodeId, grant: Seq) -> bool {
-        self.exclusive && self.holds.get(&node).is_some_and(|hold| hold.seq == grant)
+        self.exclusive && self.holds.get(node).is_some_and(|hold| hold.seq == grant)
     }
 
     /// The owner has been downgraded by this recall.
     pub(super) fn share(&mut self, node: NodeId, recall: Seq) {
-        if let Some(hold) = self.holds.get_mut(&node) {
+        if let Some(hold) = self.holds.get_mut(node) {
             hold.seq = recall;
         }
         self.exclusive = false;
     }
 
     pub(super) fn release(&mut self, node: NodeId) {
-        self.holds.remove(&node);
+        self.holds.remove(node);
         self.exclusive = self.exclusive && !self.holds.is_empty();
     }
 }
@@ -54,7 +55,7 @@ impl Entry {
 impl Home {
     pub(super) fn handle_hint(&mut self, from: NodeId, key: &Bytes, seq: Seq) {
         let Some(entry) = self.directory.get_mut(key) else { return };
-        if entry.busy.is_none() && entry.holds.get(&from).is_some_and(|hold| hold.seq == seq) {
+        if entry.busy.is_none() && entry.holds.get(from).is_some_and(|hold| hold.seq == seq) {
             entry.release(from);
             self.tidy(key);
         }
@@ -83,7 +84,7 @@ impl Home {
             victim.or_else(|| self.directory.iter().find(idle).map(|(key, _)| key.clone()));
         let Some(key) = victim else { return };
         self.cursor = key.clone();
-        let recalled = self.directory[&key].holds.keys().copied().collect();
+        let recalled = self.directory[&key].holds.nodes().collect();
         let seq = self.next_seq();
         self.begin(now, &key, Transaction::recalling(seq, Job::Forget, recalled, false));
     }

@@ -54,9 +54,9 @@ impl Home {
             let Entry { holds, exclusive, busy, queue } = entry;
             *busy = None;
             queue.clear();
-            holds.retain(|node, _| {
-                let life = view.incarnation(*node);
-                life.is_some() && life == old.incarnation(*node)
+            holds.retain(|node| {
+                let life = view.incarnation(node);
+                life.is_some() && life == old.incarnation(node)
             });
             *exclusive = *exclusive && !holds.is_empty();
             !holds.is_empty() && placed.home(key, view) == Some(node)

@@ -3,6 +3,7 @@
 mod answer;
 mod directory;
 mod gate;
+mod holds;
 mod request;
 mod transaction;
 
@@ -172,6 +173,12 @@ impl Home {
         self.directory.values().all(|entry| entry.busy.is_none())
     }
 
+    /// So that counts do not make states different.
+    #[cfg(test)]
+    pub(crate) fn forget_statistics(&mut self) {
+        self.statistics = Statistics::default();
+    }
+
     /// Counts of what has happened. Those of the cache are zero.
     #[must_use]
     pub fn statistics(&self) -> Statistics {
@@ -230,11 +237,11 @@ impl Home {
             Some(Purpose::Inspect { key, node, request }) => {
                 let Some(stored) = loaded else { return };
                 let entry = self.directory.get(&key);
-                let holders =
-                    entry.map_or(Vec::new(), |entry| entry.holds.keys().copied().collect());
+                let holders = entry.map_or(Vec::new(), |entry| entry.holds.nodes().collect());
                 let exclusive = entry.is_some_and(|entry| entry.exclusive);
                 let version = stored.map(|stored| stored.version);
-                self.send(node, Body::Inspected { request, version, holders, exclusive });
+                let answer = Body::Inspected { key, request, version, holders, exclusive };
+                self.send(node, answer);
             }
             Some(Purpose::Fence) | None => {}
         }

@@ -1,5 +1,7 @@
 //! How requests for a line are queued and begun.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 
 use super::Home;
@@ -21,9 +23,10 @@ pub(super) struct Request {
 
 impl Home {
     pub(super) fn handle_get(&mut self, now: Timestamp, key: &Bytes, request: Request) {
+        let careless = self.flawed(Flaw::RequestIdsIgnored);
         let entry = self.directory.entry(key.clone()).or_default();
-        let granted = entry.holds.get(&request.node);
-        let served = entry.busy.as_ref().and_then(Transaction::request);
+        let granted = entry.holds.get(request.node).filter(|_| !careless);
+        let served = entry.busy.as_deref().and_then(Transaction::request);
         let queued = entry.queue.iter_mut().find(|queued| queued.node == request.node);
         if granted.is_some_and(|hold| request.request < hold.request)
             || served.is_some_and(|served| {
@@ -48,9 +51,10 @@ impl Home {
         if !self.is_open() {
             return;
         }
+        let careless = self.flawed(Flaw::RequestIdsIgnored);
         while let Some(entry) = self.directory.get_mut(key) {
             let Some(request) = entry.queue.pop_front() else { break };
-            match entry.holds.get(&request.node).copied() {
+            match entry.holds.get(request.node).copied().filter(|_| !careless) {
                 Some(hold) if request.request < hold.request => {}
                 Some(hold) if request.request == hold.request => {
                     self.begin_again(now, key, request, hold);
@@ -76,11 +80,12 @@ impl Home {
         let careless = self.flawed(Flaw::ExclusiveTakenForClean);
         let seq = self.next_seq();
         let Some(entry) = self.directory.get(key) else { return };
-        let others = entry.holds.keys().copied().filter(|node| *node != request.node);
+        let others: BTreeSet<NodeId> =
+            entry.holds.nodes().filter(|node| *node != request.node).collect();
         let (recalled, downgrade) = match request.want {
-            Want::Exclusive => (others.collect(), false),
-            Want::Shared if entry.exclusive && !careless => (others.collect(), true),
-            Want::Shared => (Default::default(), true),
+            Want::Exclusive => (others, false),
+            Want::Shared if entry.exclusive && !careless => (others, true),
+            Want::Shared => (BTreeSet::new(), true),
         };
         let job = Job::Grant(request);
         self.begin(now, key, Transaction::recalling(seq, job, recalled, downgrade));

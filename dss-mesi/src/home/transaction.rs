@@ -122,7 +122,7 @@ impl Home {
         transaction.retry = Some(retry);
         let entry = self.directory.entry(key.clone()).or_default();
         debug_assert!(entry.busy.is_none());
-        entry.busy = Some(transaction);
+        entry.busy = Some(Box::new(transaction));
         self.send_recalls(key);
         self.advance(now, key);
     }
@@ -142,7 +142,7 @@ impl Home {
     }
 
     fn busy(&mut self, key: &Bytes) -> Option<&mut Transaction> {
-        self.directory.get_mut(key)?.busy.as_mut()
+        self.directory.get_mut(key)?.busy.as_deref_mut()
     }
 
     /// Goes on as far as is possible without waiting.
@@ -180,6 +180,10 @@ impl Home {
         let Some(storing) = self.busy(key).and_then(|busy| busy.storing.as_mut()) else { return };
         storing.call = Some(call);
         let (version, value) = (storing.data.version, storing.data.value.clone());
+        let (from, grant) = (storing.from, storing.data.grant);
+        if self.flawed(Flaw::PutAckedEarly) {
+            self.send(from, Body::PutAck { key: key.clone(), grant });
+        }
         self.outputs.push_back(HomeOutput::Store {
             call,
             writer,
@@ -305,7 +309,7 @@ impl Entry {
     /// Whether the line, of which everybody has given up what had to be, goes to this request
     /// alone. A reader gets it so too where no other one waits, for it may write next.
     fn is_granted_exclusively(&self, request: &Request) -> bool {
-        let alone = self.holds.keys().all(|node| *node == request.node);
+        let alone = self.holds.nodes().all(|node| node == request.node);
         match request.want {
             Want::Exclusive => {
                 assert!(alone, "a line is not granted for writing while others hold it");

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::plan::{LEASE, MARGIN};
 use super::world::{Event, World};
+use crate::flaw::Flaw;
 use crate::view::{Epoch, Member, NodeId, View};
 
 /// How often members renew their leases.
@@ -31,7 +32,11 @@ impl World {
         self.after(RENEW_EVERY / 2, Event::Membership);
         let now = self.now;
         let mut members = self.membership.view.members.clone();
-        members.retain(|member| self.membership.leases.get(member).is_some_and(|end| *end > now));
+        let hasty = self.plan.config.flaw == Some(Flaw::NoLeaseWait);
+        let early = if hasty { LEASE / 2 } else { 0 };
+        members.retain(|member| {
+            self.membership.leases.get(member).is_some_and(|end| *end > now + early)
+        });
         for slot in 0..self.nodes.len() {
             let cut = self.membership.cut.get(&slot).is_some_and(|until| *until > now);
             let node = &self.nodes[slot];

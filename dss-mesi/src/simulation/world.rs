@@ -307,6 +307,7 @@ impl World {
             let node = running.member.node;
             let (to, message) = match running.cache.poll_output(now) {
                 Some(Output::Send { to, message }) => (to, message),
+                Some(Output::Dropped(_)) => continue,
                 Some(Output::Answer { operation, answer }) => {
                     self.answered(operation, answer)?;
                     continue;

@@ -28,12 +28,19 @@ pub(crate) fn view(epoch: u64, nodes: &[u64]) -> View {
 impl Cluster {
     /// `count` nodes, numbered from 1, in view 1, with leases that outlast the test.
     pub(crate) fn start(count: u64, config: &CacheConfig) -> Self {
+        let configs: Vec<CacheConfig> = (0..count).map(|_| config.clone()).collect();
+        Self::start_each(&configs)
+    }
+
+    /// The same, each with its own configuration.
+    pub(crate) fn start_each(configs: &[CacheConfig]) -> Self {
         let (network, memory) = (InMemoryNetwork::new(), InMemoryMemory::new());
-        let numbers: Vec<u64> = (1..=count).collect();
+        let numbers: Vec<u64> = (1..=configs.len() as u64).collect();
         let view = view(1, &numbers);
         let nodes: Vec<CacheNode> = numbers
             .into_iter()
-            .map(|number| {
+            .zip(configs)
+            .map(|(number, config)| {
                 let node = CacheNode::start(
                     config.clone(),
                     member(number),

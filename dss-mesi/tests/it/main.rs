@@ -3,6 +3,8 @@
 
 mod cluster;
 mod faults;
+mod messages;
 mod node;
+mod operations;
 mod races;
 mod rig;

@@ -272,6 +272,7 @@ impl Rig {
                     Output::Send { to, message } => {
                         self.letters.push(Letter { from, to: to.get(), message });
                     }
+                    Output::Dropped(_) => {}
                     Output::Answer { operation, answer } => {
                         let slot = &mut self.answers[usize::try_from(operation.get()).unwrap()];
                         assert_eq!(*slot, None, "answered twice");

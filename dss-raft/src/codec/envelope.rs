@@ -5,8 +5,11 @@ use bytes::Bytes;
 use super::DecodeError;
 use super::reader::Reader;
 use super::writer::Writer;
+use crate::config::Priority;
 use crate::entry::{Entries, Snapshot};
-use crate::message::{Envelope, Message, MessageBody, Round};
+use crate::message::{
+    Envelope, Message, MessageBody, PartContent, Round, SnapshotPart, SnapshotRequest,
+};
 use crate::types::{GroupId, ReadId};
 
 /// The first byte of every envelope. Versions share nothing else.
@@ -24,19 +27,52 @@ const READ_INDEX_REQUEST: u8 = 8;
 const READ_INDEX_RESPONSE: u8 = 9;
 const TIMEOUT_NOW: u8 = 10;
 
-/// What the fields beside entries and snapshots take at most: version, group, term, tag and five
-/// numbers.
-const HEADER_BYTES_MAX: usize = 80;
+/// What the fields beside entries and snapshots take at most: version, group, term, log, tag and
+/// five numbers.
+const HEADER_BYTES_MAX: usize = 90;
+
+const MESSAGE: u8 = 0;
+const MESSAGES: u8 = 1;
+const SNAPSHOT_REQUEST: u8 = 2;
+const SNAPSHOT_PART: u8 = 3;
 
 impl Envelope {
     /// The bytes of the envelope, for [`decode`](Envelope::decode) at the receiver.
     #[must_use]
     pub fn encode(&self) -> Bytes {
-        let mut writer = Writer::with_capacity(HEADER_BYTES_MAX + body_bytes(&self.message.body));
+        let mut writer = Writer::with_capacity(self.bytes_about());
         writer.byte(VERSION);
-        writer.number(self.group.get().into());
-        writer.number(self.message.term.get());
-        encode_body(&mut writer, &self.message.body);
+        match self {
+            Self::Message { group, message } => {
+                writer.byte(MESSAGE);
+                encode_message(&mut writer, *group, message);
+            }
+            Self::Messages(messages) => {
+                writer.byte(MESSAGES);
+                writer.length(messages.len());
+                for (group, message) in messages {
+                    encode_message(&mut writer, *group, message);
+                }
+            }
+            Self::SnapshotRequest(SnapshotRequest { group, descriptor, offset }) => {
+                writer.byte(SNAPSHOT_REQUEST);
+                writer.number(group.get().into());
+                writer.bytes(descriptor);
+                writer.number(*offset);
+            }
+            Self::SnapshotPart(SnapshotPart { group, descriptor, offset, content }) => {
+                writer.byte(SNAPSHOT_PART);
+                writer.number(group.get().into());
+                writer.bytes(descriptor);
+                writer.number(*offset);
+                writer.flag(content.is_some());
+                if let Some(PartContent { bytes, is_last, checksum }) = content {
+                    writer.flag(*is_last);
+                    writer.number((*checksum).into());
+                    writer.bytes(bytes);
+                }
+            }
+        }
         writer.finish()
     }
 
@@ -52,21 +88,83 @@ impl Envelope {
             VERSION => {}
             other => return Err(DecodeError::Version(other)),
         }
-        let group = GroupId::new(reader.small_number()?);
-        let term = reader.term()?;
-        let body = decode_body(&mut reader)?;
+        let envelope = match reader.byte()? {
+            MESSAGE => {
+                let (group, message) = decode_message(&mut reader)?;
+                Self::Message { group, message }
+            }
+            MESSAGES => {
+                let count = reader.count(MESSAGE_BYTES_MIN)?;
+                let messages = (0..count).map(|_| decode_message(&mut reader));
+                Self::Messages(messages.collect::<Result<_, _>>()?)
+            }
+            SNAPSHOT_REQUEST => Self::SnapshotRequest(SnapshotRequest {
+                group: GroupId::new(reader.small_number()?),
+                descriptor: reader.bytes()?,
+                offset: reader.number()?,
+            }),
+            SNAPSHOT_PART => Self::SnapshotPart(SnapshotPart {
+                group: GroupId::new(reader.small_number()?),
+                descriptor: reader.bytes()?,
+                offset: reader.number()?,
+                content: if reader.flag()? { Some(decode_content(&mut reader)?) } else { None },
+            }),
+            other => return Err(DecodeError::Tag(other)),
+        };
         reader.finish()?;
-        Ok(Self { group, message: Message { term, body } })
+        Ok(envelope)
+    }
+
+    /// About what the encoding takes, so that the buffer is allocated once.
+    fn bytes_about(&self) -> usize {
+        match self {
+            Self::Message { message, .. } => HEADER_BYTES_MAX + body_bytes(&message.body),
+            Self::Messages(messages) => {
+                let bodies = messages.iter().map(|(_, message)| body_bytes(&message.body));
+                HEADER_BYTES_MAX * (1 + messages.len()) + bodies.sum::<usize>()
+            }
+            Self::SnapshotRequest(request) => HEADER_BYTES_MAX + request.descriptor.len(),
+            Self::SnapshotPart(part) => {
+                let bytes = part.content.as_ref().map_or(0, |content| content.bytes.len());
+                HEADER_BYTES_MAX + part.descriptor.len() + bytes
+            }
+        }
     }
 }
 
-/// About what entries or a snapshot take, so that the buffer is allocated once.
+/// Group, term, log and tag: the smallest message.
+const MESSAGE_BYTES_MIN: usize = 4;
+
+fn encode_message(writer: &mut Writer, group: GroupId, message: &Message) {
+    writer.number(group.get().into());
+    writer.number(message.term.get());
+    writer.number(message.log.get());
+    encode_body(writer, &message.body);
+}
+
+fn decode_message(reader: &mut Reader) -> Result<(GroupId, Message), DecodeError> {
+    let group = GroupId::new(reader.small_number()?);
+    let term = reader.term()?;
+    let log = reader.log_identity()?;
+    let body = decode_body(reader)?;
+    Ok((group, Message { term, log, body }))
+}
+
+fn decode_content(reader: &mut Reader) -> Result<PartContent, DecodeError> {
+    Ok(PartContent {
+        is_last: reader.flag()?,
+        checksum: reader.small_number()?,
+        bytes: reader.bytes()?,
+    })
+}
+
+/// About what entries or a snapshot take.
 fn body_bytes(body: &MessageBody) -> usize {
     match body {
         MessageBody::Append { entries, .. } => entries.iter().map(crate::Entry::weight).sum(),
         MessageBody::InstallSnapshot { snapshot, .. } => {
             let members = &snapshot.configuration;
-            snapshot.data.len() + 10 * (members.voters.len() + members.learners.len())
+            snapshot.data.len() + members.weight()
         }
         _ => 0,
     }
@@ -74,9 +172,10 @@ fn body_bytes(body: &MessageBody) -> usize {
 
 fn encode_body(writer: &mut Writer, body: &MessageBody) {
     match body {
-        MessageBody::PreVoteRequest { last } => {
+        MessageBody::PreVoteRequest { last, priority } => {
             writer.byte(PRE_VOTE_REQUEST);
             writer.log_id(*last);
+            writer.byte(priority.level());
         }
         MessageBody::PreVoteResponse { granted } => {
             writer.byte(PRE_VOTE_RESPONSE);
@@ -139,7 +238,12 @@ fn follows(entries: &Entries, previous: crate::LogIndex) -> bool {
 
 fn decode_body(reader: &mut Reader) -> Result<MessageBody, DecodeError> {
     Ok(match reader.byte()? {
-        PRE_VOTE_REQUEST => MessageBody::PreVoteRequest { last: reader.log_id()? },
+        PRE_VOTE_REQUEST => {
+            let last = reader.log_id()?;
+            let level = reader.byte()?;
+            let priority = Priority::of_level(level).ok_or(DecodeError::Tag(level))?;
+            MessageBody::PreVoteRequest { last, priority }
+        }
         PRE_VOTE_RESPONSE => MessageBody::PreVoteResponse { granted: reader.flag()? },
         VOTE_REQUEST => {
             MessageBody::VoteRequest { last: reader.log_id()?, by_transfer: reader.flag()? }

@@ -1,13 +1,13 @@
 //! Reading the primitives of the format from bytes that nobody vouches for.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::{Buf as _, Bytes};
 
 use super::DecodeError;
-use super::writer::{TAG_BLANK, TAG_COMMAND};
+use super::writer::{TAG_BLANK, TAG_COMMAND, TAG_CONFIGURATION};
 use crate::entry::{Configuration, Entries, Entry, Payload};
-use crate::types::{LogId, LogIndex, NodeId, Term};
+use crate::types::{LogId, LogIdentity, LogIndex, NodeId, Term};
 
 /// Takes primitives off the front of its input; byte strings are slices of it.
 pub(super) struct Reader {
@@ -62,7 +62,7 @@ impl Reader {
     }
 
     /// How many items of at least `item_bytes` each follow: never more than can be there.
-    fn count(&mut self, item_bytes: usize) -> Result<usize, DecodeError> {
+    pub(super) fn count(&mut self, item_bytes: usize) -> Result<usize, DecodeError> {
         let count = usize::try_from(self.number()?).map_err(|_| DecodeError::Truncated)?;
         if count > self.input.len() / item_bytes {
             return Err(DecodeError::Truncated);
@@ -101,7 +101,29 @@ impl Reader {
     }
 
     pub(super) fn configuration(&mut self) -> Result<Configuration, DecodeError> {
-        Ok(Configuration { voters: self.nodes()?, learners: self.nodes()? })
+        Ok(Configuration {
+            voters: self.nodes()?,
+            outgoing: self.nodes()?,
+            learners: self.nodes()?,
+            logs: self.logs()?,
+        })
+    }
+
+    fn logs(&mut self) -> Result<BTreeMap<NodeId, LogIdentity>, DecodeError> {
+        let count = self.count(2)?;
+        let mut logs = BTreeMap::new();
+        for _ in 0..count {
+            let node = NodeId::new(self.number()?);
+            if logs.last_key_value().is_some_and(|(last, _)| *last >= node) {
+                return Err(DecodeError::Order);
+            }
+            logs.insert(node, self.log_identity()?);
+        }
+        Ok(logs)
+    }
+
+    pub(super) fn log_identity(&mut self) -> Result<LogIdentity, DecodeError> {
+        self.number().map(LogIdentity::new)
     }
 
     pub(super) fn optional_node(&mut self) -> Result<Option<NodeId>, DecodeError> {
@@ -121,6 +143,7 @@ impl Reader {
             let payload = match self.byte()? {
                 TAG_BLANK => Payload::Blank,
                 TAG_COMMAND => Payload::Command(self.bytes()?),
+                TAG_CONFIGURATION => Payload::Configuration(Box::new(self.configuration()?)),
                 other => return Err(DecodeError::Tag(other)),
             };
             entries.push(Entry { id: LogId::new(term, index), payload });

@@ -150,17 +150,22 @@ impl Record {
 
 impl SnapshotFile {
     fn members_bytes_max(&self) -> usize {
-        10 * (self.configuration.voters.len() + self.configuration.learners.len())
+        self.configuration.weight()
     }
 }
 
 fn encode_hard_state(writer: &mut Writer, state: &HardState) {
     writer.number(state.term.get());
     writer.optional_node(state.voted_for);
+    writer.number(state.log.get());
 }
 
 fn decode_hard_state(reader: &mut Reader) -> Result<HardState, DecodeError> {
-    Ok(HardState { term: reader.term()?, voted_for: reader.optional_node()? })
+    Ok(HardState {
+        term: reader.term()?,
+        voted_for: reader.optional_node()?,
+        log: reader.log_identity()?,
+    })
 }
 
 fn encode_file(writer: &mut Writer, file: &SnapshotFile) {

@@ -1,11 +1,14 @@
 use bytes::Bytes;
-use proptest::collection::{btree_set, vec};
+use proptest::collection::{btree_map, btree_set, vec};
 use proptest::prelude::*;
 
 use super::{Checkpoint, DecodeError, Record, SnapshotFile};
+use crate::config::Priority;
 use crate::entry::{Configuration, Entries, Entry, HardState, Payload, Snapshot};
-use crate::message::{Envelope, Message, MessageBody, Round};
-use crate::types::{GroupId, LogId, LogIndex, NodeId, ReadId, Term};
+use crate::message::{
+    Envelope, Message, MessageBody, PartContent, Round, SnapshotPart, SnapshotRequest,
+};
+use crate::types::{GroupId, LogId, LogIdentity, LogIndex, NodeId, ReadId, Term};
 
 fn number() -> impl Strategy<Value = u64> {
     prop_oneof![0..300_u64, any::<u64>(), Just(u64::MAX)]
@@ -24,7 +27,11 @@ fn data() -> impl Strategy<Value = Bytes> {
 }
 
 fn payload() -> impl Strategy<Value = Payload> {
-    prop_oneof![Just(Payload::Blank), data().prop_map(Payload::Command)]
+    prop_oneof![
+        Just(Payload::Blank),
+        data().prop_map(Payload::Command),
+        configuration().prop_map(|members| Payload::Configuration(Box::new(members))),
+    ]
 }
 
 /// An entry's place and entries that may follow it.
@@ -45,7 +52,13 @@ fn run() -> impl Strategy<Value = (LogId, Entries)> {
 
 fn configuration() -> impl Strategy<Value = Configuration> {
     let nodes = || btree_set(number().prop_map(NodeId::new), 0..6);
-    (nodes(), nodes()).prop_map(|(voters, learners)| Configuration { voters, learners })
+    let logs = btree_map(number().prop_map(NodeId::new), number().prop_map(LogIdentity::new), 0..6);
+    (nodes(), nodes(), nodes(), logs).prop_map(|(voters, outgoing, learners, logs)| Configuration {
+        voters,
+        outgoing,
+        learners,
+        logs,
+    })
 }
 
 fn snapshot() -> impl Strategy<Value = Snapshot> {
@@ -60,7 +73,8 @@ fn body() -> impl Strategy<Value = MessageBody> {
     let round = || number().prop_map(Round::new);
     let read = || number().prop_map(ReadId::new);
     prop_oneof![
-        log_id().prop_map(|last| MessageBody::PreVoteRequest { last }),
+        (log_id(), prop::sample::select(&Priority::ALL[..]))
+            .prop_map(|(last, priority)| MessageBody::PreVoteRequest { last, priority }),
         any::<bool>().prop_map(|granted| MessageBody::PreVoteResponse { granted }),
         (log_id(), any::<bool>())
             .prop_map(|(last, by_transfer)| MessageBody::VoteRequest { last, by_transfer }),
@@ -82,17 +96,42 @@ fn body() -> impl Strategy<Value = MessageBody> {
     ]
 }
 
-fn envelope() -> impl Strategy<Value = Envelope> {
-    (any::<u32>(), number(), body()).prop_map(|(group, term, body)| Envelope {
-        group: GroupId::new(group),
-        message: Message { term: Term::new(term), body },
+fn message() -> impl Strategy<Value = (GroupId, Message)> {
+    (any::<u32>(), number(), number(), body()).prop_map(|(group, term, log, body)| {
+        let (term, log) = (Term::new(term), LogIdentity::new(log));
+        (GroupId::new(group), Message { term, log, body })
     })
 }
 
+fn content() -> impl Strategy<Value = PartContent> {
+    (data(), any::<bool>(), any::<u32>()).prop_map(|(bytes, is_last, checksum)| PartContent {
+        bytes,
+        is_last,
+        checksum,
+    })
+}
+
+fn envelope() -> impl Strategy<Value = Envelope> {
+    let place = || (any::<u32>().prop_map(GroupId::new), data(), number());
+    prop_oneof![
+        4 => message().prop_map(|(group, message)| Envelope::Message { group, message }),
+        1 => vec(message(), 0..5).prop_map(Envelope::Messages),
+        1 => place().prop_map(|(group, descriptor, offset)| {
+            Envelope::SnapshotRequest(SnapshotRequest { group, descriptor, offset })
+        }),
+        1 => (place(), proptest::option::of(content())).prop_map(
+            |((group, descriptor, offset), content)| {
+                Envelope::SnapshotPart(SnapshotPart { group, descriptor, offset, content })
+            }
+        ),
+    ]
+}
+
 fn hard_state() -> impl Strategy<Value = HardState> {
-    (number(), proptest::option::of(number())).prop_map(|(term, vote)| HardState {
+    (number(), proptest::option::of(number()), number()).prop_map(|(term, vote, log)| HardState {
         term: Term::new(term),
         voted_for: vote.map(NodeId::new),
+        log: LogIdentity::new(log),
     })
 }
 
@@ -157,7 +196,7 @@ proptest! {
         let _ = Envelope::decode(bytes.clone().into());
         let _ = Record::decode(bytes.clone().into());
         // Past the header too, where the interesting shapes are.
-        let _ = Envelope::decode([&[1, 0, 7, tag], &bytes[..]].concat().into());
+        let _ = Envelope::decode([&[1, 0, 0, 7, 0, tag], &bytes[..]].concat().into());
         let _ = Record::decode([&[tag], &bytes[..]].concat().into());
     }
 
@@ -166,7 +205,7 @@ proptest! {
         bytes in vec(0..4_u8, 0..24),
         tag in 0..12_u8,
     ) {
-        let bytes: Bytes = [&[1, 0, 7, tag], &bytes[..]].concat().into();
+        let bytes: Bytes = [&[1, 0, 0, 7, 0, tag], &bytes[..]].concat().into();
         if let Ok(envelope) = Envelope::decode(bytes.clone()) {
             prop_assert_eq!(envelope.encode(), bytes);
         }
@@ -190,6 +229,7 @@ fn commands_are_slices_of_the_input() {
     };
     let message = Message {
         term: Term::new(1),
+        log: LogIdentity::UNKNOWN,
         body: MessageBody::Append {
             previous: LogId::ZERO,
             entries: vec![entry].into(),
@@ -197,12 +237,11 @@ fn commands_are_slices_of_the_input() {
             round: Round::new(1),
         },
     };
-    let input = Envelope { group: GroupId::new(3), message }.encode();
+    let input = Envelope::Message { group: GroupId::new(3), message }.encode();
     let range = input.as_ptr_range();
     let decoded = Envelope::decode(input).expect("just encoded");
-    let MessageBody::Append { entries, .. } = decoded.message.body else {
-        panic!("an append was encoded")
-    };
+    let Envelope::Message { message, .. } = decoded else { panic!("a message was encoded") };
+    let MessageBody::Append { entries, .. } = message.body else { panic!("an append, at that") };
     let Payload::Command(found) = &entries[0].payload else { panic!("it carried a command") };
     assert_eq!(*found, command);
     assert!(range.contains(&found.as_ptr()));
@@ -212,15 +251,19 @@ fn commands_are_slices_of_the_input() {
 fn counts_are_not_believed() {
     // An append that promises 2^63 entries in an empty rest must not allocate for them.
     let huge = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f];
-    let input = [&[1, 0, 7, 4, 0, 0, 0, 0][..], &huge[..]].concat();
+    let input = [&[1, 0, 0, 7, 0, 4, 0, 0, 0, 0][..], &huge[..]].concat();
     assert_eq!(Envelope::decode(input.into()), Err(DecodeError::Truncated));
 }
 
 #[test]
 fn numbers_have_one_form_and_64_bits() {
     let with_term = |term: &[u8]| {
-        Envelope::decode([&[1, 0][..], term, &[10][..]].concat().into())
-            .map(|envelope| envelope.message.term.get())
+        Envelope::decode([&[1, 0, 0][..], term, &[0, 10][..]].concat().into()).map(|envelope| {
+            match envelope {
+                Envelope::Message { message, .. } => message.term.get(),
+                other => panic!("{other:?}"),
+            }
+        })
     };
     assert_eq!(with_term(&[0x05]), Ok(5));
     assert_eq!(with_term(&[0x85, 0x00]), Err(DecodeError::Number));
@@ -235,7 +278,7 @@ fn numbers_have_one_form_and_64_bits() {
 fn an_index_past_the_end_of_numbers_is_refused() {
     let max = [255, 255, 255, 255, 255, 255, 255, 255, 255, 1];
     // Append after index 2^64 - 1: term 0, index max, commit 0, round 0, one blank entry.
-    let input = [&[1, 0, 7, 4, 0][..], &max[..], &[0, 0, 1, 0, 0][..]].concat();
+    let input = [&[1, 0, 0, 7, 0, 4, 0][..], &max[..], &[0, 0, 1, 0, 0][..]].concat();
     assert_eq!(Envelope::decode(input.into()), Err(DecodeError::Number));
 }
 
@@ -243,14 +286,21 @@ fn an_index_past_the_end_of_numbers_is_refused() {
 fn other_versions_and_unknown_tags_are_refused() {
     assert_eq!(Envelope::decode(Bytes::new()), Err(DecodeError::Truncated));
     assert_eq!(Envelope::decode(Bytes::from_static(&[2, 0, 0, 10])), Err(DecodeError::Version(2)));
-    assert_eq!(Envelope::decode(Bytes::from_static(&[1, 0, 0, 99])), Err(DecodeError::Tag(99)));
-    assert_eq!(Envelope::decode(Bytes::from_static(&[1, 0, 0, 1, 2])), Err(DecodeError::Tag(2)));
+    assert_eq!(
+        Envelope::decode(Bytes::from_static(&[1, 0, 0, 0, 0, 99])),
+        Err(DecodeError::Tag(99))
+    );
+    assert_eq!(Envelope::decode(Bytes::from_static(&[1, 4, 0, 0, 10])), Err(DecodeError::Tag(4)));
+    assert_eq!(
+        Envelope::decode(Bytes::from_static(&[1, 0, 0, 0, 0, 1, 2])),
+        Err(DecodeError::Tag(2))
+    );
 }
 
 #[test]
 fn sets_are_ascending() {
     // A snapshot at (0, 0) with the voters 2 and 1.
-    let input = vec![1, 0, 7, 7, 0, 0, 0, 2, 2, 1, 0, 0];
+    let input = vec![1, 0, 0, 7, 0, 7, 0, 0, 0, 2, 2, 1, 0, 0, 0, 0];
     assert_eq!(Envelope::decode(input.into()), Err(DecodeError::Order));
 }
 
@@ -258,6 +308,7 @@ fn sets_are_ascending() {
 fn a_heartbeat_is_small() {
     let message = Message {
         term: Term::new(7),
+        log: LogIdentity::new(u64::from(u32::MAX)),
         body: MessageBody::Append {
             previous: LogId::new(Term::new(7), LogIndex::new(100_000)),
             entries: Entries::EMPTY,
@@ -265,6 +316,6 @@ fn a_heartbeat_is_small() {
             round: Round::new(10_000),
         },
     };
-    let bytes = Envelope { group: GroupId::new(1), message }.encode();
-    assert!(bytes.len() <= 16, "{} bytes", bytes.len());
+    let bytes = Envelope::Message { group: GroupId::new(1), message }.encode();
+    assert!(bytes.len() <= 24, "{} bytes", bytes.len());
 }

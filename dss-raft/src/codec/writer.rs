@@ -7,6 +7,7 @@ use crate::types::{LogId, NodeId, Term};
 
 pub(super) const TAG_BLANK: u8 = 0;
 pub(super) const TAG_COMMAND: u8 = 1;
+pub(super) const TAG_CONFIGURATION: u8 = 2;
 
 /// Appends primitives to a buffer.
 #[derive(Debug)]
@@ -63,11 +64,16 @@ impl Writer {
     }
 
     pub(super) fn configuration(&mut self, configuration: &Configuration) {
-        for set in [&configuration.voters, &configuration.learners] {
+        for set in [&configuration.voters, &configuration.outgoing, &configuration.learners] {
             self.length(set.len());
             for node in set {
                 self.number(node.get());
             }
+        }
+        self.length(configuration.logs.len());
+        for (node, log) in &configuration.logs {
+            self.number(node.get());
+            self.number(log.get());
         }
     }
 
@@ -90,6 +96,10 @@ impl Writer {
                 Payload::Command(command) => {
                     self.byte(TAG_COMMAND);
                     self.bytes(command);
+                }
+                Payload::Configuration(configuration) => {
+                    self.byte(TAG_CONFIGURATION);
+                    self.configuration(configuration);
                 }
             }
         }

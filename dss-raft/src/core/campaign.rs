@@ -13,7 +13,8 @@ impl Raft {
     pub(super) fn canvass(&mut self) {
         let deadline = self.draw_retry();
         self.role = Role::PreCandidate(PreCandidate { granted: Vec::new(), deadline });
-        let request = MessageBody::PreVoteRequest { last: self.log.last() };
+        let request =
+            MessageBody::PreVoteRequest { last: self.log.last(), priority: self.config.priority };
         self.request_votes(self.hard_state.term.next(), &request, None);
         self.count_pre_votes();
     }
@@ -34,8 +35,13 @@ impl Raft {
 
     fn request_votes(&mut self, term: Term, request: &MessageBody, after: Option<PersistSeq>) {
         let node = self.config.node;
-        for to in self.configuration.voters.iter().copied().filter(|voter| *voter != node) {
-            let message = Message { term, body: request.clone() };
+        let log = if after.is_some() { self.hard_state.log } else { self.own_log() };
+        let configuration = self.membership.current();
+        for to in configuration.voters.union(&configuration.outgoing).copied() {
+            if to == node {
+                continue;
+            }
+            let message = Message { term, log, body: request.clone() };
             self.outputs.push_back(Output::Send { to, message, after });
         }
     }
@@ -46,14 +52,14 @@ impl Raft {
             return;
         }
         if let Role::PreCandidate(canvass) = &mut self.role {
-            grant(&mut canvass.granted, from, &self.configuration);
+            grant(&mut canvass.granted, from, self.membership.current());
             self.count_pre_votes();
         }
     }
 
     fn count_pre_votes(&mut self) {
         if let Role::PreCandidate(canvass) = &self.role
-            && canvass.granted.len() + 1 >= self.configuration.majority()
+            && self.is_elected_by(&canvass.granted)
         {
             self.campaign(false);
         }
@@ -63,7 +69,7 @@ impl Raft {
         if let Role::Candidate(campaign) = &mut self.role
             && granted
         {
-            grant(&mut campaign.granted, from, &self.configuration);
+            grant(&mut campaign.granted, from, self.membership.current());
             self.count_votes();
         }
     }
@@ -72,11 +78,19 @@ impl Raft {
     pub(super) fn count_votes(&mut self) {
         if let Role::Candidate(campaign) = &self.role
             && self.writes.is_durable(campaign.own_vote)
-            && campaign.granted.len() + 1 >= self.configuration.majority()
+            && self.is_elected_by(&campaign.granted)
         {
             let by_transfer = campaign.by_transfer;
             self.become_leader(by_transfer);
         }
+    }
+}
+
+impl Raft {
+    /// Whether these voters and this node decide.
+    fn is_elected_by(&self, granted: &[NodeId]) -> bool {
+        let supports = |node| node == self.config.node || granted.contains(&node);
+        self.membership.current().is_quorum(supports)
     }
 }
 

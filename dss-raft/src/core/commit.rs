@@ -1,7 +1,7 @@
 //! What is committed, and what follows from it (sections 5.3 and 5.4.2).
 
 use super::Raft;
-use super::quorum::reached_by_majority;
+use super::planted::PlantedBug;
 use super::role::Role;
 use crate::entry::Entry;
 use crate::output::{Output, ProposalFate};
@@ -10,17 +10,16 @@ use crate::types::{LogIndex, Timestamp};
 impl Raft {
     /// Commits what a majority has durably, where this node leads.
     pub(super) fn advance_commit_index(&mut self) {
-        let Role::Leader(leader) = &mut self.role else { return };
+        let Role::Leader(leader) = &self.role else { return };
         // A leader counts itself like anyone else: once its own copy is durable.
-        let own = self.configuration.is_voter(self.config.node);
-        let own = own.then_some(self.writes.durable_index());
-        let matched = leader.peers.iter().filter(|peer| peer.voter).map(|peer| peer.matched);
-        let majority = self.configuration.majority();
-        let Some(reached) = reached_by_majority(&matched.chain(own), majority) else { return };
+        let own = self.writes.durable_index();
+        let reached = leader.reached_by_quorum(self.membership.current(), own, |peer| peer.matched);
+        let half = self.has(PlantedBug::QuorumOfHalf).then_some(own);
+        let Some(reached) = reached.max(half) else { return };
         // An entry of an older term may be on a majority and still be replaced (figure 8); it is
         // committed along with the first one of this term.
         if reached <= self.commit_index
-            || (reached < leader.term_start && !self.commits_older_terms())
+            || (reached < leader.term_start && !self.has(PlantedBug::CommitOlderTermByCounting))
         {
             return;
         }

@@ -1,9 +1,10 @@
 //! Where messages go, by term and kind.
 
 use super::Raft;
+use super::planted::PlantedBug;
 use crate::message::{Message, MessageBody};
 use crate::output::Output;
-use crate::types::{LogId, LogIndex, NodeId, PersistSeq, Term, Timestamp};
+use crate::types::{LogId, LogIdentity, LogIndex, NodeId, PersistSeq, Term, Timestamp};
 
 impl Raft {
     /// Takes in a message. Whatever it says, it is obeyed, answered or ignored.
@@ -14,11 +15,18 @@ impl Raft {
         if self.storage_failed || from == self.config.node || !is_credible(&message) {
             return;
         }
-        let Message { term, body } = message;
+        let Message { term, mut log, body } = message;
+        if self.has(PlantedBug::TrustAnyLog) {
+            log = LogIdentity::UNKNOWN;
+        }
+        if !self.meet(from, log) && is_vote(&body) {
+            // Whatever it promised before, it has forgotten.
+            return;
+        }
         // Pre-votes are about a term that the sender has not entered, so they change no one's.
         match body {
-            MessageBody::PreVoteRequest { last } => {
-                return self.handle_pre_vote_request(from, term, last);
+            MessageBody::PreVoteRequest { last, priority } => {
+                return self.handle_pre_vote_request(from, term, last, priority);
             }
             MessageBody::PreVoteResponse { granted: true } => {
                 return self.handle_pre_vote_granted(from, term);
@@ -31,7 +39,7 @@ impl Raft {
             }
             _ => {}
         }
-        if term < self.hard_state.term {
+        if term < self.hard_state.term && !self.has(PlantedBug::ObeyLowerTerms) {
             return self.answer_outdated(from, &body);
         }
         if term > self.hard_state.term {
@@ -99,7 +107,9 @@ impl Raft {
 
     /// Sends in the present term.
     pub(super) fn send(&mut self, to: NodeId, body: MessageBody, after: Option<PersistSeq>) {
-        let message = Message { term: self.hard_state.term, body };
+        // With a write to wait for, the log's beginning is among what is written.
+        let log = if after.is_some() { self.hard_state.log } else { self.own_log() };
+        let message = Message { term: self.hard_state.term, log, body };
         self.outputs.push_back(Output::Send { to, message, after });
     }
 
@@ -111,6 +121,17 @@ impl Raft {
     }
 }
 
+/// Whether a message asks for a vote, or is one.
+fn is_vote(body: &MessageBody) -> bool {
+    matches!(
+        body,
+        MessageBody::PreVoteRequest { .. }
+            | MessageBody::PreVoteResponse { .. }
+            | MessageBody::VoteRequest { .. }
+            | MessageBody::VoteResponse { .. }
+    )
+}
+
 /// Whether a message's numbers leave room to count on from: no cluster gets near the limit, so a
 /// message beyond it is damaged or malicious, and obeying it would overflow.
 fn is_credible(message: &Message) -> bool {
@@ -120,7 +141,7 @@ fn is_credible(message: &Message) -> bool {
     let id = |id: LogId| term(id.term) && index(id.index);
     term(message.term)
         && match &message.body {
-            MessageBody::PreVoteRequest { last } | MessageBody::VoteRequest { last, .. } => {
+            MessageBody::PreVoteRequest { last, .. } | MessageBody::VoteRequest { last, .. } => {
                 id(*last)
             }
             MessageBody::Append { previous, entries, commit, round } => {

@@ -3,12 +3,13 @@
 use std::collections::VecDeque;
 
 use super::Raft;
+use super::planted::PlantedBug;
 use crate::entry::{Entries, HardState, Snapshot};
 use crate::output::{Output, Persist};
 use crate::types::{LogIndex, NodeId, PersistSeq, Term, Timestamp};
 
 /// Which writes were asked for, which are durable, and how far the log is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Writes {
     issued: PersistSeq,
     durable: PersistSeq,
@@ -16,10 +17,12 @@ pub(crate) struct Writes {
     durable_index: LogIndex,
     /// The write that holds the present term and vote.
     hard_state: PersistSeq,
+    /// Whether any term was ever durable.
+    has_durable_hard_state: bool,
     in_flight: VecDeque<Write>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Write {
     seq: PersistSeq,
     /// The last entry that is durable once this write is; lowered by a later truncation, which
@@ -29,12 +32,13 @@ struct Write {
 }
 
 impl Writes {
-    pub(crate) fn new(durable_index: LogIndex) -> Self {
+    pub(crate) fn new(durable_index: LogIndex, has_durable_hard_state: bool) -> Self {
         Self {
             issued: PersistSeq::ZERO,
             durable: PersistSeq::ZERO,
             durable_index,
             hard_state: PersistSeq::ZERO,
+            has_durable_hard_state,
             in_flight: VecDeque::new(),
         }
     }
@@ -45,6 +49,10 @@ impl Writes {
 
     pub(crate) fn is_durable(&self, seq: PersistSeq) -> bool {
         seq <= self.durable
+    }
+
+    pub(crate) fn has_durable_hard_state(&self) -> bool {
+        self.has_durable_hard_state
     }
 
     /// What to wait for before term and vote may be spoken of.
@@ -83,6 +91,8 @@ impl Writes {
 
     fn persisted(&mut self, seq: PersistSeq) {
         self.durable = self.durable.max(seq.min(self.issued));
+        // The first write of a node holds its first term.
+        self.has_durable_hard_state |= self.durable > PersistSeq::ZERO;
         while let Some(write) = self.in_flight.front()
             && write.seq <= self.durable
         {
@@ -144,7 +154,9 @@ impl Raft {
             self.writes.truncated_from(index);
         }
         let seq = self.writes.issue(self.now, self.log.last().index);
-        let hard_state = std::mem::take(&mut self.hard_state_changed).then_some(self.hard_state);
+        let hard_state = (std::mem::take(&mut self.hard_state_changed)
+            && !self.has(PlantedBug::VoteNotPersisted))
+        .then_some(self.hard_state);
         if hard_state.is_some() {
             self.writes.hard_state = seq;
         }
@@ -161,7 +173,7 @@ impl Raft {
     }
 
     pub(super) fn set_hard_state(&mut self, term: Term, voted_for: Option<NodeId>) {
-        let hard_state = HardState { term, voted_for };
+        let hard_state = HardState { term, voted_for, ..self.hard_state };
         self.hard_state_changed |= hard_state != self.hard_state;
         self.hard_state = hard_state;
     }

@@ -2,6 +2,7 @@
 
 use super::Raft;
 use super::durability::Change;
+use super::planted::PlantedBug;
 use super::role::Role;
 use crate::entry::Entries;
 use crate::message::{MessageBody, Round};
@@ -65,9 +66,17 @@ impl Raft {
             }
             // Up to the commit index, which may be in the snapshot, everything matches.
             (entries.iter())
-                .take_while(|e| e.id.index <= self.commit_index || self.log.contains(e.id))
+                .take_while(|e| {
+                    e.id.index <= self.commit_index
+                        || self.log.contains(e.id)
+                        || (self.has(PlantedBug::KeepConflictingEntries)
+                            && e.id.index <= self.log.last().index)
+                })
                 .count()
         });
+        if known == entries.len() && known > 0 && self.has(PlantedBug::TruncateOnMatch) {
+            self.drop_behind(&entries);
+        }
         let entries = if known > 0 { entries.slice(known..entries.len()) } else { entries };
         let Some(first) = entries.first_index() else { return true };
         let conflicts = first <= self.log.last().index;
@@ -77,27 +86,48 @@ impl Raft {
             }
             self.write_pending();
             self.log.truncate_from(first);
+            if !self.has(PlantedBug::KeepTruncatedConfiguration) {
+                self.membership.truncate_from(first);
+            }
             if let Role::Follower(follower) = &mut self.role {
                 follower.verified = follower.verified.min(first.previous());
             }
         }
+        self.membership.append(&entries);
         self.log.append(entries.clone());
         let truncate_from = conflicts.then_some(first);
         self.issue(Change { truncate_from, entries, ..Change::default() });
         true
     }
 
+    /// What [`PlantedBug::TruncateOnMatch`] does.
+    fn drop_behind(&mut self, entries: &Entries) {
+        let Some(from) = entries.last_index().map(LogIndex::next) else { return };
+        if from > self.commit_index && from <= self.log.last().index {
+            self.write_pending();
+            self.log.truncate_from(from);
+            self.membership.truncate_from(from);
+            self.issue(Change { truncate_from: Some(from), ..Change::default() });
+        }
+    }
+
     /// The log matches the leader's up to `last`; commits are believed up to there.
     pub(super) fn verify(&mut self, last: LogIndex, commit: LogIndex) {
         let Role::Follower(follower) = &mut self.role else { return };
         follower.verified = follower.verified.max(last);
-        self.commit_index = self.commit_index.max(commit.min(follower.verified));
+        let verified = follower.verified;
+        let limit =
+            if self.has(PlantedBug::CommitWithoutMatch) { self.log.last().index } else { verified };
+        self.commit_index = self.commit_index.max(commit.min(limit));
     }
 
     /// Answers an append that ends in `last`.
     fn accept(&mut self, to: NodeId, last: LogIndex, carries_entries: bool, round: Round) {
         if carries_entries {
-            let after = self.writes.after_entry(last).filter(|_| !self.acknowledges_early());
+            let after = self
+                .writes
+                .after_entry(last)
+                .filter(|_| !self.has(PlantedBug::AcknowledgeBeforeDurable));
             return self.send(to, MessageBody::AppendAccepted { matched: last, round }, after);
         }
         // A heartbeat is answered at once, whatever the disk is busy with, and so with what is

@@ -2,14 +2,18 @@
 
 use super::Raft;
 use super::log::Log;
+use super::planted::PlantedBug;
+use super::reads::Reads;
 use super::role::Role;
-use crate::testing::PlantedBug;
 use crate::types::Term;
 
 impl Raft {
     /// Switches a bug on.
     pub(crate) fn plant(&mut self, bug: Option<PlantedBug>) {
         self.planted_bug = bug;
+        if bug == Some(PlantedBug::ReadNamesReused) {
+            self.reads = Reads::new(0);
+        }
     }
 
     pub(crate) fn log(&self) -> &Log {

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::Raft;
-use super::progress::Peer;
+use super::progress::{Peer, Seat};
 use super::role::{Follower, Leader, Role};
 use crate::entry::{Entry, Payload};
 use crate::message::Round;
@@ -63,6 +63,10 @@ impl Raft {
                 };
                 self.outputs.push_back(Output::Proposal { proposal, fate });
             }
+            if let Some(change) = leader.change {
+                let fate = self.fate_of(&change);
+                self.outputs.push_back(Output::Proposal { proposal: change.proposal(), fate });
+            }
             self.return_reads(leader.confirmations);
         }
     }
@@ -71,11 +75,14 @@ impl Raft {
     pub(super) fn become_leader(&mut self, by_transfer: bool) {
         let term = self.hard_state.term;
         let last = self.log.last().index;
-        let (node, now) = (self.config.node, self.now);
-        let configuration = &self.configuration;
-        let mut peers: Vec<Peer> = (configuration.others(node))
-            .map(|peer| Peer::new(peer, configuration.is_voter(peer), last.next(), now))
+        let now = self.now;
+        let known_logs = std::mem::take(&mut self.known_logs);
+        let mut peers: Vec<Peer> = (self.membership.current().others(self.config.node))
+            .map(|peer| Peer::new(peer, last.next(), now))
             .collect();
+        for peer in &mut peers {
+            peer.log = known_logs.get(&peer.node).copied().unwrap_or_default();
+        }
         peers.sort_unstable_by_key(|peer| peer.node);
         let inherited = self.log.weight_after(self.handed_index);
         self.role = Role::Leader(Box::new(Leader {
@@ -90,8 +97,19 @@ impl Raft {
             uncommitted_weight: inherited,
             confirmations: VecDeque::new(),
             transfer: None,
+            seat: Seat::default(),
+            change: None,
+            has_unlisted_logs: false,
+            rounds: VecDeque::new(),
+            lease_revoked: false,
         }));
-        self.append_own(term, Payload::Blank);
+        // The first entry of a term says nothing but who leads, or lists the logs that were met.
+        let payload = match self.with_known_logs() {
+            Some(configuration) => Payload::Configuration(Box::new(configuration)),
+            None => Payload::Blank,
+        };
+        self.append_own(term, payload);
+        self.reseat();
         self.adopt_reads();
     }
 
@@ -103,6 +121,7 @@ impl Raft {
             leader.uncommitted_weight += entry.weight();
             leader.has_news = true;
         }
+        self.membership.append(std::slice::from_ref(&entry));
         self.log.stage(entry);
         index
     }
@@ -137,8 +156,9 @@ impl Raft {
 
     /// How long to wait for a leader before campaigning, drawn anew for each stay in a role.
     pub(super) fn draw_patience(&mut self) -> Duration {
-        let shortest = self.config.election_timeout;
-        self.random.span(shortest, shortest * 2)
+        let quarter = self.config.election_timeout / 4;
+        let (shortest, longest) = self.config.priority.patience_quarters();
+        self.random.span(quarter * shortest, quarter * longest)
     }
 
     /// When to try again after a campaign that may fail.

@@ -157,16 +157,22 @@ impl Log {
         }
     }
 
-    /// Entries from `from` on that weigh at most `weight_max`, but at least one where there is one.
+    /// Entries from `from` on that weigh at most `weight_max`, but at least one where there is one;
+    /// and what they weigh at most.
     ///
     /// Shares memory where one chunk is enough, else copies the handles of small chunks together.
-    pub(crate) fn run(&self, from: LogIndex, weight_max: usize) -> Entries {
-        let Some(position) = self.chunk_of(from) else { return Entries::EMPTY };
+    pub(crate) fn run(&self, from: LogIndex, weight_max: usize) -> (Entries, usize) {
+        let Some(position) = self.chunk_of(from) else { return (Entries::EMPTY, 0) };
         let chunk = &self.chunks[position];
         let (first_part, left) = limited(&chunk.part(from, chunk.last), chunk.weight, weight_max);
         let reaches_end = first_part.last_index() == Some(chunk.last);
         if !reaches_end || self.chunks.get(position + 1).is_none_or(|next| next.weight > left) {
-            return first_part;
+            let weight = match &first_part[..] {
+                // It may exceed the limit.
+                [only] => only.weight(),
+                _ => weight_max - left,
+            };
+            return (first_part, weight);
         }
         let mut gathered = first_part.to_vec();
         let mut left = left;
@@ -177,7 +183,14 @@ impl Log {
             left -= chunk.weight;
             gathered.extend_from_slice(&chunk.entries);
         }
-        gathered.into()
+        (gathered.into(), weight_max - left)
+    }
+
+    /// Shows every sealed entry after `index`, in order, in runs.
+    pub(crate) fn for_each_after(&self, index: LogIndex, mut visit: impl FnMut(&[Entry])) {
+        for chunk in self.chunks.iter().filter(|chunk| chunk.last > index) {
+            visit(&chunk.part(index.next().max(chunk.first), chunk.last));
+        }
     }
 
     /// The first index of the run of entries that have the same term as the one at `index`; at

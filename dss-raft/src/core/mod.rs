@@ -5,6 +5,7 @@
 //! write and one message per follower, reads one round.
 
 mod campaign;
+mod change;
 mod commit;
 mod dispatch;
 mod durability;
@@ -14,6 +15,8 @@ mod follower;
 mod inspect;
 mod leadership;
 mod log;
+mod membership;
+mod planted;
 mod progress;
 mod proposal;
 mod quorum;
@@ -27,9 +30,12 @@ mod status;
 mod timer;
 mod transfer;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+pub use change::ChangeError;
+#[cfg(feature = "testing")]
+pub use planted::PlantedBug;
 pub use proposal::Rejected;
 pub use start::StartError;
 pub use status::Status;
@@ -38,12 +44,13 @@ pub use transfer::TransferError;
 pub(crate) use random::Random;
 
 use crate::config::Config;
-use crate::entry::{Configuration, HardState, Snapshot};
+use crate::entry::{HardState, Snapshot};
 use crate::output::{Leadership, Output};
-use crate::types::{LogIndex, Timestamp};
+use crate::types::{LogIdentity, LogIndex, NodeId, Timestamp};
 
 use durability::Writes;
 use log::Log;
+use membership::Membership;
 use reads::Reads;
 use role::Role;
 use snapshot::Compaction;
@@ -55,7 +62,7 @@ use snapshot::Compaction;
 ///
 /// - inputs, `handle_…(now, …)`: what has happened. Any of them may come at any time; early, late
 ///   and repeated ones are harmless, and none panics, whatever a message says.
-/// - commands: [`propose`](Raft::propose), [`read`](Raft::read),
+/// - commands: [`propose`](Raft::propose), [`read`](Raft::read), [`change`](Raft::change),
 ///   [`transfer_leadership`](Raft::transfer_leadership).
 /// - outputs: [`poll_output`](Raft::poll_output), to be called until it returns `None` after
 ///   inputs and commands (several may be gathered first, and are then batched), and
@@ -67,7 +74,9 @@ use snapshot::Compaction;
 #[derive(Debug, Clone)]
 pub struct Raft {
     config: Config,
-    configuration: Configuration,
+    membership: Membership,
+    /// The logs that other members have shown while this node does not lead.
+    known_logs: BTreeMap<NodeId, LogIdentity>,
     now: Timestamp,
     random: Random,
 
@@ -98,7 +107,7 @@ pub struct Raft {
     outputs: VecDeque<Output>,
 
     #[cfg(feature = "testing")]
-    planted_bug: Option<crate::testing::PlantedBug>,
+    planted_bug: Option<PlantedBug>,
 }
 
 impl Raft {
@@ -113,6 +122,7 @@ impl Raft {
 
     /// Turns what was noted into outputs.
     fn flush(&mut self) {
+        self.pursue_change();
         self.write_pending();
         self.replicate();
         self.hand_over_committed();
@@ -126,32 +136,5 @@ impl Raft {
         /// years: nobody gets here but by mistake.
         const END: Timestamp = Timestamp::since_origin(Duration::from_secs(u64::MAX / 2));
         self.now = self.now.max(now).min(END);
-    }
-}
-
-/// Where tests switch a bug on. Without the feature these are constants.
-impl Raft {
-    /// A violation of section 5.4.2, figure 8.
-    fn commits_older_terms(&self) -> bool {
-        #[cfg(feature = "testing")]
-        return self.planted_bug == Some(crate::testing::PlantedBug::CommitOlderTermByCounting);
-        #[cfg(not(feature = "testing"))]
-        false
-    }
-
-    /// A violation of section 5.4.1.
-    fn ignores_candidates_log(&self) -> bool {
-        #[cfg(feature = "testing")]
-        return self.planted_bug == Some(crate::testing::PlantedBug::VoteWithoutComparingLogs);
-        #[cfg(not(feature = "testing"))]
-        false
-    }
-
-    /// A violation of figure 2, "persistent state on all servers".
-    fn acknowledges_early(&self) -> bool {
-        #[cfg(feature = "testing")]
-        return self.planted_bug == Some(crate::testing::PlantedBug::AcknowledgeBeforeDurable);
-        #[cfg(not(feature = "testing"))]
-        false
     }
 }

@@ -7,14 +7,14 @@
 use std::collections::VecDeque;
 
 use super::Raft;
-use super::quorum::reached_by_majority;
-use super::role::Role;
+use super::planted::PlantedBug;
+use super::role::{Leader, Role};
 use crate::message::{MessageBody, Round};
 use crate::output::Output;
 use crate::types::{LogIndex, NodeId, ReadId, Timestamp};
 
 /// A run of reads of this node, with consecutive numbers. The first one names it in messages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Batch {
     first: u64,
     count: u64,
@@ -33,13 +33,13 @@ impl Batch {
 }
 
 /// The reads of this node that its leader was asked for, or will be once there is one.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Reads {
     next: u64,
     asked: VecDeque<Asked>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Asked {
     batch: Batch,
     /// When to ask, or to ask again.
@@ -49,7 +49,7 @@ struct Asked {
 }
 
 /// A batch that waits for its leader's round.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Confirmation {
     asker: Asker,
     /// The round whose answers confirm it: the first one begun after the question.
@@ -59,7 +59,7 @@ pub(super) struct Confirmation {
     index: Option<LogIndex>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Asker {
     This(Batch),
     Member(NodeId, ReadId),
@@ -107,6 +107,10 @@ impl Raft {
         }
         let deadline = self.now + self.config.election_timeout * 2;
         let batch = Batch { first: read.get(), count: 1, deadline };
+        if self.holds_lease() {
+            self.end_reads(batch, Some(self.commit_index));
+            return read;
+        }
         match &self.role {
             Role::Leader(_) => self.await_confirmation(Asker::This(batch)),
             _ => match self.reads.asked.back_mut() {
@@ -124,6 +128,10 @@ impl Raft {
 
     /// Another member asks for a batch.
     pub(super) fn handle_read_request(&mut self, from: NodeId, read: ReadId) {
+        if self.holds_lease() {
+            let index = Some(self.commit_index);
+            return self.promise(from, MessageBody::ReadIndexResponse { read, index });
+        }
         match &self.role {
             Role::Leader(leader) => {
                 if leader.confirmations.len() < WAITING_MAX {
@@ -153,14 +161,11 @@ impl Raft {
 
     /// Answers the batches whose round a majority has answered.
     pub(super) fn confirm_reads(&mut self) {
-        let Role::Leader(leader) = &mut self.role else { return };
+        let Role::Leader(leader) = &self.role else { return };
         if leader.confirmations.is_empty() || self.commit_index < leader.term_start {
             return;
         }
-        let own = self.configuration.is_voter(self.config.node).then_some(leader.round);
-        let answered = leader.peers.iter().filter(|peer| peer.voter).map(|peer| peer.answered);
-        let majority = self.configuration.majority();
-        let Some(confirmed) = reached_by_majority(&answered.chain(own), majority) else { return };
+        let Some(confirmed) = self.confirmed_round(leader) else { return };
         while let Role::Leader(leader) = &mut self.role
             && leader.confirmations.front().is_some_and(|waiting| waiting.round <= confirmed)
             && let Some(Confirmation { asker, index, .. }) = leader.confirmations.pop_front()
@@ -173,6 +178,34 @@ impl Raft {
                 }
             }
         }
+    }
+
+    /// The newest round that a quorum has answered.
+    fn confirmed_round(&self, leader: &Leader) -> Option<Round> {
+        leader.reached_by_quorum(self.membership.current(), leader.round, |peer| peer.answered)
+    }
+
+    /// Whether nobody else can have been elected yet, since a quorum has answered a round that was
+    /// begun so lately (dissertation 6.4.1): within an election timeout none of them supports
+    /// anybody else.
+    fn holds_lease(&mut self) -> bool {
+        let Role::Leader(leader) = &self.role else { return false };
+        if self.has(PlantedBug::ReadWithoutRound) {
+            return self.commit_index >= leader.term_start;
+        }
+        let Some(lease) = self.config.lease() else { return false };
+        let lease = if self.has(PlantedBug::LeaseDoubled) { lease * 2 } else { lease };
+        if self.commit_index < leader.term_start || leader.lease_revoked {
+            return false;
+        }
+        let Some(confirmed) = self.confirmed_round(leader) else { return false };
+        let now = self.now;
+        let Role::Leader(leader) = &mut self.role else { return false };
+        while leader.rounds.get(1).is_some_and(|(round, _)| *round <= confirmed) {
+            leader.rounds.pop_front();
+        }
+        let begun = leader.rounds.front().filter(|(round, _)| *round <= confirmed);
+        begun.is_some_and(|(_, begun)| now.since(*begun) < lease)
     }
 
     fn end_reads(&mut self, batch: Batch, index: Option<LogIndex>) {

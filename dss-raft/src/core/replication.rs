@@ -10,21 +10,26 @@ use crate::config::Config;
 use crate::entry::{Entries, Snapshot};
 use crate::message::{Message, MessageBody, Round};
 use crate::output::Output;
-use crate::types::{LogId, LogIndex, NodeId, Term, Timestamp};
+use crate::types::{LogId, LogIdentity, LogIndex, NodeId, Term, Timestamp};
 
 impl Raft {
     /// Sends every member what it may be sent. All of it belongs to one round.
     pub(super) fn replicate(&mut self) {
+        let own_log = self.own_log();
         let Role::Leader(leader) = &mut self.role else { return };
         if !std::mem::take(&mut leader.has_news) {
             return;
         }
         leader.round = Round::new(leader.round.get() + 1);
+        if self.config.lease_drift_permille.is_some() {
+            leader.rounds.push_back((leader.round, self.now));
+        }
         let mut sender = Sender {
             config: &self.config,
             log: &self.log,
             snapshot: self.snapshot.as_ref(),
             term: self.hard_state.term,
+            identity: own_log,
             commit: self.commit_index,
             round: leader.round,
             now: self.now,
@@ -83,6 +88,7 @@ struct Sender<'a> {
     log: &'a Log,
     snapshot: Option<&'a Snapshot>,
     term: Term,
+    identity: LogIdentity,
     commit: LogIndex,
     round: Round,
     now: Timestamp,
@@ -94,18 +100,21 @@ impl Sender<'_> {
     fn serve(&mut self, peer: &mut Peer) {
         if peer.next <= self.log.base().index && !matches!(peer.mode, Mode::Snapshot { .. }) {
             let Some(snapshot) = self.snapshot else { return };
-            peer.mode = Mode::Snapshot { last: snapshot.last, resend_at: self.now };
+            peer.mode = Mode::Snapshot { offered: snapshot.clone(), resend_at: self.now };
         }
         if let Mode::Snapshot { .. } = peer.mode {
             return self.serve_snapshot(peer);
         }
+        let messages_max = self.config.in_flight_messages_max;
+        let bytes_max = self.config.in_flight_bytes_max;
         while peer.next <= self.log.last().index
-            && peer.may_send(self.config.in_flight_messages_max)
+            && let Some(allowance) = peer.allowance(messages_max, bytes_max)
         {
-            let entries = self.log.run(peer.next, self.config.append_bytes_max);
+            let weight_max = self.config.append_bytes_max.min(allowance);
+            let (entries, weight) = self.log.run(peer.next, weight_max);
             let Some(last) = entries.last_index() else { break };
             self.append(peer, peer.next.previous(), entries);
-            peer.sent(last);
+            peer.sent(last, weight);
         }
         if peer.heartbeat_due {
             self.append(peer, peer.next.previous(), Entries::EMPTY);
@@ -116,18 +125,24 @@ impl Sender<'_> {
     }
 
     fn serve_snapshot(&mut self, peer: &mut Peer) {
-        let Mode::Snapshot { last, resend_at } = &mut peer.mode else { return };
+        let Mode::Snapshot { offered, resend_at } = &mut peer.mode else { return };
         if *resend_at <= self.now
-            && let Some(snapshot) = self.snapshot
+            && let Some(newest) = self.snapshot
         {
-            *last = snapshot.last;
+            // The same one again, for as long as the log still follows it and somebody may be
+            // fetching it: with every newer one it would begin anew, and never end where that
+            // takes longer than until the next.
+            let answers = self.now.since(peer.heard) < self.config.election_timeout * 2;
+            if !answers || offered.last.index < self.log.base().index {
+                *offered = newest.clone();
+            }
             *resend_at = self.now + self.config.election_timeout;
-            let snapshot = snapshot.clone();
+            let snapshot = offered.clone();
             peer.heartbeat_due = false;
             let body = MessageBody::InstallSnapshot { snapshot, round: self.round };
             self.send(peer.node, body);
         } else if peer.heartbeat_due {
-            let previous = last.index;
+            let previous = offered.last.index;
             self.append(peer, previous, Entries::EMPTY);
         }
     }
@@ -142,7 +157,7 @@ impl Sender<'_> {
     }
 
     fn send(&mut self, to: NodeId, body: MessageBody) {
-        let message = Message { term: self.term, body };
+        let message = Message { term: self.term, log: self.identity, body };
         self.outputs.push_back(Output::Send { to, message, after: None });
     }
 }

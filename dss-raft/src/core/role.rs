@@ -3,9 +3,12 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::progress::Peer;
+use super::change::Change;
+use super::progress::{Peer, Seat};
+use super::quorum::reached_by_quorum;
 use super::reads::Confirmation;
 use super::transfer::Transfer;
+use crate::entry::Configuration;
 use crate::message::Round;
 use crate::types::{LogIndex, NodeId, PersistSeq, ProposalId, Timestamp};
 
@@ -19,7 +22,7 @@ use crate::types::{LogIndex, NodeId, PersistSeq, ProposalId, Timestamp};
 ///      │                        │ └── times out ─────────┘                   │
 ///      └──── a leader of this term, a higher term, or no majority heard ─────┘
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Role {
     Follower(Follower),
     PreCandidate(PreCandidate),
@@ -28,7 +31,7 @@ pub(super) enum Role {
 }
 
 /// Follows, with or without knowing whom.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Follower {
     pub(super) leader: Option<NodeId>,
     /// Up to here the log is known to match that leader's. Commits are believed no further.
@@ -40,7 +43,7 @@ pub(super) struct Follower {
 }
 
 /// Asks whether it would be elected.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct PreCandidate {
     /// The voters that would elect it, itself not among them.
     pub(super) granted: Vec<NodeId>,
@@ -49,7 +52,7 @@ pub(super) struct PreCandidate {
 }
 
 /// Campaigns in the present term.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Candidate {
     /// The voters that elected it, itself not among them.
     pub(super) granted: Vec<NodeId>,
@@ -62,10 +65,16 @@ pub(super) struct Candidate {
 }
 
 /// Leads in the present term.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Leader {
-    /// The other members, ordered by node.
+    /// The other members, those to be, and those that were until a while ago, ordered by node.
     pub(super) peers: Vec<Peer>,
+    /// Where it counts itself.
+    pub(super) seat: Seat,
+    /// The change of the configuration that it was asked for.
+    pub(super) change: Option<Change>,
+    /// Whether members may have shown logs that the configuration does not list.
+    pub(super) has_unlisted_logs: bool,
     /// Whether it leads because its predecessor asked it to.
     pub(super) by_transfer: bool,
     /// Its first entry. Once that is committed, so is all before it, and the leader knows.
@@ -85,12 +94,33 @@ pub(super) struct Leader {
     /// The reads that wait for a round to be answered, ordered by round.
     pub(super) confirmations: VecDeque<Confirmation>,
     pub(super) transfer: Option<Transfer>,
+    /// When the rounds since the last confirmed one were begun; empty without lease reads.
+    pub(super) rounds: VecDeque<(Round, Timestamp)>,
+    /// Whether somebody was asked to campaign: members may elect it in spite of having heard of
+    /// this leader, so for the rest of the term a lease means nothing.
+    pub(super) lease_revoked: bool,
 }
 
 impl Leader {
     pub(super) fn peer(&mut self, node: NodeId) -> Option<&mut Peer> {
         let position = self.peers.binary_search_by_key(&node, |peer| peer.node).ok()?;
         Some(&mut self.peers[position])
+    }
+
+    /// The greatest value that a quorum has reached, this leader at `own`.
+    pub(super) fn reached_by_quorum<T: Ord + Copy>(
+        &self,
+        configuration: &Configuration,
+        own: T,
+        value: impl Fn(&Peer) -> T + Copy,
+    ) -> Option<T> {
+        let incoming = self.peers.iter().filter(|peer| peer.seat.incoming).map(value);
+        let outgoing = self.peers.iter().filter(|peer| peer.seat.outgoing).map(value);
+        reached_by_quorum(
+            configuration,
+            &incoming.chain(self.seat.incoming.then_some(own)),
+            &outgoing.chain(self.seat.outgoing.then_some(own)),
+        )
     }
 
     /// Sends something to everyone with the next outputs.

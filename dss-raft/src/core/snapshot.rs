@@ -6,6 +6,8 @@ use bytes::Bytes;
 use super::Raft;
 use super::durability::Change;
 use super::log::Log;
+use super::membership::Membership;
+use super::planted::PlantedBug;
 use super::progress::Mode;
 use super::role::Role;
 use crate::entry::Snapshot;
@@ -14,7 +16,7 @@ use crate::output::Output;
 use crate::types::{LogIndex, NodeId, Timestamp};
 
 /// When the next snapshot is due.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Compaction {
     /// Where the last snapshot ends.
     covered: LogIndex,
@@ -60,7 +62,11 @@ impl Raft {
         };
         self.write_pending();
         self.compaction.covered = index;
-        let snapshot = Snapshot { last, configuration: self.configuration.clone(), data };
+        let stale = self.has(PlantedBug::SnapshotWithoutConfiguration);
+        let valid_at = if stale { LogIndex::ZERO } else { index };
+        let configuration = self.membership.at(valid_at).clone();
+        let snapshot = Snapshot { last, configuration, data };
+        self.membership.compact_to(index);
         self.snapshot = Some(snapshot.clone());
         let kept_from = self.first_needed(index);
         let compact_to = (kept_from > self.log.base().index).then_some(kept_from);
@@ -68,6 +74,30 @@ impl Raft {
             self.log.compact_to(index);
         }
         self.issue(Change { snapshot: Some(snapshot), compact_to, ..Change::default() });
+        // It may have taken its time, and nothing more need come that would ask for the next one.
+        self.consider_snapshot();
+    }
+
+    /// Asks for a snapshot now, whatever the limits: up to which entry it will reach; `None` where
+    /// nothing was given out to be applied since the last one.
+    pub fn take_snapshot(&mut self, now: Timestamp) -> Option<LogIndex> {
+        self.advance_clock(now);
+        let index = self.handed_index;
+        if self.compaction.awaited.is_none() && index > self.compaction.covered {
+            self.compaction.awaited = Some(index);
+            self.compaction.weight = 0;
+            self.outputs.push_back(Output::TakeSnapshot { index });
+        }
+        self.compaction.awaited
+    }
+
+    /// Takes note that the snapshot that was asked for will not come. The next entry that is given
+    /// out asks for another one: whoever cannot take one for a while waits with this call.
+    pub fn handle_snapshot_failed(&mut self, now: Timestamp, index: LogIndex) {
+        self.advance_clock(now);
+        if self.compaction.awaited == Some(index) {
+            self.compaction.awaited = None;
+        }
     }
 
     /// The last entry that nobody needs, given a snapshot at `index`.
@@ -83,7 +113,7 @@ impl Raft {
         let answers = |heard| self.now.since(heard) < self.config.election_timeout;
         let needed = (leader.peers.iter().filter(|peer| answers(peer.heard)))
             .map(|peer| match &peer.mode {
-                Mode::Snapshot { last, .. } => last.index,
+                Mode::Snapshot { offered, .. } => offered.last.index,
                 Mode::Probe { .. } | Mode::Replicate { .. } => peer.matched,
             })
             .min();
@@ -112,7 +142,10 @@ impl Raft {
         // Where the log has the snapshot's last entry, figure 13 keeps the log; the snapshot then
         // says no more than that everything up to there is committed.
         self.verify(last.index, last.index);
-        let after = self.writes.after_entry(last.index).filter(|_| !self.acknowledges_early());
+        let after = self
+            .writes
+            .after_entry(last.index)
+            .filter(|_| !self.has(PlantedBug::AcknowledgeBeforeDurable));
         self.send(from, MessageBody::AppendAccepted { matched: last.index, round }, after);
     }
 
@@ -126,7 +159,7 @@ impl Raft {
         self.log = Log::new(last);
         self.commit_index = last.index;
         self.handed_index = last.index;
-        self.configuration = snapshot.configuration.clone();
+        self.membership = Membership::new(last.index, snapshot.configuration.clone());
         self.snapshot = Some(snapshot.clone());
         self.compaction = Compaction::new(last.index);
         let after = self.issue(Change {

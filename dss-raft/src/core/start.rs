@@ -1,10 +1,11 @@
 //! How a node comes to life from what it had made durable.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::Raft;
 use super::durability::Writes;
 use super::log::Log;
+use super::membership::Membership;
 use super::random::Random;
 use super::reads::Reads;
 use super::role::{Follower, Role};
@@ -13,7 +14,7 @@ use crate::config::Config;
 use crate::entry::{Configuration, Entries};
 use crate::output::{Leadership, RoleKind};
 use crate::ports::Restored;
-use crate::types::{LogId, LogIndex, Timestamp};
+use crate::types::{LogId, LogIdentity, LogIndex, Timestamp};
 
 /// Why restored state cannot be what a node had made durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -63,16 +64,27 @@ impl Raft {
         restored: Restored,
         now: Timestamp,
     ) -> Result<Self, StartError> {
-        let Restored { hard_state, snapshot, entries } = restored;
+        let is_new = restored == Restored::default();
+        let Restored { mut hard_state, snapshot, entries } = restored;
         let covered = snapshot.as_ref().map_or(LogId::ZERO, |snapshot| snapshot.last);
         let log = restored_log(entries.into(), covered)?;
         if log.last().term > hard_state.term {
             return Err(StartError::FutureTerm { last: log.last(), seen: hard_state.term });
         }
         let configuration = snapshot.as_ref().map_or(bootstrap, |s| s.configuration.clone());
+        let mut membership = Membership::new(covered.index, configuration);
+        log.for_each_after(covered.index, |entries| {
+            membership.append(entries);
+        });
         let mut random = Random::new(config.seed ^ config.node.get().rotate_left(32));
+        if is_new {
+            // Short, since every message carries it; no group has so many lives that two are alike.
+            hard_state.log = LogIdentity::new((random.next() >> 32) | 1);
+        }
         let reads = Reads::new(random.next());
-        let patience = random.span(config.election_timeout, config.election_timeout * 2);
+        let (shortest, longest) = config.priority.patience_quarters();
+        let quarter = config.election_timeout / 4;
+        let patience = random.span(quarter * shortest, quarter * longest);
         let role = Role::Follower(Follower {
             leader: None,
             verified: LogIndex::ZERO,
@@ -86,7 +98,7 @@ impl Raft {
             by_transfer: false,
         };
         let mut raft = Self {
-            writes: Writes::new(log.last().index),
+            writes: Writes::new(log.last().index, !is_new),
             compaction: Compaction::new(covered.index),
             commit_index: covered.index,
             handed_index: covered.index,
@@ -97,7 +109,8 @@ impl Raft {
             proposals_made: 0,
             outputs: VecDeque::new(),
             config,
-            configuration,
+            membership,
+            known_logs: BTreeMap::new(),
             now,
             random,
             hard_state,

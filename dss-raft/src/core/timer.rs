@@ -1,7 +1,6 @@
 //! What happens when nothing happens.
 
 use super::Raft;
-use super::quorum::reached_by_majority;
 use super::role::{Leader, Role};
 use crate::types::Timestamp;
 
@@ -14,7 +13,7 @@ impl Raft {
             return None;
         }
         let role = match &self.role {
-            Role::Follower(follower) => self.is_voter().then_some(follower.deadline),
+            Role::Follower(follower) => self.may_campaign().then_some(follower.deadline),
             Role::PreCandidate(canvass) => Some(canvass.deadline),
             Role::Candidate(campaign) => Some(campaign.deadline),
             Role::Leader(leader) => Some(leader.deadline()),
@@ -30,7 +29,7 @@ impl Raft {
             return;
         }
         match &self.role {
-            Role::Follower(follower) if follower.deadline <= self.now && self.is_voter() => {
+            Role::Follower(follower) if follower.deadline <= self.now && self.may_campaign() => {
                 self.canvass();
             }
             Role::PreCandidate(canvass) if canvass.deadline <= self.now => self.canvass(),
@@ -54,8 +53,9 @@ impl Raft {
         if leader.heartbeat_at > now {
             return;
         }
-        leader.heartbeat_at = now + self.config.heartbeat_interval;
+        leader.heartbeat_at = now.next_multiple_of(self.config.heartbeat_interval);
         leader.broadcast();
+        self.dismiss_departed();
         self.pursue_transfer();
         if !self.has_support() || self.disk_stalls() {
             self.become_follower(self.hard_state.term, None);
@@ -66,9 +66,8 @@ impl Raft {
     /// without steps down, so that its clients look for another one.
     fn has_support(&self) -> bool {
         let Role::Leader(leader) = &self.role else { return false };
-        let own = self.is_voter().then_some(self.now);
-        let heard = leader.peers.iter().filter(|peer| peer.voter).map(|peer| peer.heard);
-        reached_by_majority(&heard.chain(own), self.configuration.majority())
+        leader
+            .reached_by_quorum(self.membership.current(), self.now, |peer| peer.heard)
             .is_some_and(|heard| self.now.since(heard) < self.config.election_timeout)
     }
 
@@ -78,7 +77,7 @@ impl Raft {
         /// In election timeouts. Long enough that a disk must be stuck, not busy: another leader
         /// costs the group an election.
         const STALL: u32 = 5;
-        let others = self.configuration.others(self.config.node).next().is_some();
+        let others = self.membership.current().others(self.config.node).next().is_some();
         let since = self.writes.waiting_since();
         others && since.is_some_and(|at| self.now.since(at) >= self.config.election_timeout * STALL)
     }

@@ -1,12 +1,14 @@
 //! Leadership handed over on purpose (dissertation 3.10).
 
+use std::time::Duration;
+
 use super::Raft;
-use super::role::Role;
+use super::role::{Leader, Role};
 use crate::message::MessageBody;
 use crate::types::{NodeId, Timestamp};
 
 /// A transfer under way. It ends with this leader's term, or at its deadline.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Transfer {
     pub(super) to: NodeId,
     pub(super) deadline: Timestamp,
@@ -72,15 +74,9 @@ impl Raft {
             return Ok(self.config.node);
         }
         let to = match to {
-            Some(node) if self.configuration.is_voter(node) => node,
+            Some(node) if self.membership.current().voters.contains(&node) => node,
             Some(node) => return Err(TransferError::NotAVoter { node }),
-            None => {
-                (leader.peers.iter())
-                    .filter(|peer| peer.voter && now.since(peer.heard) < patience)
-                    .max_by_key(|peer| (peer.matched, peer.heard))
-                    .ok_or(TransferError::NoCandidate)?
-                    .node
-            }
+            None => leader.most_up_to_date(now, patience).ok_or(TransferError::NoCandidate)?,
         };
         leader.transfer = Some(Transfer { to, deadline: now + patience });
         self.pursue_transfer();
@@ -93,11 +89,34 @@ impl Raft {
         let Some(transfer) = leader.transfer else { return };
         if transfer.deadline <= self.now {
             leader.transfer = None;
+            if !self.membership.current().is_voter(self.config.node) {
+                // It was to be handed over because this node is no member: somebody else's
+                // election timeout will do what the transfer did not.
+                self.become_follower(self.hard_state.term, None);
+            }
             return;
         }
         let last = self.log.last().index;
         if leader.peer(transfer.to).is_some_and(|peer| peer.matched == last) {
+            leader.lease_revoked = true;
             self.send(transfer.to, MessageBody::TimeoutNow, None);
+        }
+    }
+
+    /// Hands over, then steps down: this node leads a group that it does not belong to any more
+    /// (dissertation 4.2.2).
+    pub(super) fn retire(&mut self) {
+        let (now, patience) = (self.now, self.config.election_timeout);
+        let Role::Leader(leader) = &mut self.role else { return };
+        if leader.transfer.is_some() {
+            return;
+        }
+        match leader.most_up_to_date(now, patience) {
+            Some(to) => {
+                leader.transfer = Some(Transfer { to, deadline: now + patience });
+                self.pursue_transfer();
+            }
+            None => self.become_follower(self.hard_state.term, None),
         }
     }
 
@@ -106,5 +125,15 @@ impl Raft {
         if self.leader() == Some(from) && self.is_voter() {
             self.campaign(true);
         }
+    }
+}
+
+impl Leader {
+    /// The voter that answers and has the longest log.
+    fn most_up_to_date(&self, now: Timestamp, patience: Duration) -> Option<NodeId> {
+        (self.peers.iter())
+            .filter(|peer| peer.seat.incoming && now.since(peer.heard) < patience)
+            .max_by_key(|peer| (peer.matched, peer.heard))
+            .map(|peer| peer.node)
     }
 }

@@ -7,9 +7,10 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::core_task::Event;
 use super::error::{ProposeError, ReadError};
 use super::group::Applied;
+use super::group_snapshots::GroupSnapshots;
+use super::inputs::Event;
 use crate::entry::{Entries, Payload, Snapshot};
 use crate::ports::StateMachine;
 use crate::types::LogIndex;
@@ -17,8 +18,6 @@ use crate::types::LogIndex;
 /// What is expected to take longer than this is done on a blocking thread, where it keeps no other
 /// task waiting; below it, the way there and back would be the greater part.
 const INLINE_MAX: Duration = Duration::from_micros(500);
-/// Snapshots larger than this are taken and restored there, too.
-const INLINE_SNAPSHOT_BYTES_MAX: usize = 64 << 10;
 
 /// Who waits for the reply to a proposal, and the share of the limits that it holds meanwhile.
 pub(super) struct ProposalWaiter<R> {
@@ -80,20 +79,22 @@ pub(super) struct Applier<M: StateMachine> {
 }
 
 impl<M: StateMachine> Applier<M> {
-    /// `machine` is as after `restored`.
+    /// `machine` is as after `applied`.
     pub(super) fn new(
         machine: M,
-        restored: Option<&Snapshot>,
+        applied: LogIndex,
+        snapshots: GroupSnapshots,
         jobs: mpsc::UnboundedReceiver<Job<M>>,
         events: mpsc::UnboundedSender<Event>,
     ) -> Self {
         let worker = Worker {
             machine,
-            applied: restored.map_or(LogIndex::ZERO, |snapshot| snapshot.last.index),
+            applied,
+            snapshots,
             events,
             waiting: BTreeMap::new(),
             pace: Duration::ZERO,
-            snapshot_bytes: restored.map_or(0, |snapshot| snapshot.data.len()),
+            freezing: Duration::ZERO,
         };
         Self { jobs, worker }
     }
@@ -129,13 +130,14 @@ impl<M: StateMachine> Applier<M> {
 struct Worker<M: StateMachine> {
     machine: M,
     applied: LogIndex,
+    snapshots: GroupSnapshots,
     events: mpsc::UnboundedSender<Event>,
     /// Reads that came before the entries they must see.
     waiting: BTreeMap<LogIndex, Vec<Query<M>>>,
     /// How long an entry takes, as a moving average.
     pace: Duration,
-    /// How large the last snapshot was.
-    snapshot_bytes: usize,
+    /// How long it took to freeze the machine, the last time.
+    freezing: Duration,
 }
 
 /// However the task ends, nothing is applied behind it. A core task that ended first does not care.
@@ -160,8 +162,9 @@ impl<M: StateMachine> Worker<M> {
                 let entries = u32::try_from(entries.len()).unwrap_or(u32::MAX);
                 self.pace.saturating_mul(entries) > INLINE_MAX
             }
-            Job::Restore(snapshot) => snapshot.data.len() > INLINE_SNAPSHOT_BYTES_MAX,
-            Job::TakeSnapshot(_) => self.snapshot_bytes > INLINE_SNAPSHOT_BYTES_MAX,
+            // It reads a file.
+            Job::Restore(_) => true,
+            Job::TakeSnapshot(_) => self.freezing > INLINE_MAX,
             // Asked to be short.
             Job::Query { .. } => false,
         }
@@ -172,20 +175,21 @@ impl<M: StateMachine> Worker<M> {
         match job {
             Job::Apply { entries, waiters } => return self.apply(&entries, waiters, limit),
             Job::Restore(snapshot) => {
-                let restored =
-                    catch_unwind(AssertUnwindSafe(|| self.machine.restore(&snapshot.data)));
+                let restored = catch_unwind(AssertUnwindSafe(|| {
+                    self.snapshots.restore(&snapshot.data, &mut self.machine)
+                }));
                 if !matches!(restored, Ok(Ok(()))) {
                     return Err(MachineFailed);
                 }
-                self.snapshot_bytes = snapshot.data.len();
                 self.advance_to(snapshot.last.index);
             }
             Job::TakeSnapshot(index) => {
                 assert_eq!(index, self.applied, "a snapshot is taken right after its last entry");
-                let data = catch_unwind(AssertUnwindSafe(|| self.machine.snapshot()))
+                let begun = Instant::now();
+                let image = catch_unwind(AssertUnwindSafe(|| self.machine.freeze()))
                     .map_err(|_| MachineFailed)?;
-                self.snapshot_bytes = data.len();
-                self.tell(Event::SnapshotTaken { index, data });
+                self.freezing = begun.elapsed();
+                self.snapshots.store(index, image, self.events.clone());
             }
             Job::Query { after, query } => {
                 if after <= self.applied {

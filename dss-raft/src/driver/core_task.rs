@@ -2,22 +2,24 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::applier::{Job, ProposalWaiter, Query};
-use super::error::{ProposeError, ReadError, Stopped};
-use super::group::Published;
-use super::inbox::Inbox;
+use super::error::{MembershipError, ProposeError, ReadError, SnapshotError, Stopped};
+use super::heartbeats::Heartbeats;
+use super::inbox::{Delivery, Inbox};
+use super::inputs::{ChangeWaiter, Event, Request};
 use super::log_writer::WriterRequest;
 use super::outbox::Outbox;
-use crate::core::{Raft, Rejected, TransferError};
+use super::published::{Metrics, Published};
+use super::snapshots::Snapshots;
+use crate::core::{Raft, Rejected, Status};
 use crate::entry::Entries;
-use crate::output::{Leadership, Output, ProposalFate, RoleKind};
+use crate::output::{Leadership, Output, Persist, ProposalFate};
 use crate::ports::{StateMachine, Transport};
 use crate::types::{GroupId, LogIndex, NodeId, PersistSeq, ProposalId, ReadId, Timestamp};
 use crate::{Envelope, Message};
@@ -26,30 +28,11 @@ use crate::{Envelope, Message};
 /// write, and the longest that what came first waits for it.
 const TURN: usize = 1024;
 
-/// What other tasks of the node tell a core task. As many as are under way, and never dropped.
-pub(super) enum Event {
-    Persisted(PersistSeq),
-    StorageFailed,
-    Applied(LogIndex),
-    SnapshotTaken {
-        index: LogIndex,
-        data: Bytes,
-    },
-    MachineFailed,
-    /// Answered with the target and with how long it may take.
-    Transfer {
-        to: Option<NodeId>,
-        answer: oneshot::Sender<Result<(NodeId, Duration), TransferError>>,
-    },
-    ShutDown,
-}
-
-/// What clients ask of a group.
-pub(super) enum Request<M: StateMachine> {
-    Propose { command: Bytes, waiter: ProposalWaiter<M::Reply> },
-    Read(Query<M>),
-    ReadLocal(Query<M>),
-}
+/// How long proposals wait for the ones before them to be committed. What comes in meanwhile becomes
+/// one batch; with many clients, batches that are begun as soon as there is anything to put in them
+/// shrink to a few entries each, and each costs every member a dozen wake-ups. Where a commit takes
+/// longer (a slow disk, distant members), batches overtake each other this far apart.
+const GATHERING_MAX: Duration = Duration::from_millis(1);
 
 /// What the core task is connected to.
 pub(super) struct Wiring<M: StateMachine> {
@@ -61,6 +44,8 @@ pub(super) struct Wiring<M: StateMachine> {
     pub(super) transport: Arc<dyn Transport>,
     pub(super) writer: mpsc::UnboundedSender<WriterRequest>,
     pub(super) jobs: mpsc::UnboundedSender<Job<M>>,
+    pub(super) snapshots: Snapshots,
+    pub(super) heartbeats: Heartbeats,
     pub(super) events: mpsc::UnboundedReceiver<Event>,
     pub(super) messages: Inbox,
     pub(super) requests: mpsc::Receiver<Request<M>>,
@@ -73,12 +58,42 @@ pub(super) struct CoreTask<M: StateMachine> {
     wiring: Wiring<M>,
     outbox: Outbox<M>,
     storage_failed: bool,
+    /// When requests are taken in again although proposals are not committed.
+    gathered_at: Timestamp,
     /// Proposals that the core has taken in and not ended.
     proposed: BTreeMap<ProposalId, ProposalWaiter<M::Reply>>,
+    /// Changes of the members that have not ended.
+    changes: BTreeMap<ProposalId, ChangeWaiter>,
     /// Proposals that are committed and whose entry was not handed to the applier.
     committed: BTreeMap<LogIndex, ProposalWaiter<M::Reply>>,
     /// Reads taken in together share one number: the core's confirmation began after all of them.
     reads: BTreeMap<ReadId, Vec<Query<M>>>,
+    /// Who waits for a snapshot up to an entry.
+    snapshots_awaited: Vec<(LogIndex, SnapshotWaiter)>,
+    metrics: Metrics,
+    /// What was taken in since the last outputs.
+    turn: Turn<M>,
+}
+
+/// Since the last outputs: what has to wait until the state is published, so that nobody who has
+/// an answer sees a state from before it.
+struct Turn<M: StateMachine> {
+    /// Nothing but that time has passed, or messages that came together with others.
+    is_routine: bool,
+    refused: Vec<(ProposalWaiter<M::Reply>, ProposeError)>,
+    local: Vec<Query<M>>,
+}
+
+impl<M: StateMachine> Default for Turn<M> {
+    fn default() -> Self {
+        Self { is_routine: true, refused: Vec::new(), local: Vec::new() }
+    }
+}
+
+/// Who waits for a snapshot; and once a write names it, for that.
+pub(super) struct SnapshotWaiter {
+    answer: oneshot::Sender<Result<Option<LogIndex>, SnapshotError>>,
+    named_by: Option<PersistSeq>,
 }
 
 /// Shows the group's state to others; when the task ends, that it leads nothing any more.
@@ -95,22 +110,11 @@ impl Publisher {
             changed
         });
     }
-
-    fn status(&self, status: crate::core::Status) {
-        // Nothing panics under this lock.
-        *self.published.status.lock().unwrap_or_else(PoisonError::into_inner) = status;
-    }
 }
 
 impl Drop for Publisher {
     fn drop(&mut self) {
-        let mut status = self.published.status.lock().unwrap_or_else(PoisonError::into_inner);
-        if status.role == RoleKind::Leader {
-            status.role = RoleKind::Follower;
-        }
-        status.leader = None;
-        let (role, term) = (status.role, status.term);
-        drop(status);
+        let Status { role, term, .. } = self.published.end();
         self.leadership(Leadership { role, term, leader: None, by_transfer: false });
     }
 }
@@ -122,9 +126,14 @@ impl<M: StateMachine> CoreTask<M> {
             wiring,
             outbox: Outbox::new(),
             storage_failed: false,
+            gathered_at: Timestamp::ZERO,
             proposed: BTreeMap::new(),
+            changes: BTreeMap::new(),
             committed: BTreeMap::new(),
             reads: BTreeMap::new(),
+            snapshots_awaited: Vec::new(),
+            metrics: Metrics::default(),
+            turn: Turn::default(),
         }
     }
 
@@ -132,11 +141,16 @@ impl<M: StateMachine> CoreTask<M> {
     pub(super) async fn run(mut self) {
         let stopped = loop {
             self.perform_outputs();
-            self.wiring.publisher.status(self.raft.status());
-            if let ControlFlow::Break(stopped) = self.wait().await {
+            let gathering = self.is_gathering();
+            if let ControlFlow::Break(stopped) = self.wait(gathering).await {
                 break stopped;
             }
-            if let ControlFlow::Break(stopped) = self.drain() {
+            if !self.proposed.is_empty() {
+                // Clients that were answered together propose together: those that are ready to
+                // run do it before the proposals become a write.
+                tokio::task::yield_now().await;
+            }
+            if let ControlFlow::Break(stopped) = self.drain(gathering) {
                 break stopped;
             }
             let now = self.now();
@@ -151,10 +165,16 @@ impl<M: StateMachine> CoreTask<M> {
         Timestamp::since_origin(self.wiring.origin.elapsed())
     }
 
+    /// Whether requests are left in their queue for now.
+    fn is_gathering(&self) -> bool {
+        !self.proposed.is_empty() && self.now() < self.gathered_at
+    }
+
     /// Waits for the next input or deadline, and handles the input.
-    async fn wait(&mut self) -> ControlFlow<Stopped> {
+    async fn wait(&mut self, gathering: bool) -> ControlFlow<Stopped> {
         let origin = self.wiring.origin;
-        let deadline = self.raft.poll_timeout();
+        let gathered_at = gathering.then_some(self.gathered_at);
+        let deadline = self.raft.poll_timeout().into_iter().chain(gathered_at).min();
         let timer = async {
             match deadline {
                 Some(deadline) => {
@@ -166,13 +186,12 @@ impl<M: StateMachine> CoreTask<M> {
         tokio::select! {
             biased;
             Some(event) = self.wiring.events.recv() => return self.handle_event(event),
-            Some((from, message)) = self.wiring.messages.recv() => {
-                let now = self.now();
-                self.raft.handle_message(now, from, message);
+            Some((from, delivery)) = self.wiring.messages.recv() => {
+                self.handle_delivery(self.now(), from, delivery);
             }
-            Some(request) = self.wiring.requests.recv() => {
+            Some(request) = self.wiring.requests.recv(), if !gathering => {
                 let mut reads = Vec::new();
-                self.handle_request(request, &mut reads);
+                self.handle_request(self.now(), request, &mut reads);
                 self.begin_reads(reads);
             }
             () = timer => {}
@@ -181,7 +200,7 @@ impl<M: StateMachine> CoreTask<M> {
     }
 
     /// Handles what else has come in.
-    fn drain(&mut self) -> ControlFlow<Stopped> {
+    fn drain(&mut self, gathering: bool) -> ControlFlow<Stopped> {
         for _ in 0..TURN {
             match self.wiring.events.try_recv() {
                 Ok(event) => self.handle_event(event)?,
@@ -191,27 +210,32 @@ impl<M: StateMachine> CoreTask<M> {
         let now = self.now();
         for _ in 0..TURN {
             match self.wiring.messages.try_recv() {
-                Some((from, message)) => self.raft.handle_message(now, from, message),
+                Some((from, delivery)) => self.handle_delivery(now, from, delivery),
                 None => break,
             }
         }
-        let mut reads = Vec::new();
-        for _ in 0..TURN {
-            match self.wiring.requests.try_recv() {
-                Ok(request) => self.handle_request(request, &mut reads),
-                Err(_) => break,
+        // What was waited for may have committed the last of them.
+        if !gathering || !self.is_gathering() {
+            let mut reads = Vec::new();
+            for _ in 0..TURN {
+                match self.wiring.requests.try_recv() {
+                    Ok(request) => self.handle_request(now, request, &mut reads),
+                    Err(_) => break,
+                }
             }
+            self.begin_reads(reads);
+            self.gathered_at = now + GATHERING_MAX;
         }
-        self.begin_reads(reads);
         ControlFlow::Continue(())
     }
 
     fn handle_event(&mut self, event: Event) -> ControlFlow<Stopped> {
         let now = self.now();
+        self.turn.is_routine = false;
         match event {
             Event::Persisted(seq) => {
                 self.outbox.persisted(seq);
-                self.release();
+                self.end_snapshots(|waiter| waiter.named_by.is_some_and(|named| named <= seq));
                 self.raft.handle_persisted(now, seq);
             }
             Event::StorageFailed => {
@@ -219,8 +243,34 @@ impl<M: StateMachine> CoreTask<M> {
                 self.raft.handle_storage_failed(now);
             }
             Event::Applied(index) => self.raft.handle_applied(now, index),
-            Event::SnapshotTaken { index, data } => {
-                self.raft.handle_snapshot_taken(now, index, data);
+            Event::SnapshotTaken { index, descriptor } => {
+                self.wiring.snapshots.finished(descriptor.clone());
+                self.metrics.snapshots_taken += 1;
+                self.raft.handle_snapshot_taken(now, index, descriptor);
+            }
+            Event::SnapshotFailed { index } => {
+                self.metrics.snapshots_failed += 1;
+                let failed =
+                    self.snapshots_awaited.extract_if(.., |(awaited, _)| *awaited == index);
+                for (_, waiter) in failed {
+                    let _ = waiter.answer.send(Err(SnapshotError::Failed));
+                }
+                self.raft.handle_snapshot_failed(now, index);
+            }
+            Event::TakeSnapshot { answer } => match self.raft.take_snapshot(now) {
+                Some(index) => {
+                    let waiter = SnapshotWaiter { answer, named_by: None };
+                    self.snapshots_awaited.push((index, waiter));
+                }
+                None => {
+                    let _ = answer.send(Ok(None));
+                }
+            },
+            Event::SnapshotFetched { from, descriptor, fetched } => {
+                let offer = self.wiring.snapshots.fetched(from, &descriptor, fetched);
+                if let Some(offer) = offer {
+                    self.raft.handle_message(now, from, offer);
+                }
             }
             Event::MachineFailed => return ControlFlow::Break(Stopped::MachineFailed),
             Event::Transfer { to, answer } => {
@@ -229,55 +279,104 @@ impl<M: StateMachine> CoreTask<M> {
                 // Whoever asked may have given up; the transfer goes on.
                 let _ = answer.send(target.map(|target| (target, limit)));
             }
+            Event::Change { expected, target, answer } => {
+                match self.raft.change(now, &expected, target) {
+                    Ok(proposal) => {
+                        self.changes.insert(proposal, answer);
+                    }
+                    Err(refused) => {
+                        let _ = answer.send(Err(refused.into()));
+                    }
+                }
+            }
             Event::ShutDown => return ControlFlow::Break(Stopped::ShutDown),
         }
         ControlFlow::Continue(())
     }
 
-    fn handle_request(&mut self, request: Request<M>, reads: &mut Vec<Query<M>>) {
+    fn handle_delivery(&mut self, now: Timestamp, from: NodeId, delivery: Delivery) {
+        self.metrics.messages_received += 1;
+        let message = match delivery {
+            Delivery::Batched(message) => message,
+            Delivery::Message(message) => {
+                self.turn.is_routine = false;
+                message
+            }
+            Delivery::Part(part) => return self.wiring.snapshots.take_in(from, part),
+        };
+        if let Some(message) = self.wiring.snapshots.hold_offer(&self.raft, from, message) {
+            self.raft.handle_message(now, from, message);
+        }
+    }
+
+    fn handle_request(&mut self, now: Timestamp, request: Request<M>, reads: &mut Vec<Query<M>>) {
+        self.turn.is_routine = false;
         match request {
-            Request::Propose { command, waiter } => {
-                let now = self.now();
-                match self.raft.propose(now, command) {
-                    Ok(proposal) => {
-                        self.proposed.insert(proposal, waiter);
-                    }
-                    Err(rejected) => waiter.end(Err(rejected.into())),
+            Request::Propose { command, waiter } => match self.raft.propose(now, command) {
+                Ok(proposal) => {
+                    self.metrics.proposals += 1;
+                    self.proposed.insert(proposal, waiter);
                 }
-            }
+                Err(rejected) => {
+                    self.metrics.proposals_refused += 1;
+                    self.turn.refused.push((waiter, rejected.into()));
+                }
+            },
             Request::Read(query) => reads.push(query),
-            Request::ReadLocal(query) => {
-                // Not behind jobs that wait for a write: it asks for the state as it is.
-                self.send_job(Job::Query { after: LogIndex::ZERO, query });
-            }
+            Request::ReadLocal(query) => self.turn.local.push(query),
         }
     }
 
     fn begin_reads(&mut self, queries: Vec<Query<M>>) {
         if !queries.is_empty() {
+            self.metrics.reads += queries.len() as u64;
             let read = self.raft.read(self.now());
             self.reads.insert(read, queries);
         }
     }
 
+    /// Publishes what the inputs have come to, and does what the core wants done: in this order,
+    /// so that whoever is answered finds a state that is no older than the answer.
     fn perform_outputs(&mut self) {
+        let turn = std::mem::take(&mut self.turn);
+        self.metrics.turns += 1;
+        self.wiring.publisher.published.update(&self.raft, &self.metrics);
+        for (waiter, error) in turn.refused {
+            waiter.end(Err(error));
+        }
+        for query in turn.local {
+            // Not behind jobs that wait for a write: it asks for the state as it is.
+            self.send_job(Job::Query { after: LogIndex::ZERO, query });
+        }
         while let Some(output) = self.raft.poll_output() {
             match output {
                 Output::Persist(persist) => {
+                    self.note_write(&persist);
                     let group = self.wiring.group;
                     // Where the writer has gone, its end was told as an event, or the node ends.
                     let _ = self.wiring.writer.send(WriterRequest::Persist { group, persist });
                 }
                 Output::Send { to, message, after } => {
-                    if let Some((to, message)) = self.outbox.hold_message(to, message, after) {
+                    let Some((to, message)) = self.outbox.hold_message(to, message, after) else {
+                        continue;
+                    };
+                    let message = if turn.is_routine {
+                        self.wiring.heartbeats.take_along(to, self.wiring.group, message)
+                    } else {
+                        Some(message)
+                    };
+                    self.metrics.messages_sent += 1;
+                    if let Some(message) = message {
                         self.send(to, message);
                     }
                 }
                 Output::Apply(entries) => {
+                    self.metrics.entries_applied += entries.len() as u64;
                     let waiters = self.take_committed(&entries);
                     self.outbox.push_job(Job::Apply { entries, waiters }, None);
                 }
                 Output::Restore { snapshot, after } => {
+                    self.metrics.snapshots_installed += 1;
                     self.forget_committed(snapshot.last.index);
                     self.outbox.push_job(Job::Restore(snapshot), Some(after));
                 }
@@ -287,19 +386,43 @@ impl<M: StateMachine> CoreTask<M> {
                 Output::Proposal { proposal, fate } => self.end_proposal(proposal, fate),
                 Output::Read { read, index } => self.end_reads(read, index),
                 Output::Leadership(leadership) => {
-                    // With the status first, so that whoever is woken sees both.
-                    self.wiring.publisher.status(self.raft.status());
+                    self.wiring.snapshots.led_by(leadership.leader);
+                    // The state first, so that whoever is woken sees both.
+                    self.wiring.publisher.published.update(&self.raft, &self.metrics);
                     self.wiring.publisher.leadership(leadership);
                 }
             }
         }
+        self.wiring.snapshots.discard_unnamed();
         self.release();
+    }
+
+    fn note_write(&mut self, persist: &Persist) {
+        self.metrics.writes += 1;
+        self.metrics.entries_written += persist.entries.len() as u64;
+        self.wiring.snapshots.named_in(persist);
+        if let Some(snapshot) = &persist.snapshot {
+            for (index, waiter) in &mut self.snapshots_awaited {
+                if *index <= snapshot.last.index {
+                    waiter.named_by.get_or_insert(persist.seq);
+                }
+            }
+        }
+    }
+
+    fn end_snapshots(&mut self, is_durable: impl Fn(&SnapshotWaiter) -> bool) {
+        let ended = self.snapshots_awaited.extract_if(.., |(_, waiter)| is_durable(waiter));
+        for (index, waiter) in ended {
+            // Whoever waited may have given up.
+            let _ = waiter.answer.send(Ok(Some(index)));
+        }
     }
 
     /// Does what waited for writes that are durable by now.
     fn release(&mut self) {
         while let Some(messages) = self.outbox.next_messages() {
             for (to, message) in messages {
+                self.metrics.messages_sent += 1;
                 self.send(to, message);
             }
         }
@@ -309,7 +432,7 @@ impl<M: StateMachine> CoreTask<M> {
     }
 
     fn send(&self, to: NodeId, message: Message) {
-        self.wiring.transport.send(to, Envelope { group: self.wiring.group, message });
+        self.wiring.transport.send(to, Envelope::Message { group: self.wiring.group, message });
     }
 
     fn send_job(&self, job: Job<M>) {
@@ -319,12 +442,23 @@ impl<M: StateMachine> CoreTask<M> {
     }
 
     fn end_proposal(&mut self, proposal: ProposalId, fate: ProposalFate) {
+        if let Some(waiter) = self.changes.remove(&proposal) {
+            // Whoever waited may have given up.
+            let _ = waiter.send(match fate {
+                ProposalFate::Committed(index) => Ok(index),
+                ProposalFate::Rejected => Err(MembershipError::NotCaughtUp),
+                ProposalFate::Unknown => Err(MembershipError::OutcomeUnknown),
+            });
+        }
         let Some(waiter) = self.proposed.remove(&proposal) else { return };
         match fate {
             ProposalFate::Committed(index) => {
                 self.committed.insert(index, waiter);
             }
-            ProposalFate::Unknown => waiter.end(Err(ProposeError::OutcomeUnknown)),
+            // A command is never rejected once it has a number.
+            ProposalFate::Unknown | ProposalFate::Rejected => {
+                waiter.end(Err(ProposeError::OutcomeUnknown));
+            }
         }
     }
 
@@ -368,8 +502,17 @@ impl<M: StateMachine> CoreTask<M> {
         for waiter in self.proposed.into_values().chain(self.committed.into_values()) {
             waiter.end(Err(ProposeError::OutcomeUnknown));
         }
-        for query in self.reads.into_values().flatten() {
+        for (waiter, error) in self.turn.refused {
+            waiter.end(Err(error));
+        }
+        for query in self.reads.into_values().flatten().chain(self.turn.local) {
             query.end(Err(stopped.into()));
+        }
+        for waiter in self.changes.into_values() {
+            let _ = waiter.send(Err(MembershipError::OutcomeUnknown));
+        }
+        for (_, waiter) in self.snapshots_awaited {
+            let _ = waiter.answer.send(Err(stopped.into()));
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What the driver's operations can end in, besides success.
 
-use crate::core::StartError;
+use crate::core::{ChangeError, StartError};
 use crate::ports::{RestoreError, StorageError};
 use crate::types::{GroupId, NodeId};
 
@@ -52,6 +52,55 @@ pub enum ReadError {
     ShutDown,
 }
 
+/// Why [`Group::change`](super::Group::change) has not changed the members.
+///
+/// After [`OutcomeUnknown`](MembershipError::OutcomeUnknown) they may be the new ones now or soon:
+/// ask [`Group::status`](super::Group::status). After every other error they are not.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MembershipError {
+    /// Nothing was begun.
+    #[error("the change was refused")]
+    Refused(#[from] ChangeError),
+    /// A new voter did not receive the log in time.
+    #[error("a new voter did not catch up")]
+    NotCaughtUp,
+    /// The node lost leadership, or stopped, meanwhile.
+    #[error("it is not known whether the members will change")]
+    OutcomeUnknown,
+    /// The state machine of this node panicked, or refused its leader's snapshot.
+    #[error("the state machine of this node has failed")]
+    MachineFailed,
+    /// The node was shut down.
+    #[error("the node has been shut down")]
+    ShutDown,
+}
+
+impl From<Stopped> for MembershipError {
+    fn from(stopped: Stopped) -> Self {
+        match stopped {
+            Stopped::ShutDown => Self::ShutDown,
+            Stopped::MachineFailed => Self::MachineFailed,
+        }
+    }
+}
+
+/// Why [`Group::snapshot`](super::Group::snapshot) has not taken one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SnapshotError {
+    /// The storage could not take it (a full disk, say), or the state machine could not write it.
+    /// The group goes on without.
+    #[error("the snapshot could not be stored")]
+    Failed,
+    /// The state machine of this node panicked, or refused its leader's snapshot.
+    #[error("the state machine of this node has failed")]
+    MachineFailed,
+    /// The node was shut down.
+    #[error("the node has been shut down")]
+    ShutDown,
+}
+
 /// Why [`Node::start_group`](super::Node::start_group) started nothing.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -93,6 +142,15 @@ impl From<Stopped> for ProposeError {
 }
 
 impl From<Stopped> for ReadError {
+    fn from(stopped: Stopped) -> Self {
+        match stopped {
+            Stopped::ShutDown => Self::ShutDown,
+            Stopped::MachineFailed => Self::MachineFailed,
+        }
+    }
+}
+
+impl From<Stopped> for SnapshotError {
     fn from(stopped: Stopped) -> Self {
         match stopped {
             Stopped::ShutDown => Self::ShutDown,

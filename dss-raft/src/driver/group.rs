@@ -1,15 +1,17 @@
 //! A group as its users see it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use super::applier::{ProposalWaiter, Query};
-use super::core_task::{Event, Request};
-use super::error::{ProposeError, ReadError, Stopped};
+use super::error::{MembershipError, ProposeError, ReadError, SnapshotError};
+use super::inputs::{Event, Request};
+use super::published::{Metrics, Published};
 use crate::core::{Status, TransferError};
+use crate::entry::Configuration;
 use crate::output::{Leadership, RoleKind};
 use crate::ports::StateMachine;
 use crate::types::{LogIndex, NodeId};
@@ -45,20 +47,6 @@ pub(super) struct Shared<M: StateMachine> {
     pub(super) leadership: watch::Receiver<Leadership>,
     pub(super) proposals: Arc<Semaphore>,
     pub(super) reads: Arc<Semaphore>,
-}
-
-/// What the core task lets others see.
-pub(super) struct Published {
-    pub(super) status: Mutex<Status>,
-    /// Why the group takes nothing any more, once it does not.
-    pub(super) stopped: OnceLock<Stopped>,
-}
-
-impl Published {
-    fn stopped(&self) -> Stopped {
-        // A task that ended without saying why was ended with its node.
-        *self.stopped.get().unwrap_or(&Stopped::ShutDown)
-    }
 }
 
 impl<M: StateMachine> Shared<M> {
@@ -163,17 +151,66 @@ impl<M: StateMachine> Group<M> {
         }
     }
 
-    /// How the group stands on this node: a sample, taken a moment ago.
+    /// How the group stands on this node: a sample, no older than the last answer that this node
+    /// gave to a proposal or a read.
     #[must_use]
     pub fn status(&self) -> Status {
-        // Nothing panics under this lock.
-        self.shared.published.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.shared.published.status()
+    }
+
+    /// What the group has done on this node: a sample, taken a moment ago.
+    #[must_use]
+    pub fn metrics(&self) -> Metrics {
+        self.shared.published.metrics()
+    }
+
+    /// Takes a snapshot of this node's state machine now and cuts its log behind it, however short
+    /// that is: up to which entry, once both are durable; `None` where nothing was applied since
+    /// the last one.
+    ///
+    /// The state machine is held up only for [`StateMachine::freeze`].
+    ///
+    /// # Errors
+    ///
+    /// Where it could not be stored, or the group has stopped; see [`SnapshotError`].
+    pub async fn snapshot(&self) -> Result<Option<LogIndex>, SnapshotError> {
+        let (answer, answered) = oneshot::channel();
+        let stopped = || self.shared.published.stopped().into();
+        self.shared.events.send(Event::TakeSnapshot { answer }).map_err(|_| stopped())?;
+        answered.await.unwrap_or_else(|_| Err(stopped()))
     }
 
     /// Who leads, and every change of it from now on. Closed when the group stops.
     #[must_use]
     pub fn leadership(&self) -> watch::Receiver<Leadership> {
         self.shared.leadership.clone()
+    }
+
+    /// Makes `target` the members of the group, if `expected` are its members now; works on the
+    /// leader only, and ends once `target`, and nothing but it, is in force: at which entry.
+    ///
+    /// `expected` is what [`status`](Group::status) said when `target` was thought up: of two
+    /// operators that change the group at the same time, one is refused. New members are started
+    /// with [`Node::start_group`](super::Node::start_group) first, and with the members that all
+    /// others were started with; new voters receive the log before anything else happens, so that
+    /// the group never waits for them. A leader that is not among the new voters hands over.
+    ///
+    /// The change goes on where this future is dropped.
+    ///
+    /// # Errors
+    ///
+    /// See [`MembershipError`]: it says whether the members may still change.
+    pub async fn change(
+        &self,
+        expected: Configuration,
+        target: Configuration,
+    ) -> Result<LogIndex, MembershipError> {
+        let (answer, answered) = oneshot::channel();
+        let event = Event::Change { expected, target, answer };
+        if self.shared.events.send(event).is_err() {
+            return Err(self.shared.published.stopped().into());
+        }
+        answered.await.unwrap_or(Err(MembershipError::OutcomeUnknown))
     }
 
     /// Hands leadership to `to`, or to the voter whose log is furthest; done when this node leads

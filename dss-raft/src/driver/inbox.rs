@@ -1,4 +1,4 @@
-//! A group's queue of messages from peers: bounded by number and by bytes, never waited for.
+//! A group's queue of what peers send: bounded by number and by bytes, never waited for.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::mpsc;
 
 use crate::entry::Entry;
-use crate::message::{Message, MessageBody};
+use crate::message::{Message, MessageBody, SnapshotPart};
 use crate::types::NodeId;
 
 /// How many messages wait at most. A leader has a few dozen under way per follower; what does not
@@ -15,23 +15,32 @@ const MESSAGES_MAX: usize = 4096;
 /// How many bytes of entries and snapshots wait at most (one message may exceed it alone).
 const BYTES_MAX: usize = 64 << 20;
 
-/// A message, whom it is from, and what it weighs.
-struct Delivery {
+/// What a peer sent.
+pub(super) enum Delivery {
+    /// For the core.
+    Message(Message),
+    /// For the core, together with messages for other groups: answered likewise.
+    Batched(Message),
+    /// For the download of a snapshot.
+    Part(SnapshotPart),
+}
+
+struct Queued {
     from: NodeId,
-    message: Message,
+    delivery: Delivery,
     weight: usize,
 }
 
 /// Where peers' messages go in.
 #[derive(Clone)]
 pub(super) struct InboxSender {
-    queue: mpsc::Sender<Delivery>,
+    queue: mpsc::Sender<Queued>,
     bytes: Arc<AtomicUsize>,
 }
 
 /// Where the core task takes them out.
 pub(super) struct Inbox {
-    queue: mpsc::Receiver<Delivery>,
+    queue: mpsc::Receiver<Queued>,
     bytes: Arc<AtomicUsize>,
 }
 
@@ -42,11 +51,11 @@ pub(super) fn inbox() -> (InboxSender, Inbox) {
 }
 
 impl InboxSender {
-    /// Queues the message, or drops it where there is no room.
-    pub(super) fn offer(&self, from: NodeId, message: Message) {
-        let weight = weight(&message);
+    /// Queues it, or drops it where there is no room.
+    pub(super) fn offer(&self, from: NodeId, delivery: Delivery) {
+        let weight = weight(&delivery);
         if self.bytes.fetch_add(weight, Ordering::Relaxed) > BYTES_MAX
-            || self.queue.try_send(Delivery { from, message, weight }).is_err()
+            || self.queue.try_send(Queued { from, delivery, weight }).is_err()
         {
             self.bytes.fetch_sub(weight, Ordering::Relaxed);
         }
@@ -54,26 +63,28 @@ impl InboxSender {
 }
 
 impl Inbox {
-    pub(super) async fn recv(&mut self) -> Option<(NodeId, Message)> {
-        let delivery = self.queue.recv().await;
-        delivery.map(|delivery| self.took(delivery))
+    pub(super) async fn recv(&mut self) -> Option<(NodeId, Delivery)> {
+        let queued = self.queue.recv().await;
+        queued.map(|queued| self.took(queued))
     }
 
-    pub(super) fn try_recv(&mut self) -> Option<(NodeId, Message)> {
-        let delivery = self.queue.try_recv().ok();
-        delivery.map(|delivery| self.took(delivery))
+    pub(super) fn try_recv(&mut self) -> Option<(NodeId, Delivery)> {
+        let queued = self.queue.try_recv().ok();
+        queued.map(|queued| self.took(queued))
     }
 
-    fn took(&self, Delivery { from, message, weight }: Delivery) -> (NodeId, Message) {
+    fn took(&self, Queued { from, delivery, weight }: Queued) -> (NodeId, Delivery) {
         self.bytes.fetch_sub(weight, Ordering::Relaxed);
-        (from, message)
+        (from, delivery)
     }
 }
 
-fn weight(message: &Message) -> usize {
-    match &message.body {
-        MessageBody::Append { entries, .. } => entries.iter().map(Entry::weight).sum(),
-        MessageBody::InstallSnapshot { snapshot, .. } => snapshot.data.len(),
-        _ => 0,
+fn weight(delivery: &Delivery) -> usize {
+    match delivery {
+        Delivery::Message(message) | Delivery::Batched(message) => match &message.body {
+            MessageBody::Append { entries, .. } => entries.iter().map(Entry::weight).sum(),
+            _ => 0,
+        },
+        Delivery::Part(part) => part.content.as_ref().map_or(0, |content| content.bytes.len()),
     }
 }

@@ -17,8 +17,15 @@ pub struct MemoryNetwork {
 
 #[derive(Default)]
 struct Wires {
-    nodes: BTreeMap<NodeId, Weak<Inner>>,
+    nodes: BTreeMap<NodeId, Receiver>,
     isolated: BTreeSet<NodeId>,
+}
+
+/// Who takes in what arrives for a node.
+#[derive(Clone)]
+enum Receiver {
+    Node(Weak<Inner>),
+    Function(Arc<dyn Fn(NodeId, Envelope) + Send + Sync>),
 }
 
 impl MemoryNetwork {
@@ -37,7 +44,17 @@ impl MemoryNetwork {
     /// From now on messages for `id` go to `node`, in place of the one attached before. The
     /// network does not keep the node alive.
     pub fn attach(&self, id: NodeId, node: &Node) {
-        self.wires().nodes.insert(id, node.downgrade());
+        self.wires().nodes.insert(id, Receiver::Node(node.downgrade()));
+    }
+
+    /// From now on `deliver` is called with the messages for `id` and who sent them, in place of
+    /// whatever was attached before: for who drives [`Raft`](crate::Raft) otherwise.
+    pub fn attach_with(
+        &self,
+        id: NodeId,
+        deliver: impl Fn(NodeId, Envelope) + Send + Sync + 'static,
+    ) {
+        self.wires().nodes.insert(id, Receiver::Function(Arc::new(deliver)));
     }
 
     /// Loses everything from and to this node.
@@ -55,12 +72,12 @@ impl MemoryNetwork {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn receiver(&self, from: NodeId, to: NodeId) -> Option<Arc<Inner>> {
+    fn receiver(&self, from: NodeId, to: NodeId) -> Option<Receiver> {
         let wires = self.wires();
         if wires.isolated.contains(&from) || wires.isolated.contains(&to) {
             return None;
         }
-        wires.nodes.get(&to)?.upgrade()
+        wires.nodes.get(&to).cloned()
     }
 }
 
@@ -83,8 +100,14 @@ struct Port {
 
 impl Transport for Port {
     fn send(&self, to: NodeId, envelope: Envelope) {
-        if let Some(node) = self.network.receiver(self.from, to) {
-            node.deliver(self.from, envelope);
+        match self.network.receiver(self.from, to) {
+            Some(Receiver::Node(node)) => {
+                if let Some(node) = node.upgrade() {
+                    node.deliver(self.from, envelope);
+                }
+            }
+            Some(Receiver::Function(deliver)) => deliver(self.from, envelope),
+            None => {}
         }
     }
 }

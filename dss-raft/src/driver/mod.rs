@@ -13,16 +13,25 @@
 //! slow.
 
 mod applier;
+mod blocking;
 mod core_task;
+mod download;
 mod error;
 mod group;
+mod group_snapshots;
+mod heartbeats;
 mod inbox;
+mod inputs;
 mod log_writer;
 mod memory_network;
 mod node;
 mod outbox;
+mod published;
+mod snapshot_server;
+mod snapshots;
 
-pub use error::{ProposeError, ReadError, StartGroupError};
+pub use error::{MembershipError, ProposeError, ReadError, SnapshotError, StartGroupError};
 pub use group::{Applied, Group};
 pub use memory_network::MemoryNetwork;
 pub use node::Node;
+pub use published::Metrics;

@@ -1,6 +1,7 @@
 //! A node: what its groups share.
 
 use std::collections::BTreeMap;
+use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -9,18 +10,24 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 
 use super::applier::Applier;
-use super::core_task::{CoreTask, Event, Publisher, Wiring};
+use super::core_task::{CoreTask, Publisher, Wiring};
 use super::error::StartGroupError;
-use super::group::{Group, Published, Shared, transfer};
-use super::inbox::{InboxSender, inbox};
+use super::group::{Group, Shared, transfer};
+use super::group_snapshots::GroupSnapshots;
+use super::heartbeats::{self, Heartbeats};
+use super::inbox::{Delivery, InboxSender, inbox};
+use super::inputs::Event;
 use super::log_writer::{LogWriter, WriterRequest};
+use super::published::Published;
+use super::snapshot_server::{RequestSender, SnapshotServer};
+use super::snapshots::Snapshots;
 use crate::config::Config;
 use crate::core::Raft;
-use crate::entry::Configuration;
+use crate::entry::{Configuration, Snapshot};
 use crate::message::Envelope;
 use crate::output::Leadership;
-use crate::ports::{Restored, StateMachine, Storage, StorageError, Transport};
-use crate::types::{GroupId, NodeId, Timestamp};
+use crate::ports::{Restored, SnapshotStore, StateMachine, Storage, StorageError, Transport};
+use crate::types::{GroupId, LogIndex, NodeId, Timestamp};
 
 /// How many requests of clients wait for a core task at most; the next client waits for room.
 const REQUESTS_MAX: usize = 1024;
@@ -50,6 +57,10 @@ struct State {
     /// `None` once the node was shut down.
     writer: Option<mpsc::UnboundedSender<WriterRequest>>,
     groups: BTreeMap<GroupId, RunningGroup>,
+    /// `None` once the node was shut down: whoever has it may keep the storage in use.
+    snapshots: Option<Arc<dyn SnapshotStore>>,
+    snapshot_requests: Option<RequestSender>,
+    heartbeats: Option<Heartbeats>,
     tasks: Vec<AbortHandle>,
 }
 
@@ -69,6 +80,10 @@ impl Node {
     pub fn start(storage: impl Storage, transport: Arc<dyn Transport>) -> Self {
         let (writer, requests) = mpsc::unbounded_channel();
         let storage_failure = Arc::new(OnceLock::new());
+        let snapshots = storage.snapshots();
+        let (snapshot_requests, server) =
+            SnapshotServer::new(Arc::clone(&snapshots), Arc::clone(&transport));
+        let (heartbeats, queued) = Heartbeats::new();
         let log_writer = LogWriter::new(storage, requests, Arc::clone(&storage_failure));
         let inner = Inner {
             origin: Instant::now(),
@@ -76,12 +91,18 @@ impl Node {
             state: Mutex::new(State {
                 writer: Some(writer),
                 groups: BTreeMap::new(),
+                snapshots: Some(snapshots),
+                snapshot_requests: Some(snapshot_requests),
+                heartbeats: Some(heartbeats),
                 tasks: Vec::new(),
             }),
             storage_failure,
             alive: watch::Sender::new(()),
         };
         inner.spawn(&mut inner.state(), log_writer.run());
+        inner.spawn(&mut inner.state(), server.run());
+        let transport = Arc::clone(&inner.transport);
+        inner.spawn(&mut inner.state(), heartbeats::run(queued, transport));
         Self { inner: Arc::new(inner) }
     }
 
@@ -99,14 +120,13 @@ impl Node {
         group: GroupId,
         config: Config,
         members: Configuration,
-        mut machine: M,
+        machine: M,
     ) -> Result<Group<M>, StartGroupError> {
         let restored = self.restore(group).await?;
-        // Shares its memory with what the core keeps of it.
-        let snapshot = restored.snapshot.clone();
-        if let Some(snapshot) = &snapshot {
-            machine.restore(&snapshot.data)?;
-        }
+        let store = self.inner.state().snapshots.clone().ok_or(StartGroupError::ShutDown)?;
+        let of_group = GroupSnapshots { group, store };
+        let applied = restored.snapshot.as_ref().map_or(LogIndex::ZERO, |it| it.last.index);
+        let machine = restore_machine(&of_group, restored.snapshot.clone(), machine).await?;
         let transfer_limit = config.election_timeout * 2;
         let now = Timestamp::since_origin(self.inner.origin.elapsed());
         let raft = Raft::new(config, members, restored, now)?;
@@ -123,11 +143,11 @@ impl Node {
         let (requests_sender, requests) = mpsc::channel(REQUESTS_MAX);
         let (jobs_sender, jobs) = mpsc::unbounded_channel();
         let (inbox_sender, messages) = inbox();
-        let published =
-            Arc::new(Published { status: Mutex::new(status), stopped: OnceLock::new() });
+        let published = Arc::new(Published::new(status));
 
         let mut state = self.inner.state();
         let writer = state.writer.clone().ok_or(StartGroupError::ShutDown)?;
+        let heartbeats = state.heartbeats.clone().ok_or(StartGroupError::ShutDown)?;
         if state.groups.contains_key(&group) {
             return Err(StartGroupError::AlreadyStarted { group });
         }
@@ -137,6 +157,7 @@ impl Node {
             leadership: leadership.clone(),
         };
         state.groups.insert(group, running);
+        heartbeats.join();
         let register = WriterRequest::Register { group, events: events_sender.clone() };
         writer.send(register).map_err(|_| StorageError::Poisoned)?;
         let wiring = Wiring {
@@ -146,6 +167,12 @@ impl Node {
             transport: Arc::clone(&self.inner.transport),
             writer,
             jobs: jobs_sender,
+            snapshots: Snapshots::new(
+                of_group.clone(),
+                Arc::clone(&self.inner.transport),
+                events_sender.clone(),
+            ),
+            heartbeats,
             events,
             messages,
             requests,
@@ -154,7 +181,7 @@ impl Node {
                 leadership: leadership_sender,
             },
         };
-        let applier = Applier::new(machine, snapshot.as_ref(), jobs, events_sender.clone());
+        let applier = Applier::new(machine, applied, of_group, jobs, events_sender.clone());
         self.inner.spawn(&mut state, applier.run());
         self.inner.spawn(&mut state, CoreTask::new(raft, wiring).run());
         drop(state);
@@ -213,6 +240,9 @@ impl Node {
         {
             let mut state = self.inner.state();
             state.writer = None;
+            state.snapshots = None;
+            state.snapshot_requests = None;
+            state.heartbeats = None;
             for group in state.groups.values() {
                 // A group that has stopped already needs no telling.
                 let _ = group.events.send(Event::ShutDown);
@@ -238,9 +268,48 @@ impl Inner {
     }
 
     pub(super) fn deliver(&self, from: NodeId, envelope: Envelope) {
-        if let Some(group) = self.state().groups.get(&envelope.group) {
-            group.inbox.offer(from, envelope.message);
+        let deliver = |group, delivery| {
+            if let Some(group) = self.state().groups.get(&group) {
+                group.inbox.offer(from, delivery);
+            }
+        };
+        match envelope {
+            Envelope::Message { group, message } => deliver(group, Delivery::Message(message)),
+            Envelope::Messages(messages) => {
+                for (group, message) in messages {
+                    deliver(group, Delivery::Batched(message));
+                }
+            }
+            Envelope::SnapshotPart(part) => deliver(part.group, Delivery::Part(part)),
+            Envelope::SnapshotRequest(request) => {
+                if let Some(requests) = &self.state().snapshot_requests {
+                    // Where there is no room for it, it is asked again.
+                    let _ = requests.try_send((from, request));
+                }
+            }
         }
+    }
+}
+
+/// The machine as after the snapshot.
+async fn restore_machine<M: StateMachine>(
+    snapshots: &GroupSnapshots,
+    snapshot: Option<Snapshot>,
+    mut machine: M,
+) -> Result<M, StartGroupError> {
+    let Some(snapshot) = snapshot else { return Ok(machine) };
+    let snapshots = snapshots.clone();
+    let restored = tokio::task::spawn_blocking(move || {
+        snapshots.restore(&snapshot.data, &mut machine)?;
+        Ok(machine)
+    });
+    match restored.await {
+        Ok(restored) => restored,
+        Err(failure) => match failure.try_into_panic() {
+            Ok(panic) => resume_unwind(panic),
+            // The runtime is ending.
+            Err(_) => Err(StartGroupError::ShutDown),
+        },
     }
 }
 

@@ -5,6 +5,8 @@ mod file;
 mod memory;
 mod stored;
 
+#[cfg(all(feature = "tokio", fuzzing))]
+pub(crate) use file::fuzz_segment;
 #[cfg(feature = "tokio")]
 pub use file::{FileStorage, Identity};
 pub use memory::MemoryStorage;

@@ -6,6 +6,7 @@ use super::host::Proposed;
 use super::violation::Violation;
 use super::workload::Workload;
 use super::world::{Event, World};
+use crate::entry::Configuration;
 use crate::ports::StateMachine;
 
 impl<W: Workload> World<W> {
@@ -19,6 +20,9 @@ impl<W: Workload> World<W> {
         let pause = self.random.span(Duration::ZERO, mean * 2);
         self.queue.push(self.now + pause, Event::Client);
         let at = self.choose_node();
+        if self.hosts[at].paused_until > self.now {
+            return Ok(());
+        }
         if self.random.below(1000) < self.options.read_permille {
             return self.read(at);
         }
@@ -44,7 +48,7 @@ impl<W: Workload> World<W> {
             .find(|at| self.hosts[*at].running.as_ref().is_some_and(|running| running.raft.leads()))
     }
 
-    fn read(&mut self, at: usize) -> Result<(), Violation> {
+    pub(super) fn read(&mut self, at: usize) -> Result<(), Violation> {
         let begun = self.checker.seen();
         let Some(running) = &mut self.hosts[at].running else { return Ok(()) };
         let read = running.raft.read(running.clock.read(self.now));
@@ -81,6 +85,7 @@ impl<W: Workload> World<W> {
         /// Short beside what an election takes, long beside what an operation takes.
         const EVERY: Duration = Duration::from_millis(100);
         self.queue.push(self.now + EVERY, Event::Probe);
+        self.restore_members()?;
         if self.is_served() {
             // Silence, in which the nodes can come to agree.
             return Ok(());
@@ -88,7 +93,8 @@ impl<W: Workload> World<W> {
         for at in 0..self.hosts.len() {
             self.read(at)?;
         }
-        if let Some(leader) = self.leader_from(0) {
+        // New voters that get one entry at a time are not to be outrun.
+        if let Some(leader) = self.leader_from(0).filter(|_| self.is_complete()) {
             self.propose(leader, 2)?;
         }
         Ok(())
@@ -97,11 +103,12 @@ impl<W: Workload> World<W> {
     /// Whether faults are off and the cluster serves and agrees; a violation where it takes too
     /// long to.
     pub(super) fn has_recovered(&mut self) -> Result<bool, Violation> {
-        /// Far more than elections with the default timeout take, and snapshots on slow disks.
-        const PATIENCE: Duration = Duration::from_secs(60);
+        /// Far more than elections with the default timeout take, and new voters that are sent
+        /// thousands of entries one by one.
+        const PATIENCE: Duration = Duration::from_secs(600);
         let Some(recovery) = &self.recovery else { return Ok(false) };
         let waited = self.now - recovery.since;
-        if !self.is_served() || !self.agrees() {
+        if !self.is_served() || !self.is_complete() || !self.agrees() {
             return if waited < PATIENCE { Ok(false) } else { Err(Violation::NotLive { waited }) };
         }
         for host in &self.hosts {
@@ -110,6 +117,43 @@ impl<W: Workload> World<W> {
             self.checker.has_state(host.node, running.applied, &state)?;
         }
         Ok(true)
+    }
+
+    /// Every node, as a voter.
+    fn everybody(&self) -> Configuration {
+        Configuration::of_voters(self.hosts.iter().map(|host| host.node))
+    }
+
+    /// Whether every node is a voter, and has what it once promised.
+    fn is_complete(&self) -> bool {
+        let everybody = self.everybody();
+        self.hosts.iter().all(|host| {
+            host.running.as_ref().is_some_and(|running| {
+                let status = running.raft.status();
+                status.configuration.has_same_members(&everybody)
+                    && status.strangers.is_empty()
+                    && running.changes.is_empty()
+            })
+        })
+    }
+
+    /// Makes every node a voter again: one that lost its storage is removed first.
+    fn restore_members(&mut self) -> Result<(), Violation> {
+        let Some(leader) = self.leader_from(0).filter(|_| !self.is_complete()) else {
+            return Ok(());
+        };
+        let Some(running) = &self.hosts[leader].running else { return Ok(()) };
+        let status = running.raft.status();
+        let mut target = self.everybody();
+        for stranger in &status.strangers {
+            if status.configuration.is_member(*stranger) {
+                target.voters.remove(stranger);
+            }
+        }
+        if status.configuration.has_same_members(&target) {
+            return Ok(());
+        }
+        self.propose_members(leader, target)
     }
 
     /// Whether commands and reads have succeeded since faults are off.

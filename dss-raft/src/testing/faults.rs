@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use super::PlantedBug;
 use super::violation::Violation;
 use super::workload::Workload;
-use super::world::{Event, Recovery, World};
+use super::world::{Event, Recovery, World, node_at};
+use crate::entry::Configuration;
 
 /// A kind of fault. Each comes again and again, at random times around a mean.
 #[derive(Debug, Clone, Copy)]
@@ -16,12 +18,27 @@ pub(super) enum Fault {
     Silence(usize),
     SlowDisk,
     Transfer,
+    /// A node stops for a while, and does not know it.
+    Pause,
+    /// Somebody asks for other members.
+    Change,
+    /// Somebody asks this node for other members.
+    ChangeNow(usize),
+    /// A node loses its storage.
+    Wipe,
 }
 
 impl<W: Workload> World<W> {
     pub(super) fn schedule_faults(&mut self) {
-        for fault in [Fault::Crash, Fault::Partition, Fault::SlowDisk, Fault::Transfer] {
+        let regular = [Fault::Crash, Fault::Partition, Fault::SlowDisk, Fault::Transfer];
+        for fault in regular.into_iter().chain([Fault::Change, Fault::Pause]) {
             self.schedule(fault);
+        }
+        if self.options.wipes {
+            // Once all have stored whose log is whose, and not in the end.
+            let (from, to) = (self.options.duration / 3, self.options.duration * 2 / 3);
+            let at = self.random.span(from, to);
+            self.queue.push(at, Event::Fault(Fault::Wipe));
         }
     }
 
@@ -31,7 +48,9 @@ impl<W: Workload> World<W> {
             Fault::Partition => self.options.partition_every,
             Fault::SlowDisk => self.options.slow_disk_every,
             Fault::Transfer => self.options.transfer_every,
-            Fault::Heal | Fault::Silence(_) => return,
+            Fault::Change => self.options.change_every,
+            Fault::Pause => self.options.pause_every,
+            Fault::Heal | Fault::Silence(_) | Fault::ChangeNow(_) | Fault::Wipe => return,
         };
         if !every.is_zero() {
             let wait = self.random.span(Duration::ZERO, every * 2);
@@ -68,6 +87,16 @@ impl<W: Workload> World<W> {
                 self.hosts[at].slow_until = self.now + span;
                 Ok(())
             }
+            Fault::Change => self.change_members(at),
+            Fault::Pause => {
+                let span = self.random.span(Duration::ZERO, self.options.election_timeout * 4);
+                self.hosts[at].paused_until = self.now + span;
+                // Before it notices anything else, it serves whoever asked meanwhile.
+                self.queue.push(self.now + span, Event::Read { at });
+                Ok(())
+            }
+            Fault::ChangeNow(at) => self.change_members(at),
+            Fault::Wipe => self.wipe(at),
             Fault::Transfer => {
                 let Some(leader) = self.leader_from(at) else { return Ok(()) };
                 let anyone = self.random.below(2) == 0;
@@ -82,7 +111,14 @@ impl<W: Workload> World<W> {
 
     /// Has a new leader crash soon, perhaps, or be heard no more.
     pub(super) fn threaten(&mut self, at: usize) {
-        if self.recovery.is_some() || self.random.below(1000) >= self.options.depose_permille {
+        if self.recovery.is_some() {
+            return;
+        }
+        if !self.options.change_every.is_zero() && self.random.below(4) == 0 {
+            // At the earliest moment, when it matters most what is committed.
+            self.queue.push(self.now, Event::Fault(Fault::ChangeNow(at)));
+        }
+        if self.random.below(1000) >= self.options.depose_permille {
             return;
         }
         // A few messages, and a few syncs: long enough to replicate something somewhere.
@@ -140,10 +176,85 @@ impl<W: Workload> World<W> {
         Ok(())
     }
 
+    /// Asks the leader, or whoever thinks it is, for members drawn at random; sometimes with a
+    /// wrong idea of who they are.
+    fn change_members(&mut self, at: usize) -> Result<(), Violation> {
+        let Some(leader) = self.leader_from(at).filter(|_| self.wiped.is_none()) else {
+            return Ok(());
+        };
+        let nodes = self.hosts.len() as u64;
+        let some = |bits: u64, besides: u64| {
+            let chosen = move |nth: &u64| (bits >> nth) & 1 == 1 && (besides >> nth) & 1 == 0;
+            (0..nodes).filter(chosen).map(|nth| node_at(usize::try_from(nth).unwrap_or(0)))
+        };
+        let mut voters = self.random.next();
+        if voters.trailing_zeros() as u64 >= nodes {
+            voters = 1;
+        }
+        let learners = self.random.next();
+        let target =
+            Configuration::of_voters(some(voters, 0)).with_learners(some(learners, voters));
+        self.propose_members(leader, target)
+    }
+
+    /// Asks a node that leads for these members.
+    pub(super) fn propose_members(
+        &mut self,
+        leader: usize,
+        target: Configuration,
+    ) -> Result<(), Violation> {
+        if let Some(running) = &mut self.hosts[leader].running {
+            let expected = running.raft.status().configuration;
+            let now = running.clock.read(self.now);
+            // Being refused is a fine outcome too.
+            if let Ok(proposal) = running.raft.change(now, &expected, target) {
+                running.changes.insert(proposal);
+            }
+        }
+        self.input(leader, |_, _| ())
+    }
+
+    /// A node loses everything, and comes back under its old name.
+    fn wipe(&mut self, at: usize) -> Result<(), Violation> {
+        if !self.may_lose(at) {
+            // Later: as it is, the group would not survive it.
+            let again = self.now + self.options.election_timeout;
+            if again < self.options.duration * 2 / 3 {
+                self.queue.push(again, Event::Fault(Fault::Wipe));
+            }
+            return Ok(());
+        }
+        self.crash(at)?;
+        self.hosts[at].disk = Default::default();
+        self.wiped = Some(at);
+        Ok(())
+    }
+
+    /// Whether the loss of this node is one that a group survives: every other one knows its log, so
+    /// that nobody takes it for who it was, and no change is under way, so that the others are a
+    /// quorum of whatever configuration may come.
+    fn may_lose(&self, at: usize) -> bool {
+        let node = node_at(at);
+        let Some(first) = self.hosts[0].running.as_ref() else { return false };
+        let members = first.raft.status().configuration;
+        let trusting = self.options.planted_bug == Some(PlantedBug::TrustAnyLog);
+        let survives = members.is_quorum(|other| other != node) && !members.is_joint();
+        survives
+            && self.hosts.iter().all(|host| {
+                host.running.as_ref().is_some_and(|running| {
+                    let configuration = running.raft.status().configuration;
+                    configuration.has_same_members(&members)
+                        && (configuration.logs.contains_key(&node) || trusting)
+                        && running.changes.is_empty()
+                })
+            })
+    }
+
     fn power_off(&mut self, at: usize) -> Result<(), Violation> {
         let host = &mut self.hosts[at];
         let node = host.node;
         host.running = None;
+        host.paused_until = Duration::ZERO;
         (host.disk.crash(&mut self.random))
             .map_err(|gap| Violation::WriteOrder { node, index: gap.0 })
     }
@@ -179,6 +290,7 @@ impl<W: Workload> World<W> {
         self.options.sync_max = self.options.sync_max.min(Duration::from_millis(20));
         for at in 0..self.hosts.len() {
             self.hosts[at].slow_until = Duration::ZERO;
+            self.hosts[at].paused_until = Duration::ZERO;
             let failed = self.hosts[at].running.as_ref().is_some_and(|r| r.storage_failed);
             if failed {
                 self.power_off(at)?;

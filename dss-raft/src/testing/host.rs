@@ -1,7 +1,7 @@
 //! One simulated machine: its disk, its clock, and what a driver does around a
 //! [`Raft`](crate::Raft).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -22,6 +22,8 @@ pub(super) struct Host<M> {
     pub(super) disk: Disk,
     /// Until when its disk is slow.
     pub(super) slow_until: Duration,
+    /// Until when it does nothing, as a stopped process.
+    pub(super) paused_until: Duration,
     pub(super) running: Option<Running<M>>,
 }
 
@@ -40,6 +42,8 @@ pub(super) struct Running<M> {
     pub(super) applied: LogIndex,
     /// Proposals without a fate.
     pub(super) proposals: BTreeMap<ProposalId, Proposed>,
+    /// Changes of the members without a fate.
+    pub(super) changes: BTreeSet<ProposalId>,
     /// Committed here for a client, and not yet applied.
     pub(super) replies: BTreeMap<LogIndex, Bytes>,
     /// Reads without an answer, each with what was seen before it began.
@@ -49,6 +53,8 @@ pub(super) struct Running<M> {
     pub(super) poll_scheduled: bool,
     pub(super) wake_at: Option<Duration>,
     pub(super) storage_failed: bool,
+    /// Whether a bug is planted by which the next command is applied twice.
+    pub(super) applies_twice: bool,
 }
 
 #[derive(Debug)]

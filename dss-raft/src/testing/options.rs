@@ -11,8 +11,10 @@ use crate::core::Random;
 pub struct Options {
     /// What all randomness of the run comes from.
     pub seed: u64,
-    /// How many voters there are.
+    /// How many nodes there are.
     pub nodes: usize,
+    /// How many of them are voters at first.
+    pub voters: usize,
     /// How long a node waits for its leader, at least; heartbeats come ten times as often.
     pub election_timeout: Duration,
     /// How long faults go on, in virtual time.
@@ -44,8 +46,20 @@ pub struct Options {
     pub partition_every: Duration,
     /// The mean time between two spells of a slow disk; zero for none.
     pub slow_disk_every: Duration,
+    /// The mean time between two pauses of a node, in which it does nothing while time passes; zero
+    /// for none.
+    pub pause_every: Duration,
     /// The mean time between two transfers of leadership; zero for none.
     pub transfer_every: Duration,
+    /// The mean time between two changes of the members; zero for none.
+    pub change_every: Duration,
+    /// Whether one node may come back without its storage. At most one does, since a second one
+    /// in a group of three is more than a group survives.
+    pub wipes: bool,
+    /// Whether leaders answer reads by their lease; clocks then differ by no more than it allows.
+    pub lease_reads: bool,
+    /// Whether nodes differ in priority.
+    pub priorities: bool,
     /// How many millionths a node's clock is too fast or slow, at most.
     pub clock_drift_ppm: u64,
     /// After how many applied entries a snapshot is taken.
@@ -70,9 +84,12 @@ impl Options {
         };
         let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
         let millis = Duration::from_millis;
+        let nodes = size(pick(&[3, 3, 4, 5]));
+        let voters = nodes.min(size(pick(&[3, 3, 5])));
         Self {
             seed,
-            nodes: size(pick(&[3, 3, 5])),
+            nodes,
+            voters,
             election_timeout: millis(pick(&[200, 200, 1_000])),
             duration: millis(30_000),
             operations: pick(&[300, 500, 1_000]),
@@ -88,7 +105,12 @@ impl Options {
             depose_permille: pick(&[0, 500, 900]),
             partition_every: millis(pick(&[0, 2_000, 4_000, 8_000])),
             slow_disk_every: millis(pick(&[0, 0, 5_000])),
+            pause_every: millis(pick(&[0, 0, 2_000])),
             transfer_every: millis(pick(&[0, 0, 3_000])),
+            change_every: millis(pick(&[0, 1_000, 3_000])),
+            wipes: pick(&[0, 0, 1]) == 1,
+            lease_reads: pick(&[0, 1]) == 1,
+            priorities: pick(&[0, 1]) == 1,
             clock_drift_ppm: pick(&[0, 1_000, 50_000]),
             compact_after_entries: pick(&[5, 20, 100, 10_000]),
             append_bytes_max: size(pick(&[1, 1, 200, 1 << 20])),

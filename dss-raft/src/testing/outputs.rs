@@ -197,7 +197,11 @@ impl<W: Workload> World<W> {
                     if let Payload::Command(command) = &entry.payload
                         && let Some((_, command)) = Serial::of(command)
                     {
+                        let again = std::mem::take(&mut running.applies_twice);
                         let reply = running.machine.apply(entry.id.index, &command);
+                        if again {
+                            let _ = running.machine.apply(entry.id.index, &command);
+                        }
                         if running.replies.remove(&entry.id.index).is_some() {
                             self.workload.acknowledged(&command, reply)?;
                         }
@@ -221,11 +225,19 @@ impl<W: Workload> World<W> {
         let host = &mut self.hosts[at];
         let Some(running) = &mut host.running else { return Ok(()) };
         let node = host.node;
+        if running.changes.remove(&proposal) {
+            self.report.changes += u64::from(matches!(fate, ProposalFate::Committed(_)));
+            return Ok(());
+        }
         let Some(proposed) = running.proposals.remove(&proposal) else {
             return Err(Violation::SecondFate { node, proposal });
         };
         match fate {
             ProposalFate::Unknown => self.report.unknown += 1,
+            ProposalFate::Rejected => {
+                self.report.rejected += 1;
+                self.checker.rejects(proposed.serial);
+            }
             ProposalFate::Committed(index) => {
                 self.report.acknowledged += 1;
                 if let Some(recovery) = &mut self.recovery {

@@ -1,12 +1,14 @@
 //! What every storage must do, as tests that any of them can be run against.
 
 mod model;
+mod snapshots;
 
 use bytes::Bytes;
 
 #[cfg(test)]
 pub(crate) use self::model::Model;
 pub(crate) use self::model::Writes;
+pub(crate) use self::snapshots::{with_contents, with_descriptors};
 use crate::entry::{Configuration, Entries, Entry, HardState, Payload, Snapshot};
 use crate::output::Persist;
 use crate::ports::{Restored, Storage};
@@ -44,6 +46,7 @@ pub async fn storage_conformance<S: Storage>(open: impl AsyncFn(usize) -> S) {
     groups_are_apart_and_written_together(disks.new_one()).await;
     large_and_empty_commands_are_kept(disks.new_one()).await;
     nothing_is_written_by_an_empty_write(disks.new_one()).await;
+    snapshots::run(&disks).await;
     for seed in 0..8 {
         any_sequence_of_writes_is_kept(disks.new_one(), seed).await;
     }
@@ -93,15 +96,21 @@ impl<S: Storage, O: AsyncFn(usize) -> S> Disk<'_, O> {
     }
 }
 
+/// Writes what stands in `writes` with the snapshots' contents in place of their descriptors.
 async fn persist(storage: &mut impl Storage, writes: Vec<(GroupId, Persist)>) {
-    storage.persist(writes).await.expect("nothing is wrong with the disk");
+    let writes = with_descriptors(&*storage.snapshots(), writes).expect(FINE);
+    storage.persist(writes).await.expect(FINE);
 }
 
+/// What is stored, with the snapshot's content in place of its descriptor.
 async fn restore(storage: &mut impl Storage, group: GroupId) -> Restored {
-    storage.restore(group).await.expect("nothing is wrong with the disk")
+    let restored = storage.restore(group).await.expect(FINE);
+    with_contents(&*storage.snapshots(), group, restored).expect(FINE)
 }
 
-fn entry(term: u64, index: u64) -> Entry {
+const FINE: &str = "nothing is wrong with the disk";
+
+pub(super) fn entry(term: u64, index: u64) -> Entry {
     let command = Bytes::from(format!("command {index} of term {term}"));
     Entry { id: id(term, index), payload: Payload::Command(command) }
 }
@@ -114,7 +123,7 @@ fn entries(term: u64, indexes: std::ops::RangeInclusive<u64>) -> Vec<Entry> {
     indexes.map(|index| entry(term, index)).collect()
 }
 
-fn snapshot(term: u64, index: u64) -> Snapshot {
+pub(super) fn snapshot(term: u64, index: u64) -> Snapshot {
     Snapshot {
         last: id(term, index),
         configuration: Configuration::of_voters([1, 2, index].map(NodeId::new)),
@@ -123,7 +132,11 @@ fn snapshot(term: u64, index: u64) -> Snapshot {
 }
 
 fn hard_state(term: u64, voted_for: Option<u64>) -> HardState {
-    HardState { term: Term::new(term), voted_for: voted_for.map(NodeId::new) }
+    HardState {
+        term: Term::new(term),
+        voted_for: voted_for.map(NodeId::new),
+        ..HardState::default()
+    }
 }
 
 fn nothing() -> Persist {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::PlantedBug;
 use super::checker::Checker;
 use super::disk::Disk;
 use super::faults::Fault;
@@ -13,7 +14,7 @@ use super::options::Options;
 use super::queue::Queue;
 use super::violation::{Failure, Violation};
 use super::workload::Workload;
-use crate::config::Config;
+use crate::config::{Config, Priority};
 use crate::core::{Raft, Random};
 use crate::entry::Configuration;
 use crate::message::Message;
@@ -48,6 +49,8 @@ pub struct Report {
     pub elections: u64,
     /// Snapshots that were installed.
     pub installed: u64,
+    /// Changes of the members that were completed.
+    pub changes: u64,
 }
 
 impl Report {
@@ -65,6 +68,7 @@ impl Report {
         self.partitions += other.partitions;
         self.elections += other.elections;
         self.installed += other.installed;
+        self.changes += other.changes;
     }
 }
 
@@ -87,18 +91,64 @@ pub fn simulate<W: Workload>(options: Options, workload: W) -> Result<Report, Fa
 
 #[derive(Debug)]
 pub(super) enum Event {
-    Deliver { from: NodeId, to: usize, message: Message },
-    Synced { at: usize, life: u64 },
-    Wake { at: usize, life: u64 },
-    Poll { at: usize, life: u64 },
-    Applied { at: usize, life: u64 },
-    SnapshotTaken { at: usize, life: u64, index: LogIndex, data: Bytes },
+    Deliver {
+        from: NodeId,
+        to: usize,
+        message: Message,
+    },
+    Synced {
+        at: usize,
+        life: u64,
+    },
+    Wake {
+        at: usize,
+        life: u64,
+    },
+    Poll {
+        at: usize,
+        life: u64,
+    },
+    Applied {
+        at: usize,
+        life: u64,
+    },
+    SnapshotTaken {
+        at: usize,
+        life: u64,
+        index: LogIndex,
+        data: Bytes,
+    },
     Client,
+    /// A read that came while the node was paused.
+    Read {
+        at: usize,
+    },
     Probe,
     Fault(Fault),
-    PowerOff { at: usize, life: u64 },
-    Start { at: usize },
+    PowerOff {
+        at: usize,
+        life: u64,
+    },
+    Start {
+        at: usize,
+    },
     FaultsEnd,
+}
+
+impl Event {
+    /// The node that must run for it to happen.
+    fn target(&self) -> Option<usize> {
+        match self {
+            Self::Deliver { to: at, .. }
+            | Self::Synced { at, .. }
+            | Self::Wake { at, .. }
+            | Self::Poll { at, .. }
+            | Self::Applied { at, .. }
+            | Self::SnapshotTaken { at, .. }
+            | Self::Read { at } => Some(*at),
+            _ => None,
+        }
+    }
 }
 
 pub(super) struct World<W: Workload> {
@@ -112,6 +162,7 @@ pub(super) struct World<W: Workload> {
     pub(super) workload: W,
     pub(super) report: Report,
     pub(super) operations_left: u64,
+    pub(super) wiped: Option<usize>,
     /// Since faults are off.
     pub(super) recovery: Option<Recovery>,
 }
@@ -132,6 +183,7 @@ impl<W: Workload> World<W> {
             life: 0,
             disk: Disk::default(),
             slow_until: Duration::ZERO,
+            paused_until: Duration::ZERO,
             running: None,
         };
         Self {
@@ -144,6 +196,7 @@ impl<W: Workload> World<W> {
             workload,
             report: Report::default(),
             operations_left: options.operations,
+            wiped: None,
             recovery: None,
             options,
         }
@@ -170,6 +223,12 @@ impl<W: Workload> World<W> {
     }
 
     fn handle(&mut self, event: Event) -> Result<(), Violation> {
+        if let Some(at) = event.target()
+            && self.hosts[at].paused_until > self.now
+        {
+            self.queue.push(self.hosts[at].paused_until, event);
+            return Ok(());
+        }
         match event {
             Event::Deliver { from, to, message } => {
                 self.input(to, |raft, now| raft.handle_message(now, from, message))
@@ -196,6 +255,7 @@ impl<W: Workload> World<W> {
             }
             Event::PowerOff { at, life } if self.is_alive(at, life) => self.crash(at),
             Event::Client => self.act_as_client(),
+            Event::Read { at } => self.read(at),
             Event::Probe => self.probe(),
             Event::Fault(fault) => self.inflict(fault),
             Event::Start { at } => self.start(at),
@@ -218,7 +278,7 @@ impl<W: Workload> World<W> {
         let drift = self.random.below(self.options.clock_drift_ppm * 2 + 1);
         let rate = RATE_ONE + drift - self.options.clock_drift_ppm;
         let config = self.config(node_at(at), seed);
-        let members = Configuration::of_voters((0..self.hosts.len()).map(node_at));
+        let members = Configuration::of_voters((0..self.options.voters).map(node_at));
         let host = &mut self.hosts[at];
         let node = host.node;
         let restored = host.disk.restore();
@@ -244,12 +304,15 @@ impl<W: Workload> World<W> {
             is_applying: false,
             applied,
             proposals: Default::default(),
+            changes: Default::default(),
             replies: Default::default(),
             reads: Default::default(),
             ready: Vec::new(),
             poll_scheduled: false,
             wake_at: None,
             storage_failed: false,
+            applies_twice: host.life > 1
+                && self.options.planted_bug == Some(PlantedBug::ApplyTwiceAfterRestart),
         });
         self.drain(at)
     }
@@ -261,6 +324,14 @@ impl<W: Workload> World<W> {
         config.compact_after_entries = self.options.compact_after_entries;
         config.append_bytes_max = self.options.append_bytes_max;
         config.in_flight_messages_max = self.options.in_flight_messages_max;
+        if self.options.priorities {
+            let level = node.get() % 3;
+            config.priority = Priority::ALL[usize::try_from(level).unwrap_or(0)];
+        }
+        if self.options.lease_reads {
+            let permille = self.options.clock_drift_ppm.div_ceil(500);
+            config.lease_drift_permille = u32::try_from(permille).ok();
+        }
         config
     }
 

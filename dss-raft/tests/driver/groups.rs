@@ -1,4 +1,12 @@
-use dss_raft::{Envelope, GroupId, LogId, Message, MessageBody, StartGroupError, Term};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use dss_raft::{
+    Config, Configuration, Envelope, GroupId, LogId, LogIdentity, MemoryNetwork, MemoryStorage,
+    Message, MessageBody, Node, NodeId, StartGroupError, Term, Transport,
+};
+use tokio::time::sleep;
 
 use crate::cluster::{Cluster, GROUP, Sum, command, id};
 
@@ -57,8 +65,66 @@ async fn messages_for_groups_that_do_not_run_here_are_dropped() {
     let cluster = Cluster::start(1).await;
     let body = MessageBody::VoteRequest { last: LogId::ZERO, by_transfer: false };
     for group in [1, u32::MAX] {
-        let message = Message { term: Term::new(9), body: body.clone() };
-        cluster.nodes[&id(1)].deliver(id(2), Envelope { group: GroupId::new(group), message });
+        let message = Message { term: Term::new(9), log: LogIdentity::UNKNOWN, body: body.clone() };
+        cluster.nodes[&id(1)]
+            .deliver(id(2), Envelope::Message { group: GroupId::new(group), message });
     }
     assert_eq!(cluster.add(1).await, 1);
+}
+
+/// Counts what it carries.
+struct Counting {
+    inner: Arc<dyn Transport>,
+    envelopes: Arc<AtomicU64>,
+    messages: Arc<AtomicU64>,
+}
+
+impl Transport for Counting {
+    fn send(&self, to: NodeId, envelope: Envelope) {
+        self.envelopes.fetch_add(1, Ordering::Relaxed);
+        let messages = match &envelope {
+            Envelope::Messages(messages) => messages.len() as u64,
+            _ => 1,
+        };
+        self.messages.fetch_add(messages, Ordering::Relaxed);
+        self.inner.send(to, envelope);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn heartbeats_of_all_groups_to_one_peer_travel_together() {
+    const GROUPS: u32 = 20;
+    let network = MemoryNetwork::new();
+    let (envelopes, messages) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let members = Configuration::of_voters([1, 2, 3].map(id));
+    let (mut nodes, mut groups) = (Vec::new(), Vec::new());
+    for node in [1, 2, 3].map(id) {
+        let counting = Counting {
+            inner: network.transport(node),
+            envelopes: Arc::clone(&envelopes),
+            messages: Arc::clone(&messages),
+        };
+        let started = Node::start(MemoryStorage::new(), Arc::new(counting));
+        network.attach(node, &started);
+        for group in 0..GROUPS {
+            let config = Config::new(node, node.get() * 1000 + u64::from(group));
+            let started =
+                started.start_group(GroupId::new(group), config, members.clone(), Sum::default());
+            groups.push(started.await.expect("the disk is empty"));
+        }
+        nodes.push(started);
+    }
+    sleep(Duration::from_secs(10)).await;
+    let count = |counter: &Arc<AtomicU64>| counter.swap(0, Ordering::Relaxed);
+    count(&envelopes);
+    count(&messages);
+    let leaders: Vec<_> = groups.iter().map(|group| group.status().leader).collect();
+    sleep(Duration::from_secs(10)).await;
+    let now: Vec<_> = groups.iter().map(|group| group.status().leader).collect();
+    assert_eq!(leaders, now, "nothing happens");
+    // Two peers, a heartbeat and its answer, ten times a second, ten seconds.
+    let (envelopes, messages) = (count(&envelopes), count(&messages));
+    assert!(messages >= u64::from(GROUPS) * 2 * 2 * 95, "{messages} messages");
+    // Six ways from node to node.
+    assert!(envelopes <= 6 * 2 * 105, "{envelopes} envelopes for {messages} messages");
 }

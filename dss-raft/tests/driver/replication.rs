@@ -128,3 +128,17 @@ async fn a_query_that_panics_panics_where_it_was_asked() {
     cluster.leader().await;
     let _ = cluster.groups[&id(1)].read(|_| panic!("the query is wrong")).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_status_is_never_older_than_an_answer() {
+    let cluster = Cluster::start(1).await;
+    cluster.leader().await;
+    let group = &cluster.groups[&id(1)];
+    for number in 0..2000 {
+        let index = group.propose(command(number)).await.expect("it leads").index;
+        assert!(group.status().commit_index >= index, "proposal {number}");
+        let after = group.metrics();
+        group.read(|_| ()).await.expect("it leads");
+        assert!(group.metrics().reads > after.reads, "read {number}");
+    }
+}

@@ -68,8 +68,10 @@ async fn a_snapshot_that_the_machine_refuses_starts_nothing() {
     let mut restored = cluster.disks[&id(1)].clone().restore(GROUP).await.unwrap();
     cluster.crash(id(1));
     let mut snapshot = restored.snapshot.take().unwrap();
-    snapshot.data = bytes::Bytes::from_static(b"nonsense that is no multiple of eight");
     let mut disk = MemoryStorage::new();
+    let mut writer = disk.snapshots().create(GROUP).unwrap();
+    writer.write(b"nonsense that is no multiple of eight").unwrap();
+    snapshot.data = writer.finish().unwrap();
     let persist = dss_raft::Persist {
         seq: dss_raft::PersistSeq::new(1),
         hard_state: Some(restored.hard_state),

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use dss_raft::{
-    GroupId, MemoryStorage, Persist, ProposeError, Restored, RoleKind, Storage, StorageError,
+    GroupId, MemoryStorage, Persist, ProposeError, Restored, RoleKind, SnapshotStore, Storage,
+    StorageError,
 };
 use tokio::time::timeout;
 
@@ -39,6 +40,10 @@ impl Storage for FaultyStorage {
             }
         }
         self.inner.persist(writes).await
+    }
+
+    fn snapshots(&self) -> Arc<dyn SnapshotStore> {
+        self.inner.snapshots()
     }
 }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dss_raft::{
-    Entry, HardState, LogId, LogIndex, Message, MessageBody, NodeId, Output, Payload, PersistSeq,
-    ProposalId, Raft, ReadId, Restored, Round, Snapshot, Term, Timestamp,
+    Entry, HardState, LogId, LogIdentity, LogIndex, Message, MessageBody, NodeId, Output, Payload,
+    PersistSeq, Priority, ProposalId, Raft, ReadId, Restored, Round, Snapshot, Term, Timestamp,
 };
 use proptest::prelude::*;
 
@@ -23,6 +23,7 @@ enum Input {
     Propose(Bytes),
     Read,
     Transfer(Option<NodeId>),
+    Change(u64, u64),
     Poll,
     StorageFailed,
 }
@@ -46,7 +47,11 @@ fn entries(from: LogId) -> impl Strategy<Value = Vec<Entry>> {
         let next = |step: u64| {
             let term = Term::new(last.term.get().saturating_add(step));
             last = LogId::new(term, index(last.index.get().saturating_add(1)));
-            Entry { id: last, payload: Payload::Blank }
+            let payload = match last.index.get() % 3 {
+                0 => Payload::Configuration(Box::new(voters(last.term.get() % 5))),
+                _ => Payload::Blank,
+            };
+            Entry { id: last, payload }
         };
         steps.into_iter().map(next).collect()
     });
@@ -67,7 +72,7 @@ fn body() -> impl Strategy<Value = MessageBody> {
     let at = || number().prop_map(LogIndex::new);
     let read = || number().prop_map(ReadId::new);
     prop_oneof![
-        log_id().prop_map(|last| MessageBody::PreVoteRequest { last }),
+        log_id().prop_map(|last| MessageBody::PreVoteRequest { last, priority: Priority::Normal }),
         any::<bool>().prop_map(|granted| MessageBody::PreVoteResponse { granted }),
         (log_id(), any::<bool>())
             .prop_map(|(last, by_transfer)| MessageBody::VoteRequest { last, by_transfer }),
@@ -91,8 +96,12 @@ fn body() -> impl Strategy<Value = MessageBody> {
 }
 
 fn input() -> impl Strategy<Value = Input> {
-    let message = (0u64..5, number(), body()).prop_map(|(from, term, body)| {
-        Input::Message(node(from), Message { term: Term::new(term), body })
+    let log = prop_oneof![8 => Just(0u64), 1 => 0u64..3];
+    let message = (0u64..5, number(), log, body()).prop_map(|(from, term, log, body)| {
+        Input::Message(
+            node(from),
+            Message { term: Term::new(term), log: LogIdentity::new(log), body },
+        )
     });
     let passing = prop_oneof![
         20 => (0u64..60_000).prop_map(Duration::from_millis),
@@ -108,6 +117,7 @@ fn input() -> impl Strategy<Value = Input> {
         4 => prop::collection::vec(any::<u8>(), 0..8).prop_map(|c| Input::Propose(c.into())),
         2 => Just(Input::Read),
         1 => prop::option::of((0u64..5).prop_map(node)).prop_map(Input::Transfer),
+        1 => (0u64..5, 0u64..6).prop_map(|(voters, learner)| Input::Change(voters, learner)),
         4 => Just(Input::Poll),
         1 => prop::bool::weighted(0.05)
             .prop_map(|fails| if fails { Input::StorageFailed } else { Input::Poll }),
@@ -155,6 +165,13 @@ impl Watched {
             Input::SnapshotTaken(at) => raft.handle_snapshot_taken(now, at, Bytes::new()),
             Input::Propose(command) => self.proposals.extend(raft.propose(now, command)),
             Input::Read => assert!(self.reads.insert(raft.read(now))),
+            Input::Change(count, learner) => {
+                let expected = raft.status().configuration;
+                let target = voters(count).with_learners([node(learner)]);
+                if let Ok(proposal) = raft.change(now, &expected, target) {
+                    assert!(self.proposals.insert(proposal), "a name is used once");
+                }
+            }
             Input::Transfer(to) => {
                 let _ = raft.transfer_leadership(now, to);
             }
@@ -201,7 +218,11 @@ fn state() -> impl Strategy<Value = Restored> {
         restored(3, &terms)
     });
     let covered = (0u64..3).prop_map(|term| Restored {
-        hard_state: HardState { term: Term::new(4), voted_for: Some(node(2)) },
+        hard_state: HardState {
+            term: Term::new(4),
+            voted_for: Some(node(2)),
+            ..HardState::default()
+        },
         snapshot: Some(Snapshot {
             last: LogId::new(Term::new(term), index(3)),
             configuration: voters(3),

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dss_raft::{
-    Config, Configuration, Entry, HardState, Leadership, LogId, LogIndex, Message, MessageBody,
-    NodeId, Output, Payload, Persist, PersistSeq, ProposalFate, ProposalId, Raft, ReadId, Restored,
-    RoleKind, Snapshot, Term, Timestamp,
+    Config, Configuration, Entry, HardState, Leadership, LogId, LogIdentity, LogIndex, Message,
+    MessageBody, NodeId, Output, Payload, Persist, PersistSeq, ProposalFate, ProposalId, Raft,
+    ReadId, Restored, RoleKind, Snapshot, Term, Timestamp,
 };
 
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(1);
@@ -26,7 +26,7 @@ pub(crate) fn id(term: u64, position: u64) -> LogId {
 }
 
 pub(crate) fn message(term: u64, body: MessageBody) -> Message {
-    Message { term: Term::new(term), body }
+    Message { term: Term::new(term), log: LogIdentity::UNKNOWN, body }
 }
 
 pub(crate) fn voters(count: u64) -> Configuration {
@@ -40,10 +40,18 @@ pub(crate) fn restored(term: u64, terms: &[u64]) -> Restored {
         payload: Payload::Command(Bytes::from(format!("{term}/{}", position + 1))),
     };
     Restored {
-        hard_state: HardState { term: Term::new(term), voted_for: None },
+        hard_state: HardState { term: Term::new(term), voted_for: None, ..HardState::default() },
         snapshot: None,
         entries: terms.iter().enumerate().map(entry).collect(),
     }
+}
+
+/// Nodes that have started before, and shown their logs to nobody.
+pub(crate) fn empty(count: u64) -> impl Iterator<Item = Restored> {
+    (1..=count).map(|number| {
+        let hard_state = HardState { log: LogIdentity::new(number), ..HardState::default() };
+        Restored { hard_state, ..Restored::default() }
+    })
 }
 
 pub(crate) fn config(number: u64) -> Config {
@@ -84,7 +92,7 @@ impl Host {
         self.applied
             .iter()
             .filter_map(|entry| match &entry.payload {
-                Payload::Blank => None,
+                Payload::Blank | Payload::Configuration(_) => None,
                 Payload::Command(command) => Some(&command[..]),
             })
             .collect()
@@ -114,6 +122,8 @@ impl Host {
 }
 
 pub(crate) struct Cluster {
+    /// The members at the beginning.
+    members: Configuration,
     pub(crate) hosts: BTreeMap<NodeId, Host>,
     pub(crate) now: Timestamp,
     pub(crate) wire: VecDeque<(NodeId, NodeId, Message)>,
@@ -125,12 +135,25 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     pub(crate) fn new(count: u64) -> Self {
-        Self::of((1..=count).map(|_| Restored::default()))
+        Self::of(empty(count))
     }
 
     /// Nodes 1, 2, … that have made this durable.
     pub(crate) fn of(states: impl IntoIterator<Item = Restored>) -> Self {
         Self::configured(states, config)
+    }
+
+    /// Nodes 1 to `count`, of which only some need be members.
+    pub(crate) fn with_members(count: u64, members: Configuration) -> Self {
+        Self::build(empty(count).collect(), members, config)
+    }
+
+    pub(crate) fn configured_with_members(
+        count: u64,
+        members: Configuration,
+        configure: impl Fn(u64) -> Config,
+    ) -> Self {
+        Self::build(empty(count).collect(), members, configure)
     }
 
     pub(crate) fn configured(
@@ -139,6 +162,14 @@ impl Cluster {
     ) -> Self {
         let states: Vec<Restored> = states.into_iter().collect();
         let members = voters(states.len() as u64);
+        Self::build(states, members, configure)
+    }
+
+    fn build(
+        states: Vec<Restored>,
+        members: Configuration,
+        configure: impl Fn(u64) -> Config,
+    ) -> Self {
         let now = Timestamp::ZERO;
         let host = |(position, disk): (usize, Restored)| {
             let number = position as u64 + 1;
@@ -146,7 +177,7 @@ impl Cluster {
             (node(number), Self::host(raft, disk))
         };
         let hosts = states.into_iter().enumerate().map(host).collect();
-        Self { hosts, now, wire: VecDeque::new(), cut: BTreeSet::new(), delivered: 0 }
+        Self { hosts, members, now, wire: VecDeque::new(), cut: BTreeSet::new(), delivered: 0 }
     }
 
     fn host(raft: Raft, disk: Restored) -> Host {
@@ -179,12 +210,36 @@ impl Cluster {
 
     /// Starts a node anew from its disk; what was not synced is lost.
     pub(crate) fn restart(&mut self, number: u64) {
-        let members = voters(self.hosts.len() as u64);
+        let members = self.members.clone();
         let now = self.now;
         let host = self.hosts.get_mut(&node(number)).unwrap();
         let config = Config::new(node(number), 5000 + now.since(Timestamp::ZERO).as_secs());
         let raft = Raft::new(config, members, host.disk.clone(), now).unwrap();
         *host = Self::host(raft, host.disk.clone());
+    }
+
+    /// Starts a node anew, without anything that its disk held.
+    pub(crate) fn wipe(&mut self, number: u64) {
+        self.host_of(number).disk = Restored::default();
+        self.restart(number);
+    }
+
+    /// Mends the links between two nodes.
+    pub(crate) fn heal_from(&mut self, one: u64, other: u64) {
+        self.cut.remove(&(node(one), node(other)));
+        self.cut.remove(&(node(other), node(one)));
+    }
+
+    /// Delivers message after message until `done`.
+    pub(crate) fn step_until(&mut self, done: impl Fn(&mut Self) -> bool) {
+        while !done(self) {
+            for number in 1..=self.hosts.len() as u64 {
+                self.perform(number);
+            }
+            let (from, to, message) = self.wire.pop_front().expect("it happens");
+            let now = self.now;
+            self.host_of(to.get()).raft.handle_message(now, from, message);
+        }
     }
 
     pub(crate) fn cut(&mut self, from: u64, to: u64) {

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use dss_raft::{
-    Entries, HardState, LogIndex, MessageBody, NodeId, Output, Raft, Restored, RoleKind, Round,
-    Term, Timestamp,
+    Entries, HardState, LogIndex, MessageBody, NodeId, Output, Priority, Raft, Restored, RoleKind,
+    Round, Term, Timestamp,
 };
 
 use crate::cluster::{
@@ -106,8 +106,8 @@ fn campaigns_enter_a_new_term_with_a_durable_vote_for_oneself() {
     cluster.host_of(1).syncs = false;
     cluster.time_out(1);
     assert_eq!(cluster.role(1), RoleKind::Candidate);
-    let own = HardState { term: Term::new(1), voted_for: Some(node(1)) };
-    assert_eq!(cluster.host_of(1).unsynced[0].hard_state, Some(own));
+    let written = cluster.host_of(1).unsynced[0].hard_state.unwrap();
+    assert_eq!((written.term, written.voted_for), (Term::new(1), Some(node(1))));
     // The request waits for the write, so nobody has heard of the term.
     assert_eq!(cluster.raft(2).status().term, Term::ZERO);
     cluster.sync(1);
@@ -156,7 +156,11 @@ fn a_voter_votes_once_in_a_term_first_come_first_served() {
 #[test]
 fn votes_survive_a_restart() {
     let state = Restored {
-        hard_state: HardState { term: Term::new(3), voted_for: Some(node(2)) },
+        hard_state: HardState {
+            term: Term::new(3),
+            voted_for: Some(node(2)),
+            ..HardState::default()
+        },
         ..Restored::default()
     };
     let mut raft = lone(3, state);
@@ -174,8 +178,8 @@ fn votes_are_persisted_before_they_are_sent() {
     let [Output::Persist(persist), Output::Send { after, .. }, ..] = &outputs[..] else {
         panic!("{outputs:?}")
     };
-    let vote = HardState { term: Term::new(1), voted_for: Some(node(2)) };
-    assert_eq!(persist.hard_state, Some(vote));
+    let written = persist.hard_state.unwrap();
+    assert_eq!((written.term, written.voted_for), (Term::new(1), Some(node(2))));
     assert_eq!(*after, Some(persist.seq));
 }
 
@@ -197,7 +201,8 @@ fn voters_refuse_candidates_whose_log_is_behind() {
         raft.handle_message(after_timeout(), node(2), vote_request(3, id(term, position)));
         assert_eq!(vote(&mut raft), Some((node(2), granted)), "{terms:?} {term}/{position}");
         let mut raft = lone(3, restored(2, terms));
-        let request = MessageBody::PreVoteRequest { last: id(term, position) };
+        let request =
+            MessageBody::PreVoteRequest { last: id(term, position), priority: Priority::Normal };
         raft.handle_message(after_timeout(), node(2), message(3, request));
         let [Output::Send { message, .. }] = &outputs(&mut raft)[..] else { panic!() };
         assert_eq!(message.body, MessageBody::PreVoteResponse { granted });

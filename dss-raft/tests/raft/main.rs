@@ -8,6 +8,7 @@ mod check_quorum;
 mod cluster;
 mod elections;
 mod failover;
+mod membership;
 mod pre_vote;
 mod reads;
 mod replication;

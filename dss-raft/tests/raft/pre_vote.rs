@@ -1,6 +1,6 @@
 //! Pre-votes (dissertation 9.6) and stickiness to a leader that is heard (4.2.3).
 
-use dss_raft::{MessageBody, Output, Restored, RoleKind, Term, Timestamp};
+use dss_raft::{MessageBody, Output, Priority, Restored, RoleKind, Term, Timestamp};
 
 use crate::cluster::{Cluster, TIMEOUT, id, index, lone, message, node, outputs, restored};
 
@@ -14,7 +14,7 @@ fn pre_votes_have_no_side_effects_granted_or_not() {
         let mut raft = lone(3, restored(2, &[1, 2]));
         raft.handle_applied(later(), index(0));
         let (status, timeout) = (raft.status(), raft.poll_timeout());
-        let request = message(3, MessageBody::PreVoteRequest { last });
+        let request = message(3, MessageBody::PreVoteRequest { last, priority: Priority::Normal });
         raft.handle_message(later(), node(2), request);
         let outputs = outputs(&mut raft);
         // Nothing is written, no term entered, no timer moved; the answer waits for nothing.
@@ -30,7 +30,8 @@ fn pre_votes_have_no_side_effects_granted_or_not() {
 fn both_of_two_rivals_get_a_pre_vote() {
     let mut raft = lone(3, Restored::default());
     for rival in [2, 3] {
-        let request = message(1, MessageBody::PreVoteRequest { last: id(0, 0) });
+        let request =
+            message(1, MessageBody::PreVoteRequest { last: id(0, 0), priority: Priority::Normal });
         raft.handle_message(later(), node(rival), request);
         let [Output::Send { message, .. }] = &outputs(&mut raft)[..] else { panic!() };
         assert_eq!(message.body, MessageBody::PreVoteResponse { granted: true });
@@ -74,7 +75,8 @@ fn a_restart_counts_as_having_just_heard_from_a_leader() {
     cluster.restart(2);
     let start = cluster.now;
     for (span, granted) in [(TIMEOUT / 2, false), (TIMEOUT, true)] {
-        let request = message(2, MessageBody::PreVoteRequest { last: id(1, 1) });
+        let request =
+            message(2, MessageBody::PreVoteRequest { last: id(1, 1), priority: Priority::Normal });
         cluster.raft(2).handle_message(start + span, node(3), request);
         let answer = outputs(cluster.raft(2)).into_iter().find_map(|output| match output {
             Output::Send { message, .. } => Some(message.body),
@@ -118,7 +120,8 @@ fn a_deposed_leader_keeps_to_itself_for_as_long_as_its_followers_do() {
     let response = message(4, MessageBody::VoteResponse { granted: false });
     cluster.raft(1).handle_message(now, node(3), response);
     outputs(cluster.raft(1));
-    let request = message(5, MessageBody::PreVoteRequest { last: id(9, 9) });
+    let request =
+        message(5, MessageBody::PreVoteRequest { last: id(9, 9), priority: Priority::Normal });
     cluster.raft(1).handle_message(now + TIMEOUT / 2, node(3), request.clone());
     let [Output::Send { message, .. }] = &outputs(cluster.raft(1))[..] else { panic!() };
     assert_eq!(message.body, MessageBody::PreVoteResponse { granted: false });

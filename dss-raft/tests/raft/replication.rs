@@ -33,10 +33,10 @@ fn answer(raft: &mut Raft) -> Option<MessageBody> {
 
 #[test]
 fn a_leader_begins_with_a_blank_entry_of_its_term() {
-    let mut cluster = Cluster::new(3);
+    let mut cluster = Cluster::of((0..3).map(|_| restored(1, &[])));
     cluster.elect(2);
     for host in cluster.hosts.values() {
-        assert_eq!(host.disk.entries, [Entry { id: id(1, 1), payload: Payload::Blank }]);
+        assert_eq!(host.disk.entries, [Entry { id: id(2, 1), payload: Payload::Blank }]);
     }
     cluster.advance(TIMEOUT / 10);
     for host in cluster.hosts.values() {

@@ -7,12 +7,11 @@ use dss_raft::{
 };
 
 use crate::cluster::{
-    Cluster, TIMEOUT, config, id, index, lone, message, node, outputs, restored, voters,
+    Cluster, TIMEOUT, config, empty, id, index, lone, message, node, outputs, restored, voters,
 };
 
 fn compacting(count: u64) -> Cluster {
-    let states = (0..count).map(|_| Restored::default());
-    Cluster::configured(states, |number| config(number).compaction(10, 1 << 20))
+    Cluster::configured(empty(count), |number| config(number).compaction(10, 1 << 20))
 }
 
 fn snapshot(term: u64, position: u64) -> Snapshot {

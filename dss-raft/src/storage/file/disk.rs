@@ -22,6 +22,8 @@ pub(super) trait Disk: Send + Sync + 'static {
     fn create(&self, name: &str) -> io::Result<Self::File>;
     /// An existing file, for writing.
     fn open(&self, name: &str) -> io::Result<Self::File>;
+    /// An existing file, for reading: also when its name is taken away meanwhile.
+    fn open_to_read(&self, name: &str) -> io::Result<Self::File>;
     /// Gives a file another name, in place of any other file of that name.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
     /// Takes a file's name away.
@@ -30,8 +32,10 @@ pub(super) trait Disk: Send + Sync + 'static {
     fn sync_names(&self) -> io::Result<()>;
 }
 
-/// A file that is open for writing.
+/// A file that is open for writing or for reading.
 pub(super) trait DiskFile: Send + 'static {
+    /// This many bytes from `offset` on.
+    fn read_at(&mut self, offset: u64, length: usize) -> io::Result<Vec<u8>>;
     /// Writes all of `bytes` from `offset` on.
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
     /// Makes what was written durable.
@@ -82,6 +86,11 @@ impl Disk for RealDisk {
         Ok(RealFile { file, position: 0 })
     }
 
+    fn open_to_read(&self, name: &str) -> io::Result<RealFile> {
+        let file = File::open(self.path(name))?;
+        Ok(RealFile { file, position: 0 })
+    }
+
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         std::fs::rename(self.path(from), self.path(to))
     }
@@ -105,15 +114,31 @@ pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
 #[derive(Debug)]
 pub(super) struct RealFile {
     file: File,
-    /// Where the next byte goes: writes follow each other, so seeking is the exception.
+    /// Where the next byte is written or read: calls follow each other, so seeking is the
+    /// exception.
     position: u64,
 }
 
-impl DiskFile for RealFile {
-    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+impl RealFile {
+    fn seek(&mut self, offset: u64) -> io::Result<()> {
         if self.position != offset {
-            self.file.seek(SeekFrom::Start(offset))?;
+            self.position = self.file.seek(SeekFrom::Start(offset))?;
         }
+        Ok(())
+    }
+}
+
+impl DiskFile for RealFile {
+    fn read_at(&mut self, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+        self.seek(offset)?;
+        let mut bytes = vec![0; length];
+        self.file.read_exact(&mut bytes)?;
+        self.position = offset + length as u64;
+        Ok(bytes)
+    }
+
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.seek(offset)?;
         self.file.write_all(bytes)?;
         self.position = offset + bytes.len() as u64;
         Ok(())
@@ -159,6 +184,26 @@ impl<D: Disk> Folder<D> {
 
     pub(super) fn open(&self, name: &str) -> Result<D::File, StorageError> {
         self.disk.open(name).map_err(self.error("could not open", name))
+    }
+
+    pub(super) fn open_to_read(&self, name: &str) -> Result<D::File, StorageError> {
+        self.disk.open_to_read(name).map_err(self.error("could not open", name))
+    }
+
+    pub(super) fn read_at(
+        &self,
+        file: &mut D::File,
+        name: &str,
+        offset: u64,
+        length: usize,
+    ) -> Result<Vec<u8>, StorageError> {
+        match file.read_at(offset, length) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                let problem = "the file is too short";
+                Err(StorageError::Damaged { path: self.path(name), offset, problem })
+            }
+            read => read.map_err(self.error("could not read", name)),
+        }
     }
 
     pub(super) fn create(&self, name: &str) -> Result<D::File, StorageError> {

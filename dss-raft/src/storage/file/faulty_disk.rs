@@ -20,6 +20,8 @@ struct World {
     durable_names: BTreeMap<String, usize>,
     /// Changes of names since they were last synced.
     pending_names: Vec<NameChange>,
+    /// The names of all files that were ever created.
+    created: Vec<String>,
     /// Changes and syncs so far.
     operations: u64,
     crash_at: Option<u64>,
@@ -110,6 +112,10 @@ impl FaultyDisk {
 
     pub(super) fn operations(&self) -> u64 {
         self.world().operations
+    }
+
+    pub(super) fn created(&self) -> Vec<String> {
+        self.world().created.clone()
     }
 
     /// From this operation on (counted from the first ever) nothing happens any more.
@@ -236,6 +242,7 @@ impl Disk for FaultyDisk {
         self.world().operation(|world| {
             let inode = world.inodes.len();
             world.inodes.push(Inode::default());
+            world.created.push(name.to_owned());
             world.change_name(NameChange::Set(name.to_owned(), inode));
             Ok(FaultyFile { disk: self.clone(), inode })
         })
@@ -244,6 +251,10 @@ impl Disk for FaultyDisk {
     fn open(&self, name: &str) -> io::Result<FaultyFile> {
         let inode = self.world().inode(name)?;
         Ok(FaultyFile { disk: self.clone(), inode })
+    }
+
+    fn open_to_read(&self, name: &str) -> io::Result<FaultyFile> {
+        self.open(name)
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -284,6 +295,14 @@ pub(super) struct FaultyFile {
 }
 
 impl DiskFile for FaultyFile {
+    fn read_at(&mut self, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+        let world = self.disk.world();
+        let content = &world.inodes[self.inode].content;
+        let start = usize::try_from(offset).unwrap();
+        let bytes = content.get(start..start + length);
+        bytes.map(<[u8]>::to_vec).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+    }
+
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let used = self.disk.bytes();
         self.disk.world().operation(|world| {

@@ -4,6 +4,8 @@ mod disk;
 #[cfg(test)]
 mod faulty_disk;
 mod frame;
+#[cfg(fuzzing)]
+mod fuzz;
 mod group_log;
 mod recovery;
 mod segment;
@@ -12,21 +14,28 @@ mod snapshots;
 mod tests;
 mod wal;
 
+#[cfg(fuzzing)]
+pub(crate) use self::fuzz::fuzz_segment;
+
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use self::disk::{Folder, RealDisk, sync_folder};
 use self::recovery::{IDENTITY, IDENTITY_FORMAT, check_identity};
+use self::snapshots::SnapshotFiles;
 use self::wal::Wal;
 use crate::output::Persist;
-use crate::ports::{Restored, Storage, StorageError};
+use crate::ports::{
+    Restored, SnapshotReader, SnapshotStore, SnapshotWriter, Storage, StorageError,
+};
 use crate::types::{GroupId, NodeId};
 
 /// How large a segment is unless asked otherwise: written within seconds under load, made of
@@ -65,8 +74,8 @@ impl Identity {
 /// them changes no metadata. All that is asked for at once, by however many groups, is one batch
 /// with one sync. Every record is chained to the one before by CRC-32C; a batch that a crash left
 /// in part is cut off at the next start, any other damage is refused with
-/// [`StorageError::Damaged`]. A segment is removed once its groups have moved on: each new segment
-/// begins with what is still needed and small.
+/// [`StorageError::Damaged`]. A segment is used again, or removed, once its groups have moved on:
+/// each new segment begins with what is still needed and small.
 ///
 /// The folder belongs to one node and one process at a time. A failed write or sync is final: what
 /// is on the disk is then only known after a new [`open`](FileStorage::open).
@@ -78,6 +87,7 @@ pub struct FileStorage {
 
 struct Shared {
     wal: Mutex<Wal<RealDisk>>,
+    snapshots: Arc<SnapshotFiles<RealDisk>>,
     folder: PathBuf,
     /// Unlocks when the last task that uses the folder has ended.
     _lock: File,
@@ -170,6 +180,48 @@ impl Storage for FileStorage {
         }
         Ok(())
     }
+
+    fn snapshots(&self) -> Arc<dyn SnapshotStore> {
+        Arc::new(FileSnapshots(Arc::clone(&self.shared)))
+    }
+}
+
+/// The snapshots in the folder, which is in use for as long as somebody may ask for them.
+struct FileSnapshots(Arc<Shared>);
+
+impl SnapshotStore for FileSnapshots {
+    fn create(&self, group: GroupId) -> Result<Box<dyn SnapshotWriter>, StorageError> {
+        let writer = self.0.snapshots.create(group)?;
+        Ok(Box::new(WriterInFolder { writer: Box::new(writer), _folder: Arc::clone(&self.0) }))
+    }
+
+    fn open(
+        &self,
+        group: GroupId,
+        descriptor: &Bytes,
+    ) -> Result<Box<dyn SnapshotReader>, StorageError> {
+        Ok(Box::new(self.0.snapshots.open(group, descriptor)?))
+    }
+
+    fn discard(&self, group: GroupId, descriptor: &Bytes) {
+        self.0.snapshots.discard(group, descriptor);
+    }
+}
+
+/// Keeps the folder locked while a snapshot is written to it.
+struct WriterInFolder {
+    writer: Box<dyn SnapshotWriter>,
+    _folder: Arc<Shared>,
+}
+
+impl SnapshotWriter for WriterInFolder {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), StorageError> {
+        self.writer.write(bytes)
+    }
+
+    fn finish(self: Box<Self>) -> Result<Bytes, StorageError> {
+        self.writer.finish()
+    }
 }
 
 impl std::fmt::Debug for FileStorage {
@@ -200,7 +252,8 @@ fn open(path: PathBuf, identity: &Identity, segment_bytes: usize) -> Result<Shar
     create_folder(&path)?;
     let lock = lock(&path.join(LOCK))?;
     let wal = Wal::open(folder, &identity, segment_bytes)?;
-    Ok(Shared { wal: Mutex::new(wal), folder: path, _lock: lock })
+    let snapshots = Arc::clone(wal.snapshots());
+    Ok(Shared { wal: Mutex::new(wal), snapshots, folder: path, _lock: lock })
 }
 
 fn create_folder(path: &Path) -> Result<(), StorageError> {

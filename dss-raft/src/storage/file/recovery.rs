@@ -3,17 +3,18 @@
 //! A crash can leave the last batch of the last segment in part, since only one batch is written
 //! at a time and the next one waits until it is durable. That part is cut off: zeroed on the disk,
 //! before anything is written, so that no later write can make it valid again. Everything else
-//! that is not as it was written is refused, and nothing is changed. One damage looks like a torn
-//! batch and cannot be told from it: one within the very last batch.
+//! that is not as it was written is refused, and nothing is changed, be it in the very last batch:
+//! what a crash leaves there are whole sectors, written or not ([`FrameReader::tail`]). One damage
+//! cannot be told from a crash: a disk that forgets whole sectors of what it said was durable.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::disk::{Disk, Folder, TEMPORARY};
-use super::frame::{Frame, FrameReader, Header, Position};
+use super::frame::{Frame, FrameReader, Header, Position, Tail};
 use super::group_log::GroupLog;
 use super::segment::{
-    self, BEGINNING_BYTES, Beginning, Segment, Spare, segment_name, segment_number,
+    self, Beginning, Segment, Spare, beginning_bytes_max, segment_name, segment_number,
 };
 use super::snapshots::{snapshot_name, snapshot_number};
 use crate::codec::Record;
@@ -30,9 +31,9 @@ pub(super) const IDENTITY_FORMAT: &str = "dss-raft storage 1: ";
 pub(super) struct Recovered<F> {
     pub(super) groups: BTreeMap<GroupId, GroupLog>,
     pub(super) segment: Segment<F>,
-    pub(super) oldest: u64,
+    /// Every segment with its length.
+    pub(super) segments: BTreeMap<u64, usize>,
     pub(super) position: Position,
-    pub(super) next_snapshot: u64,
 }
 
 /// Opens the log in the folder, or begins one there.
@@ -94,10 +95,11 @@ fn begin<D: Disk>(
         number: 1,
         previous: Position::default(),
         records: &[],
-        capacity: segment_bytes.max(BEGINNING_BYTES),
+        capacity: segment_bytes.max(beginning_bytes_max(0)),
     };
     let (segment, position) = segment::create(folder, spare, &beginning)?;
-    Ok(Recovered { groups: BTreeMap::new(), segment, oldest: 1, position, next_snapshot: 1 })
+    let segments = BTreeMap::from([(1, segment.capacity)]);
+    Ok(Recovered { groups: BTreeMap::new(), segment, segments, position })
 }
 
 fn recover<D: Disk>(
@@ -108,26 +110,26 @@ fn recover<D: Disk>(
 ) -> Result<Recovered<D::File>, StorageError> {
     let (oldest, newest) = (segments[0], segments[segments.len() - 1]);
     let mut replay = Replay { groups: BTreeMap::new(), position: None };
-    let mut end = End { offset: 0, capacity: 0, torn: 0..0 };
+    let mut capacities = BTreeMap::new();
+    let mut end = End { offset: 0, seed: 0, capacity: 0, torn: 0..0 };
     for (number, found) in (oldest..=newest).zip(segments) {
         if number != *found {
             return Err(damaged(folder, &segment_name(number), 0, "the segment is missing"));
         }
         end = replay.segment(folder, number, number == newest)?;
+        capacities.insert(number, end.capacity);
     }
     let Replay { groups, position } = replay;
     // Only a crash during the very first start leaves a log without identity: an empty one.
     if !identified && !groups.is_empty() {
         return Err(damaged(folder, IDENTITY, 0, "the file is missing"));
     }
-    let mut next_snapshot = 1;
     for log in groups.values() {
         if !log.stored.is_whole() {
             let name = segment_name(oldest);
             return Err(damaged(folder, &name, 0, "entries before this segment are missing"));
         }
         if let Some(file) = &log.stored.snapshot {
-            next_snapshot = next_snapshot.max(file.number + 1);
             let name = snapshot_name(file.number);
             if !names.contains(&name) {
                 return Err(damaged(folder, &name, 0, "the snapshot is missing"));
@@ -145,11 +147,12 @@ fn recover<D: Disk>(
     }
     let needed = oldest_needed(&groups, newest);
     remove_segments(folder, oldest..needed)?;
+    let segments = capacities.split_off(&needed);
     remove_leftovers(folder, names, &groups)?;
-    let segment =
-        Segment { number: newest, name, file, capacity: end.capacity, offset: end.offset };
+    let End { offset, seed, capacity, .. } = end;
+    let segment = Segment { number: newest, name, file, seed, capacity, offset };
     let position = position.expect("there is a segment");
-    Ok(Recovered { groups, segment, oldest: needed, position, next_snapshot })
+    Ok(Recovered { groups, segment, segments, position })
 }
 
 /// The oldest segment that holds anything needed, when `newest` begins with a checkpoint of all.
@@ -159,10 +162,7 @@ pub(super) fn oldest_needed(groups: &BTreeMap<GroupId, GroupLog>, newest: u64) -
 
 /// Removes segments, the oldest first, each for good before the next: what is left never has a
 /// gap.
-pub(super) fn remove_segments<D: Disk>(
-    folder: &Folder<D>,
-    segments: Range<u64>,
-) -> Result<(), StorageError> {
+fn remove_segments<D: Disk>(folder: &Folder<D>, segments: Range<u64>) -> Result<(), StorageError> {
     for number in segments {
         folder.remove(&segment_name(number))?;
         folder.sync_names()?;
@@ -201,6 +201,7 @@ struct Replay {
 struct End {
     /// Behind the last complete batch.
     offset: usize,
+    seed: u32,
     capacity: usize,
     /// What is to be zeroed.
     torn: Range<usize>,
@@ -248,17 +249,13 @@ impl Replay {
         let offset =
             complete.ok_or_else(|| refuse(frames.offset(), "the first batch is damaged"))?;
         self.position = Some(frames.position());
-        let torn = match bytes[offset..].iter().rposition(|byte| *byte != 0) {
-            None => offset..offset,
-            Some(_) if !is_last => {
-                return Err(refuse(frames.offset(), "a frame is damaged"));
-            }
-            Some(_) if frames.later_batch_follows(offset, frames.position().ordinal + 1) => {
-                return Err(refuse(frames.offset(), "a frame is damaged, and valid ones follow"));
-            }
-            Some(last) => offset..offset + last + 1,
+        let torn = match frames.tail(offset) {
+            Tail::Clean => offset..offset,
+            Tail::Torn(torn) if is_last => torn,
+            Tail::Torn(_) => return Err(refuse(frames.offset(), "a frame is damaged")),
+            Tail::Damaged(problem) => return Err(refuse(frames.offset(), problem)),
         };
-        Ok(End { offset, capacity: bytes.len(), torn })
+        Ok(End { offset, seed: header.seed(), capacity: bytes.len(), torn })
     }
 
     fn apply(&mut self, segment: u64, batch: &[(GroupId, Record)]) -> Result<(), Misfit> {

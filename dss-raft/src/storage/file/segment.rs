@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::disk::{Disk, Folder, TEMPORARY};
-use super::frame::{BatchWriter, HEADER_BYTES, Header, Position};
+use super::frame::{BatchWriter, HEADER_BYTES, Header, Position, trailer_bytes_max};
 use crate::codec::Record;
 use crate::ports::StorageError;
 use crate::types::GroupId;
@@ -28,6 +28,8 @@ pub(super) struct Segment<F> {
     pub(super) number: u64,
     pub(super) name: String,
     pub(super) file: F,
+    /// What the checksums of its frames are begun with.
+    pub(super) seed: u32,
     pub(super) capacity: usize,
     /// Where the next batch goes.
     pub(super) offset: usize,
@@ -66,7 +68,7 @@ pub(super) fn create<D: Disk>(
     };
     let header = Header { number, capacity: capacity as u64, previous };
     let mut buffer = header.encode().to_vec();
-    let mut batch = BatchWriter::new(&mut buffer, number, header.start());
+    let mut batch = BatchWriter::new(&mut buffer, 0, header.seed(), header.start());
     for (group, record) in records {
         batch.record(*group, record);
     }
@@ -77,11 +79,14 @@ pub(super) fn create<D: Disk>(
     let name = segment_name(number);
     folder.rename(&temporary, &name)?;
     folder.sync_names()?;
-    Ok((Segment { number, name, file, capacity, offset: buffer.len() }, position))
+    let seed = header.seed();
+    Ok((Segment { number, name, file, seed, capacity, offset: buffer.len() }, position))
 }
 
-/// What a first batch without records needs.
-pub(super) const BEGINNING_BYTES: usize = HEADER_BYTES + super::frame::FRAME_BYTES;
+/// What header and first batch take at most, with records of this many bytes.
+pub(super) fn beginning_bytes_max(records: usize) -> usize {
+    HEADER_BYTES + records + trailer_bytes_max(records)
+}
 
 /// A file of zeros that are on the disk: writing into it later changes no metadata.
 fn zeroed<D: Disk>(
@@ -90,17 +95,33 @@ fn zeroed<D: Disk>(
     capacity: usize,
 ) -> Result<D::File, StorageError> {
     let mut file = folder.create(name)?;
-    let mut offset = 0;
-    while offset < capacity {
-        let piece = ZEROS.len().min(capacity - offset);
-        folder.write_at(&mut file, name, offset as u64, &ZEROS[..piece])?;
-        offset += piece;
-    }
-    folder.sync(&mut file, name)?;
+    zero(folder, name, &mut file, capacity)?;
     Ok(file)
 }
 
-/// The next segment's file, made while the present one is written to.
+/// Writes zeros over the file. They are synced bit by bit, so that the syncs of the log, which go
+/// on meanwhile, never queue up behind many of them.
+fn zero<D: Disk>(
+    folder: &Folder<D>,
+    name: &str,
+    file: &mut D::File,
+    capacity: usize,
+) -> Result<(), StorageError> {
+    const SYNC_BYTES: usize = 1 << 20;
+    let mut offset = 0;
+    while offset < capacity {
+        let piece = ZEROS.len().min(capacity - offset);
+        folder.write_at(file, name, offset as u64, &ZEROS[..piece])?;
+        offset += piece;
+        if offset.is_multiple_of(SYNC_BYTES) || offset == capacity {
+            folder.sync(file, name)?;
+        }
+    }
+    Ok(())
+}
+
+/// The next segment's file, made while the present one is written to: from a segment that is not
+/// needed any more, whose blocks are allocated already, or from nothing.
 pub(super) struct Spare<F> {
     capacity: usize,
     slot: Mutex<Slot<F>>,
@@ -108,9 +129,16 @@ pub(super) struct Spare<F> {
 
 enum Slot<F> {
     Wanted,
+    /// Wanted; the file of this name, of the right length, can be used for it.
+    Retired(String),
     /// Being made; or it could not be, and whoever needs it tries again and gets the error.
     Pending,
     Ready(String, F),
+}
+
+/// Somebody's promise to make a spare.
+pub(super) struct Claim {
+    retired: Option<String>,
 }
 
 impl<F> Spare<F> {
@@ -124,19 +152,54 @@ impl<F> Spare<F> {
     }
 
     /// Whether somebody should [`make`](Spare::make) one; says so once.
-    pub(super) fn claim(&self) -> bool {
+    pub(super) fn claim(&self) -> Option<Claim> {
         let mut slot = self.slot();
-        let wanted = matches!(*slot, Slot::Wanted);
-        if wanted {
-            *slot = Slot::Pending;
+        let retired = match &mut *slot {
+            Slot::Wanted => None,
+            Slot::Retired(name) => Some(std::mem::take(name)),
+            Slot::Pending | Slot::Ready(..) => return None,
+        };
+        *slot = Slot::Pending;
+        Some(Claim { retired })
+    }
+
+    /// Takes the segment out of the log, durably: as the next spare, or for good.
+    pub(super) fn retire<D: Disk<File = F>>(
+        &self,
+        folder: &Folder<D>,
+        number: u64,
+        capacity: usize,
+    ) -> Result<(), StorageError> {
+        let mut slot = self.slot();
+        if capacity == self.capacity && matches!(*slot, Slot::Wanted) {
+            let name = spare_name(number);
+            folder.rename(&segment_name(number), &name)?;
+            *slot = Slot::Retired(name);
+        } else {
+            folder.remove(&segment_name(number))?;
         }
-        wanted
+        drop(slot);
+        // Before anything is written into it: a segment is whole for as long as it has its name.
+        folder.sync_names()
     }
 
     /// Makes one. `number` only tells its file from others.
-    pub(super) fn make<D: Disk<File = F>>(&self, folder: &Folder<D>, number: u64) {
-        let name = format!("spare-{number:08}{TEMPORARY}");
-        match zeroed(folder, &name, self.capacity) {
+    pub(super) fn make<D: Disk<File = F>>(&self, folder: &Folder<D>, number: u64, claim: Claim) {
+        let (name, made) = match claim.retired {
+            Some(name) => {
+                let zeroed = folder.open(&name).and_then(|mut file| {
+                    zero(folder, &name, &mut file, self.capacity)?;
+                    Ok(file)
+                });
+                (name, zeroed)
+            }
+            None => {
+                let name = spare_name(number);
+                let made = zeroed(folder, &name, self.capacity);
+                (name, made)
+            }
+        };
+        match made {
             Ok(file) => *self.slot() = Slot::Ready(name, file),
             Err(_) => {
                 // Half a spare helps nobody, least of all on a full disk.
@@ -147,16 +210,16 @@ impl<F> Spare<F> {
 
     fn take(&self, capacity: usize) -> Option<(String, F)> {
         let mut slot = self.slot();
-        if capacity != self.capacity {
+        if capacity != self.capacity || !matches!(*slot, Slot::Ready(..)) {
             return None;
         }
         match std::mem::replace(&mut *slot, Slot::Wanted) {
             Slot::Ready(name, file) => Some((name, file)),
-            Slot::Wanted => None,
-            Slot::Pending => {
-                *slot = Slot::Pending;
-                None
-            }
+            _ => None,
         }
     }
+}
+
+fn spare_name(number: u64) -> String {
+    format!("spare-{number:08}{TEMPORARY}")
 }

@@ -5,13 +5,15 @@ use std::io;
 use std::sync::Arc;
 
 use super::disk::{Disk, Folder};
-use super::frame::{BatchWriter, FRAME_BYTES, Position, record_bytes_max};
+use super::frame::{
+    ALIGNMENT, BatchWriter, FRAME_BYTES, Position, record_bytes_max, trailer_bytes_max,
+};
 use super::group_log::GroupLog;
 use super::recovery::{self, Recovered};
-use super::segment::{self, BEGINNING_BYTES, Beginning, Segment, Spare};
-use super::snapshots::{self, snapshot_name};
+use super::segment::{self, Beginning, Segment, Spare, beginning_bytes_max};
+use super::snapshots::{self, SnapshotFiles};
 use crate::codec::Record;
-use crate::entry::Entry;
+use crate::entry::{Entry, Snapshot};
 use crate::output::Persist;
 use crate::ports::{Restored, StorageError};
 use crate::storage::stored::Misfit;
@@ -33,12 +35,12 @@ pub(super) struct Wal<D: Disk> {
     groups: BTreeMap<GroupId, GroupLog>,
     segment_bytes: usize,
     segment: Segment<D::File>,
-    /// The oldest segment that is still there.
-    oldest: u64,
+    /// Every segment that is still there, with its length. Never empty, and without gaps.
+    segments: BTreeMap<u64, usize>,
     position: Position,
-    next_snapshot: u64,
-    /// Snapshot files that the batch at hand makes superfluous.
-    superseded: Vec<u64>,
+    snapshots: Arc<SnapshotFiles<D>>,
+    /// The snapshots that the batch at hand names.
+    named: Vec<(GroupId, u64)>,
     spare: Arc<Spare<D::File>>,
     buffer: Vec<u8>,
     poisoned: bool,
@@ -52,17 +54,20 @@ impl<D: Disk> Wal<D> {
         segment_bytes: usize,
     ) -> Result<Self, StorageError> {
         let spare = Arc::new(Spare::new(segment_bytes));
-        let Recovered { groups, segment, oldest, position, next_snapshot } =
+        let Recovered { groups, segment, segments, position } =
             recovery::open(&folder, &spare, identity, segment_bytes)?;
+        let named =
+            groups.iter().filter_map(|(group, log)| Some((*group, log.stored.snapshot.as_ref()?)));
+        let snapshots = Arc::new(SnapshotFiles::new(Arc::clone(&folder), named));
         Ok(Self {
             folder,
             groups,
             segment_bytes,
             segment,
-            oldest,
+            segments,
             position,
-            next_snapshot,
-            superseded: Vec::new(),
+            snapshots,
+            named: Vec::new(),
             spare,
             buffer: Vec::new(),
             poisoned: false,
@@ -76,9 +81,17 @@ impl<D: Disk> Wal<D> {
             return Err(StorageError::Poisoned);
         }
         let Some(log) = self.groups.get(&group) else { return Ok(Restored::default()) };
-        let file = log.stored.snapshot.as_ref();
-        let snapshot = file.map(|file| snapshots::read(&self.folder, file)).transpose()?;
+        let snapshot = log.stored.snapshot.as_ref().map(|file| Snapshot {
+            last: file.last,
+            configuration: file.configuration.clone(),
+            data: snapshots::descriptor(file),
+        });
         Ok(log.stored.restored(snapshot))
+    }
+
+    /// Where the snapshots are.
+    pub(super) fn snapshots(&self) -> &Arc<SnapshotFiles<D>> {
+        &self.snapshots
     }
 
     /// See [`Storage::persist`](crate::Storage::persist).
@@ -97,7 +110,8 @@ impl<D: Disk> Wal<D> {
     pub(super) fn spare_wanted(&self) -> Option<impl FnOnce() + Send + use<D>> {
         let (spare, folder, number) =
             (Arc::clone(&self.spare), Arc::clone(&self.folder), self.segment.number + 1);
-        spare.claim().then_some(move || spare.make(&folder, number))
+        let claim = spare.claim()?;
+        Some(move || spare.make(&folder, number, claim))
     }
 
     fn write_batch(&mut self, writes: &[(GroupId, Persist)]) -> Result<(), StorageError> {
@@ -113,7 +127,8 @@ impl<D: Disk> Wal<D> {
             self.roll(bytes_max)?;
         }
         let mut buffer = std::mem::take(&mut self.buffer);
-        let mut batch = BatchWriter::new(&mut buffer, self.segment.number, self.position);
+        let mut batch =
+            BatchWriter::new(&mut buffer, self.segment.offset, self.segment.seed, self.position);
         for (group, persist) in writes {
             self.write_group(&mut batch, *group, persist)?;
         }
@@ -127,9 +142,8 @@ impl<D: Disk> Wal<D> {
         buffer.clear();
         buffer.shrink_to(BUFFER_KEPT);
         self.buffer = buffer;
-        for number in self.superseded.drain(..) {
-            // The batch is durable either way; what stays behind goes at the next start.
-            let _ = self.folder.remove(&snapshot_name(number));
+        for (group, number) in self.named.drain(..) {
+            self.snapshots.named(group, number);
         }
         Ok(())
     }
@@ -151,9 +165,10 @@ impl<D: Disk> Wal<D> {
             batch.record(group, &record);
         }
         if let Some(snapshot) = &persist.snapshot {
-            let file = snapshots::write(&self.folder, self.next_snapshot, snapshot)?;
-            self.next_snapshot += 1;
-            self.superseded.extend(log.stored.snapshot.as_ref().map(|old| old.number));
+            let problem = "a snapshot was not finished";
+            let file = self.snapshots.to_name(group, snapshot);
+            let file = file.ok_or(StorageError::OutOfOrder { group, problem })?;
+            self.named.push((group, file.number));
             let keeps_log = log.stored.agrees_with(snapshot.last);
             let record = Record::Snapshot { file, keeps_log };
             apply(log, segment, group, &record)?;
@@ -182,7 +197,7 @@ impl<D: Disk> Wal<D> {
             records.extend(checkpoint.into_iter().map(|record| (*group, record)));
         }
         let beginning: usize = records.iter().map(|(_, record)| record_bytes_max(record)).sum();
-        let capacity = self.segment_bytes.max(BEGINNING_BYTES + beginning + bytes);
+        let capacity = self.segment_bytes.max(beginning_bytes_max(beginning) + bytes);
         let number = self.segment.number + 1;
         let beginning = Beginning { number, previous: self.position, records: &records, capacity };
         (self.segment, self.position) = segment::create(&self.folder, &self.spare, &beginning)?;
@@ -190,9 +205,13 @@ impl<D: Disk> Wal<D> {
             let log = self.groups.get_mut(group).expect("the record was made from it");
             apply(log, number, *group, record)?;
         }
+        self.segments.insert(number, self.segment.capacity);
         let needed = recovery::oldest_needed(&self.groups, number);
-        recovery::remove_segments(&self.folder, self.oldest..needed)?;
-        self.oldest = needed;
+        // The oldest first, each for good before the next: what is left never has a gap.
+        while let Some(oldest) = self.segments.first_entry().filter(|it| *it.key() < needed) {
+            let (number, capacity) = oldest.remove_entry();
+            self.spare.retire(&self.folder, number, capacity)?;
+        }
         Ok(())
     }
 
@@ -233,7 +252,7 @@ fn apply(
 /// What a batch of these takes at most.
 fn batch_bytes_max(writes: &[(GroupId, Persist)]) -> usize {
     /// A frame around a record without lists, of which a write has at most five.
-    const RECORD_BYTES_MAX: usize = FRAME_BYTES + 96 + 8;
+    const RECORD_BYTES_MAX: usize = FRAME_BYTES + 96 + ALIGNMENT;
     let of_write = |(_, persist): &(GroupId, Persist)| {
         let entries: usize = persist.entries.iter().map(Entry::weight).sum();
         let members = persist.snapshot.as_ref().map_or(0, |snapshot| {
@@ -241,5 +260,6 @@ fn batch_bytes_max(writes: &[(GroupId, Persist)]) -> usize {
         });
         5 * RECORD_BYTES_MAX + entries + 10 * members
     };
-    FRAME_BYTES + writes.iter().map(of_write).sum::<usize>()
+    let records = writes.iter().map(of_write).sum();
+    records + trailer_bytes_max(records)
 }

@@ -101,7 +101,8 @@ impl Writes {
         match self.pick(20) {
             0 | 1 => {
                 let voted_for = (self.pick(2) == 0).then_some(NodeId::new(self.seq % 3));
-                persist.hard_state = Some(HardState { term: term.next(), voted_for });
+                persist.hard_state =
+                    Some(HardState { term: term.next(), voted_for, ..HardState::default() });
             }
             2 | 3 if last.index > covered.index => {
                 let behind = self.random.below(last.index.since(covered.index));
@@ -120,7 +121,8 @@ impl Writes {
                 let ahead = 1 + self.random.below(20);
                 let at = LogId::new(term.next(), LogIndex::new(last.index.get() + ahead));
                 persist.snapshot = Some(self.snapshot(at));
-                persist.hard_state = Some(HardState { term: term.next(), voted_for: None });
+                persist.hard_state =
+                    Some(HardState { term: term.next(), voted_for: None, ..HardState::default() });
             }
             6 | 7 => persist.compact_to = Some(covered.index),
             _ => persist.entries = self.entries(term, last.index.next()),
@@ -137,6 +139,8 @@ impl Writes {
                 let payload = match self.pick(8) {
                     0 => Payload::Blank,
                     1 => Payload::Command(self.bytes(900)),
+                    // Zeros as well: a log must not take them for what was not written.
+                    2 => Payload::Command(vec![0; self.pick(1800)].into()),
                     _ => Payload::Command(self.bytes(60)),
                 };
                 Entry { id: LogId::new(term, index), payload }
@@ -152,7 +156,7 @@ impl Writes {
 
     fn bytes(&mut self, below: u64) -> Bytes {
         let length = self.pick(below);
-        // Never zeros: what is lost must not look like what was written.
+        // Not zeros: what is lost must not look like what was written.
         let byte = u8::try_from(1 + self.random.below(255)).expect("below 256");
         vec![byte; length].into()
     }

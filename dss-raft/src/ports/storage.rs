@@ -1,29 +1,20 @@
-//! What the world must provide: a transport, a storage and a state machine.
+//! What must survive a crash.
+
+use std::sync::Arc;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 
+use super::snapshots::SnapshotStore;
 use crate::entry::{Entry, HardState, Snapshot};
-use crate::message::Envelope;
 use crate::output::Persist;
-use crate::types::{GroupId, LogIndex, NodeId};
-
-/// Carries envelopes to other nodes.
-///
-/// Raft needs no promise from it: an envelope may be lost, doubled, delayed or overtaken, but what
-/// arrives is what was sent. Whoever implements it hands what arrives to
-/// `Node::deliver`.
-pub trait Transport: Send + Sync + 'static {
-    /// Sends, or drops where it cannot. Never blocks.
-    fn send(&self, to: NodeId, envelope: Envelope);
-}
+use crate::types::GroupId;
 
 /// What a group had made durable before it stopped.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Restored {
     /// Term and vote.
     pub hard_state: HardState,
-    /// The newest snapshot.
+    /// The newest snapshot, its `data` the descriptor by which [`Storage::snapshots`] finds it.
     pub snapshot: Option<Snapshot>,
     /// The log behind it: the first entry's index is at most one past the snapshot's.
     pub entries: Vec<Entry>,
@@ -39,7 +30,8 @@ pub trait Storage: Send + 'static {
     /// Whatever makes the stored state unreadable. Nothing is changed by it.
     async fn restore(&mut self, group: GroupId) -> Result<Restored, StorageError>;
 
-    /// Makes these writes durable before it returns. After a crash a prefix of them, in this
+    /// Makes these writes durable before it returns. A snapshot in them is one that
+    /// [`snapshots`](Storage::snapshots) has finished, named by its descriptor. After a crash a prefix of them, in this
     /// order, is there: never a later one without an earlier one, never half of one.
     ///
     /// # Errors
@@ -47,6 +39,9 @@ pub trait Storage: Send + 'static {
     /// After an error it is not known which of them are durable, and every later call fails too: a
     /// write that failed once is never reported as done later.
     async fn persist(&mut self, writes: Vec<(GroupId, Persist)>) -> Result<(), StorageError>;
+
+    /// Where the bytes of snapshots are kept. Always the same one.
+    fn snapshots(&self) -> Arc<dyn SnapshotStore>;
 }
 
 /// Why a [`Storage`] cannot do what it was asked.
@@ -98,42 +93,13 @@ pub enum StorageError {
         /// What does not fit.
         problem: &'static str,
     },
+    /// The descriptor names no snapshot that is kept.
+    #[error("group {group} has no such snapshot")]
+    NoSuchSnapshot {
+        /// Whose snapshot was asked for.
+        group: GroupId,
+    },
     /// An earlier write failed; nothing is written any more.
     #[error("an earlier write failed")]
     Poisoned,
-}
-
-/// What is replicated: a deterministic machine that every node runs.
-///
-/// Neither clock nor randomness nor anything else that differs between nodes may reach it; time,
-/// where it needs one, is in the command.
-pub trait StateMachine: Send + 'static {
-    /// What applying a command answers the node that proposed it. Not replicated.
-    type Reply: Send + 'static;
-
-    /// Applies the command at `index`. Commands come in order, each exactly once since the
-    /// snapshot that was last restored.
-    ///
-    /// A command that makes no sense is answered as an error in `Reply`: to panic would take every
-    /// node down, one restart after the other.
-    fn apply(&mut self, index: LogIndex, command: &Bytes) -> Self::Reply;
-
-    /// The whole state, so that [`restore`](StateMachine::restore) on another node continues
-    /// exactly here.
-    fn snapshot(&self) -> Bytes;
-
-    /// Replaces the state by `snapshot`.
-    ///
-    /// # Errors
-    ///
-    /// Where the bytes are not a snapshot of this machine. The state is then as before.
-    fn restore(&mut self, snapshot: &Bytes) -> Result<(), RestoreError>;
-}
-
-/// The bytes given to [`StateMachine::restore`] are no snapshot of that machine.
-#[derive(Debug, thiserror::Error)]
-#[error("not a snapshot of this state machine: {problem}")]
-pub struct RestoreError {
-    /// What is wrong with them.
-    pub problem: &'static str,
 }

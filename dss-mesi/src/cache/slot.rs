@@ -1,0 +1,146 @@
+//! How one line lies in memory.
+
+use bytes::Bytes;
+
+use super::lines::{Line, Through};
+use crate::line::LineState;
+use crate::version::{Seq, Version};
+use crate::view::Epoch;
+
+/// A line, packed: a cache may hold millions.
+///
+/// Key and value lie in one piece of memory of exactly their size, so that a line keeps alive no
+/// larger buffer that a client or the network has cut them from.
+#[derive(Debug, Clone)]
+pub(super) struct Slot {
+    data: Bytes,
+    seq: Seq,
+    /// [`NONE`] where the line has none.
+    version: Version,
+    key_length: u32,
+    /// The sweep after which it came.
+    born: u8,
+    state: LineState,
+    has_value: bool,
+    used: bool,
+}
+
+/// Stands for no version: nothing is written before the first view.
+const NONE: Version = Version { epoch: Epoch::ZERO, grant: 0, write: 0 };
+
+impl Slot {
+    pub(super) fn new(key: &[u8], line: &Line, born: u8) -> Self {
+        Self {
+            data: pack(key, line.value.as_ref()),
+            seq: line.seq,
+            version: line.version.unwrap_or(NONE),
+            key_length: u32::try_from(key.len()).expect("a key is shorter than 4 GiB"),
+            born,
+            state: line.state,
+            has_value: line.value.is_some(),
+            used: false,
+        }
+    }
+
+    /// Takes everything over from the line.
+    pub(super) fn set(&mut self, key: &[u8], line: &Line) {
+        if self.value().as_ref() != line.value.as_ref() {
+            self.data = pack(key, line.value.as_ref());
+        }
+        self.seq = line.seq;
+        self.version = line.version.unwrap_or(NONE);
+        self.state = line.state;
+        self.has_value = line.value.is_some();
+    }
+
+    /// The line, with what is on its way of it.
+    pub(super) fn line(&self, through: Option<Box<Through>>) -> Line {
+        let (version, value) = (self.version(), self.value());
+        Line { state: self.state, seq: self.seq, version, value, through }
+    }
+
+    #[inline]
+    pub(super) fn is_of(&self, key: &[u8]) -> bool {
+        self.key() == key
+    }
+
+    pub(super) fn key(&self) -> &[u8] {
+        &self.data[..self.key_length as usize]
+    }
+
+    /// A copy of the key that does not keep the value alive.
+    pub(super) fn key_bytes(&self) -> Bytes {
+        Bytes::copy_from_slice(self.key())
+    }
+
+    #[inline]
+    pub(super) fn value(&self) -> Option<Bytes> {
+        self.has_value.then(|| self.data.slice(self.key_length as usize..))
+    }
+
+    #[inline]
+    pub(super) fn version(&self) -> Option<Version> {
+        (self.version != NONE).then_some(self.version)
+    }
+
+    pub(super) const fn state(&self) -> LineState {
+        self.state
+    }
+
+    /// How many bytes key and value have.
+    pub(super) const fn bytes(&self) -> usize {
+        self.data.len()
+    }
+
+    pub(super) const fn born(&self) -> u8 {
+        self.born
+    }
+
+    #[inline]
+    pub(super) const fn touch(&mut self) {
+        // What is set already is not set again: that would take the line of the processor's cache
+        // away from others.
+        if !self.used {
+            self.used = true;
+        }
+    }
+
+    /// Whether it was not used since this was asked last.
+    pub(super) const fn had_chance(&mut self) -> bool {
+        !std::mem::replace(&mut self.used, false)
+    }
+}
+
+fn pack(key: &[u8], value: Option<&Bytes>) -> Bytes {
+    let value = value.map_or(&[][..], |value| &value[..]);
+    let data = Bytes::from([key, value].concat());
+    // The first copy has the count of copies allocated: now, it comes to lie beside the data.
+    drop(data.clone());
+    data
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_is_small() {
+        assert!(size_of::<Option<Slot>>() <= 80, "{}", size_of::<Option<Slot>>());
+    }
+
+    #[test]
+    fn the_empty_value_is_a_value() {
+        let line = |value: Option<Bytes>| Line {
+            state: LineState::Shared,
+            seq: Seq::default(),
+            version: None,
+            value,
+            through: None,
+        };
+        for value in [None, Some(Bytes::new()), Some("v".into())] {
+            let mut slot = Slot::new(b"k", &line(None), 0);
+            slot.set(b"k", &line(value.clone()));
+            assert_eq!((slot.key(), slot.value()), (&b"k"[..], value));
+        }
+    }
+}
