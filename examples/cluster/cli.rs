@@ -31,6 +31,8 @@ pub(crate) enum Command {
     Lock(lock::Options),
     /// Shows the nodes of a cluster and who leads.
     Status(status::Options),
+    /// Asks a node whether it serves, for health checks: exit status 0 if so, else 1.
+    Health(status::HealthOptions),
 }
 
 /// The options of `node`.

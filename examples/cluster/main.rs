@@ -104,7 +104,7 @@ fn main() -> ExitCode {
 fn log_to_standard_error(cli: &Cli) {
     let default = match cli.command {
         Some(Command::Node(_) | Command::Load(_)) => "info",
-        None | Some(Command::Lock(_) | Command::Status(_)) => "warn",
+        None | Some(Command::Lock(_) | Command::Status(_) | Command::Health(_)) => "warn",
     };
     let filter = EnvFilter::try_from_env("DSS_LOG").unwrap_or_else(|_| EnvFilter::new(default));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
@@ -124,6 +124,7 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
             let stop = StopSignals::listen().map_err(Failure::Signals)?;
             return Ok(ExitCode::from(lock::run(options, stop).await?));
         }
+        Some(Command::Health(options)) => status::health(options).await?,
         Some(Command::Status(options)) => return Ok(status::run(options).await?),
     }
     Ok(ExitCode::SUCCESS)

@@ -30,6 +30,14 @@ pub(crate) struct Options {
     pub(crate) json: bool,
 }
 
+/// The options of `health`.
+#[derive(Debug, Args)]
+pub(crate) struct HealthOptions {
+    /// The node to ask, as `http://HOST:PORT`.
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8001")]
+    pub(crate) target: Target,
+}
+
 /// Why there is nothing to show.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -109,6 +117,22 @@ pub(crate) async fn run(options: Options) -> Result<ExitCode, Error> {
         output.write_all(table(&rows).as_bytes())?;
     }
     Ok(if is_healthy(&rows) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Asks a node whether it serves.
+///
+/// # Errors
+///
+/// Where it does not.
+pub(crate) async fn health(options: HealthOptions) -> Result<(), Error> {
+    let client = Client::new();
+    let asked =
+        client.ask_within(ANSWER_MAX, &options.target, Method::GET, "/healthz", Body::None).await;
+    match asked {
+        Answer::Done(_) => Ok(()),
+        Answer::Refused(refused) => Err(Error::NoAnswer(refused.code)),
+        Answer::None(reason) => Err(Error::NoAnswer(reason)),
+    }
 }
 
 /// What the first of the targets that answers says.

@@ -121,7 +121,7 @@ impl HttpLocks {
     }
 
     /// A refusal that no operation expects.
-    fn give_up(&self, refused: Refused) -> ServiceError {
+    fn give_up(&self, refused: &Refused) -> ServiceError {
         self.refused.send_replace(Some(format!("{}: {}", refused.code, refused.detail)));
         ServiceError::Unavailable
     }
@@ -151,7 +151,7 @@ impl HttpLocks {
         match failure {
             Failure::Service(error) => error.into(),
             Failure::Refused(refused) if refused.code == "session_expired" => SessionError::Expired,
-            Failure::Refused(refused) => self.give_up(refused).into(),
+            Failure::Refused(refused) => self.give_up(&refused).into(),
         }
     }
 
@@ -161,7 +161,7 @@ impl HttpLocks {
             Failure::Refused(refused) => match refused.code.as_str() {
                 "not_holder" => ReleaseError::NotHolder,
                 "stale_token" => ReleaseError::StaleToken,
-                _ => self.give_up(refused).into(),
+                _ => self.give_up(&refused).into(),
             },
         }
     }
@@ -182,7 +182,7 @@ impl HttpLocks {
             }
             "owner_busy" => AcquireError::OwnerBusy,
             "session_expired" => AcquireError::SessionExpired,
-            _ => self.give_up(refused).into(),
+            _ => self.give_up(&refused).into(),
         }
     }
 }

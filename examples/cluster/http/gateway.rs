@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use axum::extract::Request;
+use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
+use tracing::Instrument as _;
 
 use super::body;
 use super::fence::Fence;
@@ -12,7 +14,7 @@ use super::metrics::{Counter, Recorder};
 use super::names::Names;
 use super::problem::{Code, Problem};
 use super::route::{Access, Route};
-use super::routing::{Call, Conduct, Routing};
+use super::routing::{Call, Conduct, Routing, TRACE_ID};
 use crate::config::Limits;
 
 /// The way in.
@@ -51,12 +53,21 @@ impl Gateway {
     }
 
     /// Answers a request that matches a route.
-    pub(crate) async fn serve(&self, passage: Passage, request: Request) -> Response {
+    pub(crate) async fn serve(&self, passage: Passage, mut request: Request) -> Response {
         let measured = self.recorder.begin(passage.place);
-        let response = match self.admit(passage, request).await {
-            Ok((call, _place)) => self.routing.answer(&call).await,
-            Err(response) => response,
+        let id = trace_id(request.headers()).unwrap_or_else(|| self.names.next());
+        request.headers_mut().insert(TRACE_ID, id.clone());
+        let span = tracing::debug_span!("request", ?id, method = %request.method());
+        let answered = async {
+            let mut response = match self.admit(passage, request).await {
+                Ok((call, _place)) => self.routing.answer(&call).await,
+                Err(response) => response,
+            };
+            tracing::debug!(status = response.status().as_u16(), "answered");
+            response.headers_mut().insert(TRACE_ID, id);
+            response
         };
+        let response = answered.instrument(span).await;
         measured.answered(response.status());
         response
     }
@@ -110,4 +121,13 @@ impl Gateway {
         let detail = "this node is working on as many requests as it may";
         Problem::new(Code::Overloaded, detail).into_response()
     }
+}
+
+/// The name that the client has given its request, where it is one that may stand in a log.
+fn trace_id(headers: &HeaderMap) -> Option<HeaderValue> {
+    const BYTES_MAX: usize = 128;
+    let id = headers.get(TRACE_ID)?;
+    let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:/".contains(byte);
+    let good = (1..=BYTES_MAX).contains(&id.len()) && id.as_bytes().iter().all(allowed);
+    good.then(|| id.clone())
 }

@@ -50,10 +50,11 @@ use futures_util::future::BoxFuture;
 use http_body_util::BodyExt as _;
 use tower::ServiceExt as _;
 use tower_http::catch_panic::CatchPanicLayer;
+use tracing::Instrument as _;
 
 use self::gateway::{Gateway, Passage};
 use self::route::Route;
-use self::routing::{Forward, Routing};
+use self::routing::{Forward, Routing, TRACE_ID};
 use crate::app::App;
 use crate::forward::{ForwardError, Forwarded};
 use crate::peer::Peers;
@@ -150,7 +151,10 @@ impl Http {
     /// Answers a request that another node forwarded; never forwards it on.
     pub(crate) async fn forwarded(&self, request: Request<Bytes>) -> Response<Bytes> {
         self.recorder.count(Counter::Forwarded, 1);
-        let Ok(response) = self.local.clone().oneshot(request.map(Body::from)).await;
+        let id = request.headers().get(TRACE_ID).cloned();
+        let span = tracing::debug_span!("forwarded", ?id, method = %request.method());
+        let answered = self.local.clone().oneshot(request.map(Body::from)).instrument(span);
+        let Ok(response) = answered.await;
         let (head, body) = response.into_parts();
         let body = body.collect().await.expect("handlers answer with whole bodies");
         Response::from_parts(head, body.to_bytes())

@@ -140,11 +140,13 @@ impl Server {
         if let Err(error) = tcp.set_nodelay(true) {
             tracing::debug!("a client's connection cannot be set to send at once: {error}");
         }
+        // That a socket may be readable says little: what counts is a byte.
+        let mut first = [0];
         let first = tokio::select! {
-            first = timeout(self.limits.first_byte, tcp.readable()) => first,
+            first = timeout(self.limits.first_byte, tcp.peek(&mut first)) => first,
             () = self.stopping.cancelled() => return,
         };
-        if first.is_ok() {
+        if let Ok(Ok(1..)) = first {
             self.converse(tcp).await;
         }
     }
