@@ -96,6 +96,8 @@ fn series(text: &str) -> BTreeMap<String, f64> {
 async fn metrics_are_valid_and_bounded() {
     let cluster = Cluster::start(1).await;
     let client = cluster.client(0);
+    // Only whoever leads a shard tells of its messages, so there must be a leader first.
+    client.post("/v1/queues/q/messages", r#"{"messages":[{"payload":"1"}]}"#).await.json(201);
     let before = series(client.get("/metrics").await.text());
     for number in 0..50 {
         client.get(&format!("/v1/cache/key-{number}")).await.problem(404, "not_found");
