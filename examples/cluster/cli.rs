@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 
-use crate::load;
+use crate::{load, lock, status};
 
 /// Locks, queues and a coherent cache, served over HTTP by a cluster of nodes.
 ///
@@ -27,6 +27,12 @@ pub(crate) enum Command {
     Node(NodeArgs),
     /// Keeps a cluster busy and measures throughput and latency.
     Load(load::Options),
+    /// Runs a command while it holds a lock, and kills it when the lock is lost.
+    Lock(lock::Options),
+    /// Shows the nodes of a cluster and who leads.
+    Status(status::Options),
+    /// Asks a node whether it serves, for health checks: exit status 0 if so, else 1.
+    Health(status::HealthOptions),
 }
 
 /// The options of `node`.
@@ -115,6 +121,16 @@ mod tests {
     }
 
     #[test]
+    fn lock_takes_a_name_and_a_command_with_options_of_its_own() {
+        let line = "lock --shared --wait-ms 50 nightly -- backup --all -- x";
+        let Some(Command::Lock(lock)) = parse_words(line).unwrap().command else {
+            panic!("not a lock");
+        };
+        assert_eq!((lock.name.as_str(), lock.shared, lock.wait_ms), ("nightly", true, Some(50)));
+        assert_eq!(lock.command, ["backup", "--all", "--", "x"]);
+    }
+
+    #[test]
     fn a_usage_error_is_one_line_that_names_the_option() {
         for (words, named) in [
             ("--frobnicate", "--frobnicate"),
@@ -126,6 +142,11 @@ mod tests {
             ("load --target http://a:1 --workload chess", "chess"),
             ("load --target http://a:1 --workload lock --clients 0", "0"),
             ("--data-dir d node --config c --id n1", "--data-dir"),
+            ("lock", "NAME"),
+            ("lock name", "COMMAND"),
+            ("lock name --ttl-ms 0 -- true", "--ttl-ms"),
+            ("lock name --try --wait-ms 5 -- true", "--wait-ms"),
+            ("lock  --target nowhere name -- true", "nowhere"),
         ] {
             let Err(Stop::Refuse(line)) = parse_words(words) else { panic!("{words} accepted") };
             assert!(line.contains(named), "{words}: {line}");

@@ -1,5 +1,6 @@
 //! What a cluster is: its nodes, their addresses and its timing.
 
+mod limits;
 mod parse;
 
 use std::fmt;
@@ -11,6 +12,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::redis::RedisAddress;
 
+pub(crate) use limits::Limits;
 pub(crate) use parse::ConfigError;
 
 /// A cluster as its file describes it. One that exists is valid: names and addresses are unique
@@ -23,6 +25,7 @@ pub(crate) struct ClusterConfig {
     nodes: Vec<NodeConfig>,
     redis: Vec<RedisAddress>,
     timing: Timing,
+    limits: Limits,
 }
 
 /// One node of a cluster.
@@ -94,6 +97,7 @@ impl ClusterConfig {
             nodes,
             redis: Vec::new(),
             timing: Timing::default(),
+            limits: Limits::default(),
         }
     }
 
@@ -168,6 +172,11 @@ impl ClusterConfig {
     /// What messages call the Redis servers, with commas between them.
     pub(crate) fn redis_names(&self) -> String {
         self.redis.iter().map(RedisAddress::name).collect::<Vec<_>>().join(", ")
+    }
+
+    /// What clients may do.
+    pub(crate) fn limits(&self) -> Limits {
+        self.limits
     }
 
     /// The timing of every Raft group.

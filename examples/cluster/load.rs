@@ -8,26 +8,22 @@
 //! spread evenly over the targets. What is measured is therefore a closed loop: a cluster that
 //! slows down is asked less often.
 
-mod client;
 mod histogram;
 mod progress;
 mod report;
 mod work;
 
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::Uri;
-use axum::http::uri::{PathAndQuery, Scheme};
 use clap::{Args, ValueEnum};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use self::client::Client;
 use self::progress::Progress;
 use self::report::{Measurements, Report};
 use self::work::Worker;
+use crate::client::{Client, Target};
 
 /// The options of `load`.
 #[derive(Debug, Clone, Args)]
@@ -60,38 +56,6 @@ pub(crate) enum Workload {
     Cache,
     /// All of these by turns.
     Mixed,
-}
-
-/// A node to ask: `http://HOST:PORT`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Target(Uri);
-
-/// What is not a [`Target`].
-#[derive(Debug, thiserror::Error)]
-#[error("a target looks like http://127.0.0.1:8001")]
-pub(crate) struct TargetError;
-
-impl FromStr for Target {
-    type Err = TargetError;
-
-    fn from_str(text: &str) -> Result<Self, TargetError> {
-        let uri: Uri = text.parse().map_err(|_| TargetError)?;
-        let has_path = uri.path_and_query().is_some_and(|path| path.as_str() != "/");
-        if uri.scheme() != Some(&Scheme::HTTP) || uri.authority().is_none() || has_path {
-            return Err(TargetError);
-        }
-        Ok(Self(uri))
-    }
-}
-
-impl Target {
-    /// The address of `path`, which must begin with a slash and be encoded.
-    fn at(&self, path: &str) -> Uri {
-        let mut parts = self.0.clone().into_parts();
-        let path = PathAndQuery::try_from(path).expect("a workload asks for encoded paths");
-        parts.path_and_query = Some(path);
-        Uri::from_parts(parts).expect("scheme, authority and path make an address")
-    }
 }
 
 /// Why there is no result.
@@ -134,22 +98,4 @@ pub(crate) async fn run(options: Options) -> Result<(), Error> {
     }
     let report = Report::new(&options, start.elapsed(), &measurements);
     Ok(report.write(options.json)?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_target_is_scheme_host_and_port() {
-        for text in ["http://127.0.0.1:8001", "http://localhost:8001/", "http://[::1]:80"] {
-            let target: Target = text.parse().unwrap();
-            let expected = format!("{}/v1/locks", text.trim_end_matches('/'));
-            assert_eq!(target.at("/v1/locks").to_string(), expected);
-        }
-        for text in ["", "127.0.0.1:8001", "https://a:1", "http://", "http://a:1/v1", "http://a?b"]
-        {
-            assert!(text.parse::<Target>().is_err(), "{text}");
-        }
-    }
 }

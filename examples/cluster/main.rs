@@ -10,23 +10,28 @@
 //! - `cache_group`: the Raft group behind the cache; `placement`: where its keys live.
 //! - `redis`: the servers of queues and main memory, where those are not embedded.
 //! - `http`: everything that clients see.
-//! - `load`: clients that keep a cluster busy, and what they measure.
+//! - `client`: the side of programs that are clients, among them:
+//! - `load`: clients that keep a cluster busy, and what they measure;
+//! - `lock`: a command that runs under a lock; `status`: the cluster in the terminal.
 
 mod app;
 mod cache_group;
 mod cli;
+mod client;
 mod config;
 mod forward;
 mod http;
 mod life;
 mod load;
 mod local;
+mod lock;
 mod node;
 mod peer;
 mod placement;
 mod ready;
 mod redis;
 mod signals;
+mod status;
 mod withdrawals;
 
 use std::error::Error;
@@ -55,6 +60,10 @@ enum Failure {
     Start(#[from] StartError),
     #[error(transparent)]
     Load(#[from] load::Error),
+    #[error(transparent)]
+    Lock(#[from] lock::Error),
+    #[error(transparent)]
+    Status(#[from] status::Error),
     #[error("signals cannot be received")]
     Signals(#[source] std::io::Error),
 }
@@ -79,11 +88,12 @@ fn main() -> ExitCode {
     let result = runtime.block_on(run(cli));
     runtime.shutdown_timeout(RUNTIME_LIMIT);
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(status) => status,
         Err(failure) => {
             eprintln!("error: {}", one_line(&failure));
             match failure {
-                Failure::Load(_) => ExitCode::FAILURE,
+                Failure::Load(_) | Failure::Status(_) => ExitCode::FAILURE,
+                Failure::Lock(error) => ExitCode::from(error.status()),
                 _ => ExitCode::from(USAGE),
             }
         }
@@ -92,22 +102,32 @@ fn main() -> ExitCode {
 
 /// Standard output is for what was asked for; `DSS_LOG` says how much is told beside it.
 fn log_to_standard_error(cli: &Cli) {
-    let default = if cli.command.is_some() { "info" } else { "warn" };
+    let default = match cli.command {
+        Some(Command::Node(_) | Command::Load(_)) => "info",
+        None | Some(Command::Lock(_) | Command::Status(_) | Command::Health(_)) => "warn",
+    };
     let filter = EnvFilter::try_from_env("DSS_LOG").unwrap_or_else(|_| EnvFilter::new(default));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
 }
 
-async fn run(cli: Cli) -> Result<(), Failure> {
+async fn run(cli: Cli) -> Result<ExitCode, Failure> {
     match cli.command {
         None => {
             let storage = cli.storage;
             let config = ClusterConfig::local().with_storage(storage.data_dir, storage.redis)?;
             let stop = StopSignals::listen().map_err(Failure::Signals)?;
-            Ok(local::run(config, stop).await?)
+            local::run(config, stop).await?;
         }
-        Some(Command::Node(arguments)) => run_node(arguments).await,
-        Some(Command::Load(options)) => Ok(load::run(options).await?),
+        Some(Command::Node(arguments)) => run_node(arguments).await?,
+        Some(Command::Load(options)) => load::run(options).await?,
+        Some(Command::Lock(options)) => {
+            let stop = StopSignals::listen().map_err(Failure::Signals)?;
+            return Ok(ExitCode::from(lock::run(options, stop).await?));
+        }
+        Some(Command::Health(options)) => status::health(options).await?,
+        Some(Command::Status(options)) => return Ok(status::run(options).await?),
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// One node, in the foreground.

@@ -19,7 +19,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use self::cache::CacheParts;
-use self::clients::{Clients, Limits};
+use self::clients::Clients;
 use self::groups::Groups;
 use self::inbox::NodeInbox;
 use self::queues::Queues;
@@ -160,13 +160,14 @@ impl BoundNode {
         let header = HeaderValue::from_str(&app.name)
             .expect("a node's name consists of letters, digits and a few marks");
         let http = Http::new(app.clone());
-        let router = http.router();
+        let (router, recorder) = (http.router(), http.recorder());
+        let limits = app.config.limits();
         let raft = groups.raft.clone();
         let CacheParts { caches, leases, membership, .. } = cache;
         let (locks, http) = (app.locks.clone(), Arc::new(http));
         let inbox = NodeInbox { raft: raft.clone(), caches, leases, locks, http };
         peers.start(peer, Arc::new(inbox));
-        let clients = Clients::serve(client, router, header, Limits::default(), stopping.clone());
+        let clients = Clients::serve(client, router, header, limits, recorder, stopping.clone());
         Ok(RunningNode { app, raft, membership, clients, stopping })
     }
 }

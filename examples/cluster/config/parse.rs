@@ -8,6 +8,7 @@ use dss_raft::NodeId;
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::limits::{Limits, LimitsTable};
 use super::{Address, ClusterConfig, NodeConfig, Timing};
 use crate::redis::RedisAddress;
 
@@ -43,6 +44,7 @@ struct File {
     nodes: Spanned<Vec<Node>>,
     redis: Option<Redis>,
     timing: Option<Spanned<TimingTable>>,
+    limits: Option<LimitsTable>,
 }
 
 #[derive(Deserialize)]
@@ -126,6 +128,7 @@ pub(super) fn parse(
         nodes: nodes(&source, &file.nodes, hash)?,
         redis: file.redis.map_or(Ok(Vec::new()), |redis| redis_servers(&source, &redis))?,
         timing: file.timing.map_or(Ok(Timing::default()), |table| timing(&source, &table))?,
+        limits: file.limits.map_or(Ok(Limits::default()), |table| limits(&source, &table))?,
         cluster: file.cluster.into_inner(),
         data_dir: file.data_dir.into_inner(),
     })
@@ -207,6 +210,10 @@ fn timing(source: &Source<'_>, table: &Spanned<TimingTable>) -> Result<Timing, C
         return Ok(timing);
     };
     Err(source.refuse(problem.0, table, problem.1))
+}
+
+fn limits(source: &Source<'_>, table: &LimitsTable) -> Result<Limits, ConfigError> {
+    table.check().map_err(|wrong| source.refuse(wrong.field, wrong.value, &wrong.problem))
 }
 
 fn check_name(name: &str) -> Result<(), &'static str> {

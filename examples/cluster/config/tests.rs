@@ -146,3 +146,28 @@ fn every_timing_that_is_accepted_leaves_room_for_a_lease() {
         assert!(dss_mesi::LeaseConfig::for_election_timeout(timing.election_timeout).is_ok());
     }
 }
+
+#[test]
+fn limits_are_read_by_name_and_kept_in_their_ranges() {
+    let config = |limits: &str| format!("{FILE}[limits]\n{limits}\n");
+    let text = config("connections_max = 7\nidle_ms = 250\nhead_bytes_max = 8192");
+    let limits = ClusterConfig::parse("c.toml", &text).unwrap().limits();
+    let expected = Limits {
+        connections_max: 7,
+        idle: Duration::from_millis(250),
+        head_bytes_max: 8192,
+        ..Limits::default()
+    };
+    assert_eq!(limits, expected);
+    assert_eq!(ClusterConfig::parse("c.toml", FILE).unwrap().limits(), Limits::default());
+    for (wrong, named) in [
+        ("requests_max = 0", "limits.requests_max: must be from 1 to"),
+        ("head_bytes_max = 100", "limits.head_bytes_max: must be from 8192"),
+        ("body_ms = 3600001", "limits.body_ms"),
+        ("waits_max = -1", "waits_max"),
+        ("connexions_max = 1", "connexions_max"),
+    ] {
+        let line = refusal(&config(wrong));
+        assert!(line.contains(named) && line.starts_with("c.toml:21: "), "{line}");
+    }
+}

@@ -15,9 +15,6 @@ use super::problem::{Code, Problem};
 /// How large a body may be: 1 MiB.
 pub(crate) const BODY_BYTES_MAX: usize = 1 << 20;
 
-/// How long a body may take to arrive: 1 MiB at 35 KiB/s.
-const ARRIVAL_MAX: Duration = Duration::from_secs(30);
-
 /// How much of a body that is too large is still taken off the wire and dropped after the refusal:
 /// a client that is cut off while it sends sees a broken connection in place of the answer.
 const DISCARD_BYTES_MAX: usize = 32 << 20;
@@ -25,13 +22,17 @@ const DISCARD_BYTES_MAX: usize = 32 << 20;
 /// For how long.
 const DISCARD_MAX: Duration = Duration::from_secs(5);
 
-/// The whole body of a request with these headers.
+/// The whole body of a request with these headers, within this time.
 ///
 /// # Errors
 ///
 /// `payload_too_large` above [`BODY_BYTES_MAX`], as soon as that is known; `invalid_request` where
 /// the body breaks off or takes too long.
-pub(crate) async fn read(headers: &HeaderMap, mut body: Body) -> Result<Bytes, Problem> {
+pub(crate) async fn read(
+    headers: &HeaderMap,
+    mut body: Body,
+    limit: Duration,
+) -> Result<Bytes, Problem> {
     if body.size_hint().lower() > BODY_BYTES_MAX as u64 {
         // A client that waits for `100 Continue` has sent nothing, and is not told to.
         if !headers.contains_key(EXPECT) {
@@ -39,7 +40,7 @@ pub(crate) async fn read(headers: &HeaderMap, mut body: Body) -> Result<Bytes, P
         }
         return Err(too_large());
     }
-    match timeout(ARRIVAL_MAX, gather(&mut body)).await {
+    match timeout(limit, gather(&mut body)).await {
         Ok(Gathered::Whole(bytes)) => Ok(bytes),
         Ok(Gathered::TooLarge) => {
             discard(body);
@@ -100,6 +101,8 @@ mod tests {
 
     use super::*;
 
+    const PATIENCE: Duration = Duration::from_secs(30);
+
     fn chunked(chunks: usize, bytes: usize) -> Body {
         let chunk = Bytes::from(vec![7; bytes]);
         Body::from_stream(stream::iter(vec![chunk; chunks]).map(Ok::<_, std::io::Error>))
@@ -108,16 +111,16 @@ mod tests {
     #[tokio::test]
     async fn a_body_up_to_the_limit_arrives_whole() {
         for body in [Body::from(vec![7; BODY_BYTES_MAX]), chunked(4, BODY_BYTES_MAX / 4)] {
-            let bytes = read(&HeaderMap::new(), body).await.unwrap();
+            let bytes = read(&HeaderMap::new(), body, PATIENCE).await.unwrap();
             assert_eq!(bytes.len(), BODY_BYTES_MAX);
         }
-        assert_eq!(read(&HeaderMap::new(), Body::empty()).await, Ok(Bytes::new()));
+        assert_eq!(read(&HeaderMap::new(), Body::empty(), PATIENCE).await, Ok(Bytes::new()));
     }
 
     #[tokio::test]
     async fn a_larger_one_is_refused_whether_it_says_so_or_not() {
         for body in [Body::from(vec![7; BODY_BYTES_MAX + 1]), chunked(40, BODY_BYTES_MAX / 4)] {
-            let refused = read(&HeaderMap::new(), body).await.unwrap_err();
+            let refused = read(&HeaderMap::new(), body, PATIENCE).await.unwrap_err();
             assert_eq!(refused.code(), Code::PayloadTooLarge);
         }
     }
@@ -127,7 +130,7 @@ mod tests {
         let broken = stream::iter([Ok(Bytes::from("{")), Err(std::io::Error::other("reset"))]);
         let never = stream::pending::<Result<Bytes, std::io::Error>>();
         for body in [Body::from_stream(broken), Body::from_stream(never)] {
-            let refused = read(&HeaderMap::new(), body).await.unwrap_err();
+            let refused = read(&HeaderMap::new(), body, PATIENCE).await.unwrap_err();
             assert_eq!(refused.code(), Code::InvalidRequest);
         }
     }

@@ -1,5 +1,7 @@
 //! How a request becomes domain types: once, at the edge, refusing what makes no sense.
 
+use std::time::Duration;
+
 use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
 use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
@@ -89,6 +91,9 @@ fn next_name<'a, T: Named>(
     T::named(name.to_owned()).map_err(|problem| Problem::invalid_field(parameter, problem))
 }
 
+/// How long a handler waits for a body. The gateway has read it already, within its limit.
+const BODY_HERE: Duration = Duration::from_secs(30);
+
 /// A body of JSON. An empty one counts as `{}`, for where every member may be left out.
 #[derive(Debug)]
 pub(crate) struct Json<T>(pub(crate) T);
@@ -102,7 +107,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
             return Err(Problem::new(Code::UnsupportedMediaType, detail));
         }
         let (parts, body) = request.into_parts();
-        parse_json(&body::read(&parts.headers, body).await?).map(Self)
+        parse_json(&body::read(&parts.headers, body, BODY_HERE).await?).map(Self)
     }
 }
 
@@ -134,7 +139,7 @@ impl<S: Send + Sync> FromRequest<S> for Raw {
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
         let (parts, body) = request.into_parts();
-        body::read(&parts.headers, body).await.map(Self)
+        body::read(&parts.headers, body, BODY_HERE).await.map(Self)
     }
 }
 

@@ -3,15 +3,19 @@
 use std::sync::Arc;
 
 use axum::extract::Request;
+use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
+use tracing::Instrument as _;
 
 use super::body;
 use super::fence::Fence;
-use super::metrics::Recorder;
+use super::load::{Load, Place};
+use super::metrics::{Counter, Recorder};
 use super::names::Names;
-use super::problem::Problem;
-use super::route::Route;
-use super::routing::{Call, Conduct, Routing};
+use super::problem::{Code, Problem};
+use super::route::{Access, Route};
+use super::routing::{Call, Conduct, Routing, TRACE_ID};
+use crate::config::Limits;
 
 /// The way in.
 #[derive(Debug, Clone)]
@@ -19,6 +23,8 @@ pub(crate) struct Gateway {
     routing: Routing,
     recorder: Arc<Recorder>,
     names: Arc<Names>,
+    load: Load,
+    limits: Limits,
 }
 
 /// What the gateway has to know of a route.
@@ -28,27 +34,40 @@ pub(crate) struct Passage {
     place: usize,
     conduct: Conduct,
     is_fenced: bool,
+    /// Whether it is answered however much there is to do.
+    is_vital: bool,
 }
 
 impl Passage {
     /// Of the route that stands at this place of the table.
     pub(crate) fn of(place: usize, route: &Route) -> Self {
-        Self { place, conduct: route.conduct, is_fenced: route.is_fenced }
+        let is_vital = route.access == Access::Public;
+        Self { place, conduct: route.conduct, is_fenced: route.is_fenced, is_vital }
     }
 }
 
 impl Gateway {
-    pub(crate) fn new(routing: Routing, recorder: Arc<Recorder>) -> Self {
-        Self { routing, recorder, names: Arc::new(Names::new()) }
+    pub(crate) fn new(routing: Routing, recorder: Arc<Recorder>, limits: Limits) -> Self {
+        let load = Load::new(limits.requests_max, limits.waits_max);
+        Self { routing, recorder, names: Arc::new(Names::new()), load, limits }
     }
 
     /// Answers a request that matches a route.
-    pub(crate) async fn serve(&self, passage: Passage, request: Request) -> Response {
+    pub(crate) async fn serve(&self, passage: Passage, mut request: Request) -> Response {
         let measured = self.recorder.begin(passage.place);
-        let response = match self.admit(passage, request).await {
-            Ok(call) => self.routing.answer(&call).await,
-            Err(response) => response,
+        let id = trace_id(request.headers()).unwrap_or_else(|| self.names.next());
+        request.headers_mut().insert(TRACE_ID, id.clone());
+        let span = tracing::debug_span!("request", ?id, method = %request.method());
+        let answered = async {
+            let mut response = match self.admit(passage, request).await {
+                Ok((call, _place)) => self.routing.answer(&call).await,
+                Err(response) => response,
+            };
+            tracing::debug!(status = response.status().as_u16(), "answered");
+            response.headers_mut().insert(TRACE_ID, id);
+            response
         };
+        let response = answered.instrument(span).await;
         measured.answered(response.status());
         response
     }
@@ -67,14 +86,48 @@ impl Gateway {
     /// Who calls, and whether the route's [`Access`](super::route::Access) lets them, belongs here
     /// before the body is read; what an audit log has to keep of the answer, into
     /// [`serve`](Self::serve).
-    async fn admit(&self, passage: Passage, request: Request) -> Result<Call, Response> {
+    async fn admit(
+        &self,
+        passage: Passage,
+        request: Request,
+    ) -> Result<(Call, Option<Place>), Response> {
         let (head, body) = request.into_parts();
-        let body = body::read(&head.headers, body).await.map_err(IntoResponse::into_response)?;
+        // What is refused for load is refused before its body takes memory.
+        let place = match passage.is_vital.then_some(None).or_else(|| self.load.enter().map(Some)) {
+            Some(place) => place,
+            None => {
+                body::discard(body);
+                return Err(self.overloaded());
+            }
+        };
+        let body = body::read(&head.headers, body, self.limits.body);
+        let body = body.await.map_err(IntoResponse::into_response)?;
         if passage.is_fenced
             && let Some(fence) = Fence::of(&head.headers).map_err(IntoResponse::into_response)?
         {
             fence.check(&self.routing).await?;
         }
-        Ok(Call::new(passage.conduct, &head, body).named(|| self.names.next()))
+        let call = Call::new(passage.conduct, &head, body).named(|| self.names.next());
+        if call.wait().is_zero() {
+            return Ok((call, place));
+        }
+        // Who waits has little to do, and takes no place of those who do not.
+        let place = self.load.wait().ok_or_else(|| self.overloaded())?;
+        Ok((call, Some(place)))
     }
+
+    fn overloaded(&self) -> Response {
+        self.recorder.count(Counter::RequestsShed, 1);
+        let detail = "this node is working on as many requests as it may";
+        Problem::new(Code::Overloaded, detail).into_response()
+    }
+}
+
+/// The name that the client has given its request, where it is one that may stand in a log.
+fn trace_id(headers: &HeaderMap) -> Option<HeaderValue> {
+    const BYTES_MAX: usize = 128;
+    let id = headers.get(TRACE_ID)?;
+    let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:/".contains(byte);
+    let good = (1..=BYTES_MAX).contains(&id.len()) && id.as_bytes().iter().all(allowed);
+    good.then(|| id.clone())
 }

@@ -1,13 +1,16 @@
 //! Locks.
 
+mod several;
+mod waits;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use dss_lock::{
-    AcquireError, AcquireRequest, FencingToken, LockInfo, LockName, Mode, OwnerId, ReleaseError,
-    ReleaseRequest, RequestId, ServiceError, SessionId, Wait, WaitEdge,
+    AcquireError, AcquireRequest, FencingToken, Grant, Limit, LockInfo, LockName, Mode, OwnerId,
+    ReleaseError, ReleaseRequest, RequestId, ServiceError, SessionId, Wait,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -27,6 +30,13 @@ use crate::app::App;
 const PAGE_LOCKS: usize = 100;
 
 pub(crate) fn routes() -> Vec<Route> {
+    let mut routes = routes_of_one();
+    routes.extend([several::route()]);
+    routes.extend(waits::routes());
+    routes
+}
+
+fn routes_of_one() -> Vec<Route> {
     vec![
         Route::post("/v1/locks/{name}/acquire", Access::Writer, acquire)
             .named("acquireLock", "Takes a lock, waiting for it where it is held.")
@@ -45,6 +55,12 @@ pub(crate) fn routes() -> Vec<Route> {
             .takes::<Release>()
             .answers::<Released>(StatusCode::OK, "The lock is no longer the session's.")
             .refuses(&[Code::NotHolder, Code::StaleToken]),
+        Route::post("/v1/locks/{name}/downgrade", Access::Writer, downgrade)
+            .named("downgradeLock", "Makes an exclusive hold shared, so that readers are let in.")
+            .conduct(Conduct::ActsIdempotently)
+            .takes::<Release>()
+            .answers::<Granted>(StatusCode::OK, "The lock is held shared, by the same token.")
+            .refuses(&[Code::NotHolder, Code::StaleToken]),
         Route::post("/v1/locks/{name}/validate", Access::Writer, validate)
             .named("validateToken", "Asks whether a grant still holds.")
             .conduct(Conduct::Reads)
@@ -61,9 +77,6 @@ pub(crate) fn routes() -> Vec<Route> {
             .query("limit", "How many at most: 1 to 1000, 100 where left out.", Type::Integer)
             .query("after", "Only those behind this name: `next` of the last page.", Type::String)
             .answers::<Locks>(StatusCode::OK, "A page of locks."),
-        Route::get("/v1/wait-for", Access::Reader, wait_for)
-            .named("getWaitFor", "Shows which session waits for which.")
-            .answers::<WaitFor>(StatusCode::OK, "The edges of the wait-for graph."),
         Route::delete("/v1/locks/{name}", Access::Admin, force_release)
             .named("forceRelease", "Takes a lock away from all who hold it.")
             .conduct(Conduct::ActsIdempotently)
@@ -102,6 +115,9 @@ struct Acquire {
     ttl_ms: Option<TtlMs>,
     /// Names this request: however often it is sent, the answer is the same.
     request_id: Option<String>,
+    /// Whether taking a lock that is held already is counted, so that it takes one more release.
+    #[serde(default)]
+    reentrant: bool,
 }
 
 /// A lock that was granted.
@@ -114,7 +130,7 @@ struct Granted {
     fencing_token: u64,
 }
 
-/// What to release a lock with.
+/// What to release or downgrade a lock with.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Release {
@@ -122,7 +138,7 @@ struct Release {
     session: String,
     /// Which task of the session.
     owner: Option<String>,
-    /// The grant that is given back; any, where left out.
+    /// The grant that is meant; any, where left out.
     fencing_token: Option<u64>,
 }
 
@@ -196,20 +212,6 @@ struct Locks {
     next: Option<String>,
 }
 
-/// The wait-for graph.
-#[derive(Debug, Serialize, ToSchema)]
-struct WaitFor {
-    edges: Vec<Edge>,
-}
-
-/// One session waits for another.
-#[derive(Debug, Serialize, ToSchema)]
-struct Edge {
-    waiter: String,
-    holder: String,
-    lock: String,
-}
-
 impl Named for LockName {
     fn named(name: String) -> Result<Self, String> {
         Self::new(name).map_err(|error| error.to_string())
@@ -230,12 +232,7 @@ async fn acquire(
     match app.locks.acquire(request).await {
         Ok(grant) => {
             recorder.count(Counter::LocksGranted, 1);
-            Ok(Answer(Granted {
-                lock: grant.lock.as_str().to_owned(),
-                session: grant.session.as_str().to_owned(),
-                mode: grant.mode.into(),
-                fencing_token: grant.token.get(),
-            }))
+            Ok(Answer(grant.into()))
         }
         Err(error) => {
             count_refusal(&error, &recorder);
@@ -246,26 +243,30 @@ async fn acquire(
 
 impl Acquire {
     fn into_request(self, lock: LockName) -> Result<AcquireRequest, Problem> {
-        let wait = match self.wait_ms.map(WaitMs::get) {
-            None | Some(Duration::ZERO) => Wait::Try,
-            Some(wait) => Wait::For(wait),
-        };
-        let request_id = self
-            .request_id
-            .map(RequestId::new)
-            .transpose()
-            .map_err(|error| Problem::invalid_field("request_id", error))?;
         Ok(AcquireRequest {
             lock,
             session: session(self.session)?,
             owner: owner(self.owner)?,
             mode: self.mode.unwrap_or_default().into(),
-            wait,
+            wait: wait(self.wait_ms),
             ttl: self.ttl_ms.map(TtlMs::get),
-            request_id,
-            reentrant: false,
+            request_id: request_id(self.request_id)?,
+            reentrant: self.reentrant,
         })
     }
+}
+
+fn wait(wait_ms: Option<WaitMs>) -> Wait {
+    match wait_ms.map(WaitMs::get) {
+        None | Some(Duration::ZERO) => Wait::Try,
+        Some(wait) => Wait::For(wait),
+    }
+}
+
+fn request_id(name: Option<String>) -> Result<Option<RequestId>, Problem> {
+    name.map(RequestId::new)
+        .transpose()
+        .map_err(|error| Problem::invalid_field("request_id", error))
 }
 
 /// The name that the gateway gave the request.
@@ -286,6 +287,15 @@ async fn release(
     app.locks.release(request).await?;
     recorder.count(Counter::LocksReleased, 1);
     Ok(Answer(Released { released: true }))
+}
+
+async fn downgrade(
+    State(app): State<App>,
+    Name(lock): Name<LockName>,
+    Json(body): Json<Release>,
+) -> Result<Answer<Granted>, Refusal> {
+    let request = body.into_request(lock)?;
+    Ok(Answer(app.locks.downgrade(request).await?.into()))
 }
 
 impl Release {
@@ -328,11 +338,6 @@ async fn list(State(app): State<App>, Query(page): Query<Page>) -> Result<Answer
     Ok(Answer(Locks { locks: page.locks.into_iter().map(Lock::from).collect(), next: page.next }))
 }
 
-async fn wait_for(State(app): State<App>) -> Result<Answer<WaitFor>, Refusal> {
-    let edges = app.locks.wait_for().await?;
-    Ok(Answer(WaitFor { edges: edges.into_iter().map(Edge::from).collect() }))
-}
-
 async fn force_release(
     State(app): State<App>,
     Name(lock): Name<LockName>,
@@ -367,6 +372,17 @@ impl From<Mode> for ModeName {
     }
 }
 
+impl From<Grant> for Granted {
+    fn from(grant: Grant) -> Self {
+        Self {
+            lock: grant.lock.as_str().to_owned(),
+            session: grant.session.as_str().to_owned(),
+            mode: grant.mode.into(),
+            fencing_token: grant.token.get(),
+        }
+    }
+}
+
 impl From<LockInfo> for Lock {
     fn from(info: LockInfo) -> Self {
         let holders = info.holders.into_iter().map(|holder| Holder {
@@ -386,16 +402,6 @@ impl From<LockInfo> for Lock {
             holders: holders.collect(),
             queue: queue.collect(),
             fencing_token: info.token.get(),
-        }
-    }
-}
-
-impl From<WaitEdge> for Edge {
-    fn from(edge: WaitEdge) -> Self {
-        Self {
-            waiter: edge.waiter.as_str().to_owned(),
-            holder: edge.holder.as_str().to_owned(),
-            lock: edge.lock.as_str().to_owned(),
         }
     }
 }
@@ -427,6 +433,13 @@ impl From<AcquireError> for Refusal {
             }
             AcquireError::SessionExpired => expired(),
             AcquireError::Cancelled => Problem::new(Code::Unavailable, "the wait was cancelled"),
+            AcquireError::AlreadyHolds { lock } => {
+                let detail = format!("the owner already holds {}, and not all", lock.as_str());
+                Problem::new(Code::AlreadyExists, detail)
+            }
+            AcquireError::Limit(limit @ Limit::LocksPerRequest) => {
+                Problem::invalid_field("locks", limit)
+            }
             AcquireError::Limit(limit) => Problem::new(Code::Overloaded, limit.to_string()),
             AcquireError::Service(error) => return error.into(),
             other => Problem::new(Code::OutcomeUnknown, other.to_string()),

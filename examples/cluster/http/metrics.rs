@@ -37,10 +37,12 @@ pub(crate) enum Counter {
     MessagesAcknowledged,
     MessagesReturned,
     Forwarded,
+    ConnectionsRefused,
+    RequestsShed,
 }
 
 impl Counter {
-    const ALL: [(Self, &'static str, &'static str); 10] = [
+    const ALL: [(Self, &'static str, &'static str); 12] = [
         (Self::LocksGranted, "dss_lock_grants_total", "Acquires that this node granted."),
         (
             Self::LocksRefused,
@@ -55,6 +57,16 @@ impl Counter {
         (Self::MessagesAcknowledged, "dss_queue_acknowledged_total", "Deliveries acknowledged."),
         (Self::MessagesReturned, "dss_queue_returned_total", "Deliveries given back."),
         (Self::Forwarded, "dss_forwarded_requests_total", "Requests answered for other nodes."),
+        (
+            Self::ConnectionsRefused,
+            "dss_http_connections_refused_total",
+            "Connections turned away since there were too many.",
+        ),
+        (
+            Self::RequestsShed,
+            "dss_http_requests_shed_total",
+            "Requests answered 429 at once since too many were under way.",
+        ),
     ];
 }
 
@@ -64,6 +76,7 @@ impl Counter {
 pub(crate) struct Recorder {
     routes: Vec<RouteSeries>,
     counters: [AtomicU64; Counter::ALL.len()],
+    connections: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -90,7 +103,11 @@ impl Recorder {
             buckets: Default::default(),
             sum_micros: AtomicU64::default(),
         });
-        Self { routes: routes.collect(), counters: Default::default() }
+        Self {
+            routes: routes.collect(),
+            counters: Default::default(),
+            connections: AtomicU64::default(),
+        }
     }
 
     /// The place of requests that match no route.
@@ -100,6 +117,11 @@ impl Recorder {
 
     pub(crate) fn count(&self, counter: Counter, by: usize) {
         self.counters[counter as usize].fetch_add(by as u64, Ordering::Relaxed);
+    }
+
+    /// So many clients are connected.
+    pub(crate) fn set_connections(&self, connections: usize) {
+        self.connections.store(connections as u64, Ordering::Relaxed);
     }
 
     /// Begins to measure a request to the route at this place of the table.
@@ -115,6 +137,9 @@ impl Recorder {
             let value = load(&self.counters[counter as usize]);
             exposition.family(name, Kind::Counter, help).sample(&[], value);
         }
+        exposition
+            .family("dss_http_connections", Kind::Gauge, "Connections that clients have.")
+            .sample(&[], load(&self.connections));
         let mut family = exposition.family(
             "dss_http_requests_total",
             Kind::Counter,

@@ -16,6 +16,7 @@ mod cache_version;
 mod extract;
 mod fence;
 mod gateway;
+mod load;
 mod locks;
 mod messages;
 mod metrics;
@@ -49,15 +50,17 @@ use futures_util::future::BoxFuture;
 use http_body_util::BodyExt as _;
 use tower::ServiceExt as _;
 use tower_http::catch_panic::CatchPanicLayer;
+use tracing::Instrument as _;
 
 use self::gateway::{Gateway, Passage};
-use self::metrics::{Counter, Recorder};
 use self::route::Route;
-use self::routing::{Forward, Routing};
+use self::routing::{Forward, Routing, TRACE_ID};
 use crate::app::App;
 use crate::forward::{ForwardError, Forwarded};
 use crate::peer::Peers;
 
+pub(crate) use self::metrics::{Counter, Recorder};
+pub(crate) use self::names::Names;
 pub(crate) use self::problem::{Code, PROBLEM_JSON, Problem};
 
 /// Which node answered.
@@ -125,13 +128,13 @@ impl Http {
             .enumerate()
             .map(|(place, route)| (route.path, route.method.clone(), Passage::of(place, route)))
             .collect();
-        let here = app.id;
+        let (here, limits) = (app.id, app.config.limits());
         let node = HeaderValue::from_str(&app.name).unwrap_or(HeaderValue::from_static("?"));
         let context =
             Context { app, recorder: Arc::clone(&recorder), document: Bytes::from(document) };
         let local = local_router(routes, context);
         let routing = Routing::new(here, local.clone(), peers);
-        let gateway = Gateway::new(routing, Arc::clone(&recorder));
+        let gateway = Gateway::new(routing, Arc::clone(&recorder), limits);
         Self { clients: client_router(passages, &gateway, node), local, recorder }
     }
 
@@ -140,10 +143,18 @@ impl Http {
         self.clients.clone()
     }
 
+    /// Where it is counted what clients do.
+    pub(crate) fn recorder(&self) -> Arc<Recorder> {
+        Arc::clone(&self.recorder)
+    }
+
     /// Answers a request that another node forwarded; never forwards it on.
     pub(crate) async fn forwarded(&self, request: Request<Bytes>) -> Response<Bytes> {
         self.recorder.count(Counter::Forwarded, 1);
-        let Ok(response) = self.local.clone().oneshot(request.map(Body::from)).await;
+        let id = request.headers().get(TRACE_ID).cloned();
+        let span = tracing::debug_span!("forwarded", ?id, method = %request.method());
+        let answered = self.local.clone().oneshot(request.map(Body::from)).instrument(span);
+        let Ok(response) = answered.await;
         let (head, body) = response.into_parts();
         let body = body.collect().await.expect("handlers answer with whole bodies");
         Response::from_parts(head, body.to_bytes())

@@ -16,9 +16,14 @@ pub(crate) struct Names {
 impl Names {
     /// Names that nobody else gives.
     pub(crate) fn new() -> Self {
+        Self { run: Self::random(), next: AtomicU64::new(0) }
+    }
+
+    /// One name that nobody else gives.
+    pub(crate) fn random() -> String {
         // The standard library's way to randomness of the operating system.
         let random = || RandomState::new().hash_one(());
-        Self { run: format!("{:016x}{:016x}", random(), random()), next: AtomicU64::new(0) }
+        format!("{:016x}{:016x}", random(), random())
     }
 
     pub(crate) fn next(&self) -> HeaderValue {

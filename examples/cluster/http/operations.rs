@@ -100,6 +100,7 @@ async fn status(State(app): State<App>) -> Answer<NodeStatus> {
 async fn metrics(State(context): State<Context>) -> Response {
     let mut exposition = Exposition::default();
     exported::write(&context.app, &mut exposition);
+    exported::write_queues(&context.app, &mut exposition).await;
     context.recorder.write(&mut exposition);
     ([(header::CONTENT_TYPE, MEDIA_TYPE)], exposition.finish()).into_response()
 }

@@ -23,7 +23,7 @@ use tower::ServiceExt as _;
 use super::problem::{Code, Problem};
 use crate::forward::ForwardError;
 
-pub(crate) use call::{Call, Conduct, REQUEST_ID, Repeating};
+pub(crate) use call::{Call, Conduct, REQUEST_ID, Repeating, TRACE_ID};
 
 /// Says, between nodes and never to clients, which node leads where this one does not: its number,
 /// or nothing where no leader is known.

@@ -5,6 +5,7 @@ mod client;
 mod cluster;
 mod document;
 mod forwarding;
+mod limits;
 mod locks;
 mod operations;
 mod queues;

@@ -21,6 +21,8 @@ pub(crate) type PollMs = Millis<0, { whole_millis(dss_queue::limits::WAIT_MAX) }
 /// How long a session lives without a sign of life: up to a day.
 pub(crate) type TtlMs =
     Millis<{ whole_millis(dss_lock::TTL_MIN) }, { whole_millis(dss_lock::TTL_MAX) }>;
+/// For how long locks are kept back after their session has expired: up to a minute.
+pub(crate) type LockDelayMs = Millis<0, { whole_millis(dss_lock::LOCK_DELAY_MAX) }>;
 /// How long a delivered message stays hidden: up to 12 hours.
 pub(crate) type VisibilityMs = Millis<1, { whole_millis(dss_queue::limits::VISIBILITY_MAX) }>;
 /// How long a message is held back: up to ten years.

@@ -7,10 +7,10 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::client::{Answer, Body, Client};
+use super::Workload;
 use super::progress::Progress;
 use super::report::Measurements;
-use super::{Target, Workload};
+use crate::client::{Answer, Body, Client, Target};
 
 /// How many keys the cache workload spreads over.
 const KEYS: u64 = 1_000;
@@ -119,7 +119,9 @@ impl Worker {
             let answer = client.ask(&self.target, Method::GET, &path, Body::None).await;
             // A key that nobody has written yet is an answer like another.
             let answer = match answer {
-                Answer::Refused(code) if code == "not_found" => Answer::Done(Bytes::new()),
+                Answer::Refused(refused) if refused.code == "not_found" => {
+                    Answer::Done(Bytes::new())
+                }
                 answer => answer,
             };
             self.note("get", start, answer);
@@ -148,8 +150,8 @@ impl Worker {
                 self.measurements.done(operation, latency);
                 Some(body)
             }
-            Answer::Refused(code) => {
-                self.measurements.refused(operation, code);
+            Answer::Refused(refused) => {
+                self.measurements.refused(operation, refused.code);
                 None
             }
             Answer::None(reason) => {

@@ -1,8 +1,11 @@
 //! The clients of a node: served from its start until a little after it is asked to stop.
 
+mod connections;
+mod paced;
 mod unreadable;
 
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -11,38 +14,34 @@ use axum::http::HeaderValue;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use self::connections::{Connections, Counted};
+use self::paced::{Paced, UnderWay};
 use self::unreadable::Explained;
-use crate::http::{self, Code, Problem};
+use crate::config::Limits;
+use crate::http::{self, Code, Problem, Recorder};
 
 /// How long clients have to finish what they began when the node stops.
 const FINISH_LIMIT: Duration = Duration::from_secs(1);
 /// How long those that did not have to read their answer. What they waited for is taken back
 /// meanwhile, with the help of services that still run.
 const CUT_LIMIT: Duration = Duration::from_millis(500);
+/// How long a client that is turned away has to read why.
+const FAREWELL_MAX: Duration = Duration::from_secs(1);
+/// How many are told why at a time. The others are turned away without a word: who comes in such
+/// numbers does not read.
+const FAREWELLS_MAX: usize = 64;
 /// The pause after the operating system refuses to accept: it is out of something.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
-/// What a client may do before it is answered.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Limits {
-    /// How long the head of a request may take, from when it could have begun: a connection on
-    /// which nothing is asked for this long is closed.
-    pub(super) head: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        // As long as proxies keep idle connections to those behind them.
-        Self { head: Duration::from_secs(60) }
-    }
-}
 
 /// The clients' listener and its connections.
 pub(super) struct Clients {
@@ -58,23 +57,26 @@ impl Clients {
         router: Router,
         node: HeaderValue,
         limits: Limits,
+        recorder: Arc<Recorder>,
         stopping: CancellationToken,
     ) -> Self {
         let cut = CancellationToken::new();
         let state = (cut.clone(), node.clone());
         let router = router.layer(middleware::from_fn_with_state(state, until_cut));
-        let server = Server { router, node, limits, stopping };
+        let connections = Connections::new(&limits, recorder);
+        let farewells = Arc::new(Semaphore::new(FAREWELLS_MAX));
+        let server = Server { router, node, limits, connections, farewells, stopping };
         Self { served: tokio::spawn(server.accept(listener)), cut }
     }
 
     /// Waits for the requests under way, and ends those that take too long: most of them wait for
     /// a lock or a message. Whether all ended by themselves.
     pub(super) async fn finish(&mut self) -> bool {
-        if tokio::time::timeout(FINISH_LIMIT, &mut self.served).await.is_ok() {
+        if timeout(FINISH_LIMIT, &mut self.served).await.is_ok() {
             return true;
         }
         self.cut.cancel();
-        if tokio::time::timeout(CUT_LIMIT, &mut self.served).await.is_err() {
+        if timeout(CUT_LIMIT, &mut self.served).await.is_err() {
             // Its connections end with it.
             self.served.abort();
         }
@@ -88,6 +90,8 @@ struct Server {
     router: Router,
     node: HeaderValue,
     limits: Limits,
+    connections: Connections,
+    farewells: Arc<Semaphore>,
     stopping: CancellationToken,
 }
 
@@ -102,7 +106,10 @@ impl Server {
                 accepted = listener.accept() => accepted,
             };
             match accepted {
-                Ok((tcp, _)) => drop(connections.spawn(self.clone().serve(tcp))),
+                Ok((tcp, from)) => match self.connections.count(from.ip()) {
+                    Some(counted) => drop(connections.spawn(self.clone().serve(tcp, counted))),
+                    None => self.turn_away(tcp),
+                },
                 Err(error) => {
                     tracing::warn!("cannot accept a client's connection: {error}");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -114,23 +121,58 @@ impl Server {
         while connections.join_next().await.is_some() {}
     }
 
-    /// Serves one connection. Whatever limits connections, and whatever encrypts them, comes
-    /// before [`converse`](Self::converse).
-    async fn serve(self, tcp: TcpStream) {
+    /// Says that there are too many connections, without waiting for it to be heard.
+    fn turn_away(&self, mut tcp: TcpStream) {
+        let Ok(place) = Arc::clone(&self.farewells).try_acquire_owned() else { return };
+        let answer = unreadable::turned_away(&self.node);
+        tokio::spawn(timeout(FAREWELL_MAX, async move {
+            let _place = place;
+            // It is told if it listens. What it has asked is read, since closing a connection
+            // with something unread resets it, and the answer is lost.
+            if tcp.write_all(&answer).await.is_ok() && tcp.shutdown().await.is_ok() {
+                let _ = tokio::io::copy(&mut tcp, &mut tokio::io::sink()).await;
+            }
+        }));
+    }
+
+    /// Serves one connection. Whatever encrypts it comes before [`converse`](Self::converse).
+    async fn serve(self, tcp: TcpStream, _counted: Counted) {
         if let Err(error) = tcp.set_nodelay(true) {
             tracing::debug!("a client's connection cannot be set to send at once: {error}");
         }
-        self.converse(tcp).await;
+        // That a socket may be readable says little: what counts is a byte.
+        let mut first = [0];
+        let first = tokio::select! {
+            first = timeout(self.limits.first_byte, tcp.peek(&mut first)) => first,
+            () = self.stopping.cancelled() => return,
+        };
+        if let Ok(Ok(1..)) = first {
+            self.converse(tcp).await;
+        }
     }
 
     /// Answers requests until the client goes, asks for nothing for too long, or the node stops.
     async fn converse(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send) {
-        let Self { router, node, limits, stopping } = self;
-        let stream = TokioIo::new(Explained::new(stream, node));
+        let Self { router, node, limits, stopping, .. } = self;
+        let under_way = UnderWay::default();
+        let stream = Explained::new(stream, node);
+        let stream = Paced::new(stream, under_way.clone(), limits.headers, limits.answer);
+        let router = TowerToHyperService::new(router);
+        let service = service_fn(move |request| {
+            let request_under_way = under_way.begin();
+            let answer = router.call(request);
+            async move {
+                let answer = answer.await;
+                drop(request_under_way);
+                answer
+            }
+        });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(limits.head)
-            .serve_connection(stream, TowerToHyperService::new(router));
+            .header_read_timeout(limits.idle)
+            .max_headers(limits.headers_max)
+            .max_buf_size(limits.head_bytes_max)
+            .serve_connection(TokioIo::new(stream), service);
         let mut connection = pin!(connection);
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,

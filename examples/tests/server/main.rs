@@ -2,6 +2,7 @@
 
 mod client;
 mod failover;
+mod locking;
 mod process;
 mod requests;
 mod signals;

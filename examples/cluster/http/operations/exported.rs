@@ -1,6 +1,7 @@
 //! What `/metrics` tells of the parts of a node that count for themselves.
 
-use dss_raft::{RoleKind, Status};
+use dss_queue::{GroupInfo, QueueMachine};
+use dss_raft::{Metrics, RoleKind, Status};
 
 use crate::app::App;
 use crate::http::metrics::{Exposition, Kind};
@@ -12,11 +13,84 @@ pub(crate) fn write(app: &App, exposition: &mut Exposition) {
     let ready = u8::from(app.ready.check().is_ok());
     exposition.family("dss_ready", Kind::Gauge, "Whether the node can serve.").sample(&[], ready);
     write_raft(&groups(app), exposition);
+    write_raft_counters(app, exposition);
     write_cache(app, exposition);
     let mut family =
         exposition.family("dss_peer_up", Kind::Gauge, "Whether this node is connected to a peer.");
     for peer in app.config.nodes().iter().filter(|peer| peer.id != app.id) {
         family.sample(&[("peer", &peer.name)], u8::from(app.peers.is_up(peer.id)));
+    }
+}
+
+/// How many messages the shards hold that this node leads: sums over all topics and groups, of
+/// which there may be any number.
+pub(crate) async fn write_queues(app: &App, exposition: &mut Exposition) {
+    let help = "Messages of the shards that this node leads, by what their groups did with them.";
+    let mut family = exposition.family("dss_queue_messages", Kind::Gauge, help);
+    for (number, group) in app.queue_groups.iter().enumerate() {
+        if group.status().role != RoleKind::Leader {
+            continue;
+        }
+        // A group that has stopped has nothing to tell.
+        let Ok(sums) = group.read_local(sums).await else { continue };
+        let shard = format!("shard-{number}");
+        for (state, messages) in [
+            ("ready", sums.ready),
+            ("in_flight", sums.in_flight),
+            ("delayed", sums.delayed),
+            ("dead", sums.dead),
+        ] {
+            family.sample(&[("shard", &shard), ("state", state)], messages);
+        }
+    }
+}
+
+fn sums(machine: &QueueMachine) -> GroupInfo {
+    let queue = machine.queue();
+    let topics = queue.topics().filter_map(|topic| queue.topic(topic));
+    topics.flat_map(|topic| topic.groups.into_values()).fold(
+        GroupInfo::default(),
+        |mut sums, group| {
+            sums.ready += group.ready;
+            sums.in_flight += group.in_flight;
+            sums.delayed += group.delayed;
+            sums.dead += group.dead;
+            sums
+        },
+    )
+}
+
+fn write_raft_counters(app: &App, exposition: &mut Exposition) {
+    let shards = app.queue_groups.iter().enumerate();
+    let groups: Vec<_> = [
+        ("locks".to_owned(), app.lock_group.metrics()),
+        ("cache".to_owned(), app.cache_group.metrics()),
+    ]
+    .into_iter()
+    .chain(shards.map(|(number, group)| (format!("shard-{number}"), group.metrics())))
+    .collect();
+    type Figure = fn(&Metrics) -> u64;
+    let figures: [(&str, &str, Figure); 8] = [
+        ("dss_raft_proposals_total", "Proposals taken in.", |metrics| metrics.proposals),
+        ("dss_raft_proposals_refused_total", "Proposals refused.", |metrics| {
+            metrics.proposals_refused
+        }),
+        ("dss_raft_reads_total", "Linearizable reads taken in.", |metrics| metrics.reads),
+        ("dss_raft_writes_total", "Writes that the log was asked for.", |metrics| metrics.writes),
+        ("dss_raft_entries_written_total", "Entries in those writes.", |metrics| {
+            metrics.entries_written
+        }),
+        ("dss_raft_entries_applied_total", "Entries applied.", |metrics| metrics.entries_applied),
+        ("dss_raft_snapshots_taken_total", "Snapshots stored.", |metrics| metrics.snapshots_taken),
+        ("dss_raft_snapshots_failed_total", "Snapshots that could not be taken.", |metrics| {
+            metrics.snapshots_failed
+        }),
+    ];
+    for (name, help, figure) in figures {
+        let mut family = exposition.family(name, Kind::Counter, help);
+        for (group, metrics) in &groups {
+            family.sample(&[("group", group)], figure(metrics));
+        }
     }
 }
 

@@ -12,7 +12,12 @@ use crate::http::values::WaitMs;
 
 /// The headers that handlers read. Others (credentials among them) are the business of the node
 /// that the client talks to, and do not travel.
-const HEADERS: [HeaderName; 3] = [header::CONTENT_TYPE, header::IF_MATCH, header::IF_NONE_MATCH];
+const HEADERS: [HeaderName; 4] =
+    [header::CONTENT_TYPE, header::IF_MATCH, header::IF_NONE_MATCH, TRACE_ID];
+
+/// Names a request in the logs of all nodes that it passes, and in its answer. It is the client's
+/// where that has a good one.
+pub(crate) const TRACE_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Names a request that its client has not named, so that it can be made again. Between nodes
 /// only: what a client says here is not heard.

@@ -117,7 +117,20 @@ async fn bodies_that_are_too_large_are_refused_on_every_route() {
 }
 
 /// Bodies that each have one member out of its range, by method and path.
-const OUT_OF_RANGE: [(Method, &str, &[&str]); 9] = [
+const OUT_OF_RANGE: [(Method, &str, &[&str]); 10] = [
+    (
+        Method::POST,
+        "/v1/locks",
+        &[
+            "{}",
+            r#"{"session":"s","locks":[]}"#,
+            r#"{"session":"s","locks":["a"]}"#,
+            r#"{"session":"s","locks":[{"lock":""}]}"#,
+            r#"{"session":"s","locks":[{"lock":"a\u0000"}]}"#,
+            r#"{"session":"s","locks":[{"lock":"a","mode":"both"}]}"#,
+            r#"{"session":"s","locks":[{"lock":"a","wait_ms":0}]}"#,
+        ],
+    ),
     (
         Method::PUT,
         "/v1/sessions/s",
@@ -129,6 +142,7 @@ const OUT_OF_RANGE: [(Method, &str, &[&str]); 9] = [
             r#"{"ttl_ms":"10000"}"#,
             r#"{"ttl_ms":1000000000000000000}"#,
             r#"{"ttl_ms":1e400}"#,
+            r#"{"ttl_ms":1000,"lock_delay_ms":60001}"#,
         ],
     ),
     (

@@ -99,8 +99,13 @@ impl Forward for Wire {
 
 impl Cluster {
     pub(super) async fn start(size: usize) -> Self {
+        Self::start_configured(size, ClusterConfig::local()).await
+    }
+
+    /// The same of nodes that are configured like this.
+    pub(super) async fn start_configured(size: usize, config: ClusterConfig) -> Self {
         let world = World {
-            config: Arc::new(ClusterConfig::local()),
+            config: Arc::new(config),
             size,
             raft: MemoryNetwork::new(),
             cache: InMemoryNetwork::new(),

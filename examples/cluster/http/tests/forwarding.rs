@@ -115,3 +115,20 @@ async fn what_cannot_be_named_is_not_made_again() {
     let released = client.post("/v1/locks/a/release", r#"{"session":"s"}"#).await;
     released.problem(504, "outcome_unknown");
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_known_of_locks_is_the_same_on_every_node() {
+    let cluster = Cluster::start(3).await;
+    let nodes: Vec<_> = (0..3).map(|node| cluster.client(node)).collect();
+    for (node, client) in nodes.iter().enumerate() {
+        // What one node has answered, every other one knows at once.
+        let all = json!({"session": format!("s-{node}"), "locks": [{"lock": format!("l-{node}")}]});
+        client.post("/v1/locks", &all.to_string()).await.json(200);
+        for other in &nodes {
+            let lock = other.get(&format!("/v1/locks/l-{node}")).await.json(200);
+            assert_eq!(lock["holders"][0]["session"], format!("s-{node}"));
+            other.get("/v1/wait-for").await.json(200);
+            other.get("/v1/deadlocks").await.json(200);
+        }
+    }
+}

@@ -210,3 +210,94 @@ async fn a_lock_is_taken_away_by_force() {
     assert!(take(&client, "a", "two").await > token);
     assert_eq!(client.delete("/v1/locks/free").await.status, 204);
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_upgrade_waits_for_the_other_holders_and_two_are_a_deadlock() {
+    let client = Cluster::start(1).await.client(0);
+    for session in ["one", "two"] {
+        acquire(&client, "a", json!({"session": session, "mode": "shared"})).await.json(200);
+    }
+    let upgrade = json!({"session": "one", "wait_ms": 60_000});
+    let waiting = begin_to_wait(&client, "a", upgrade).await;
+    let other = acquire(&client, "a", json!({"session": "two", "wait_ms": 60_000})).await;
+    assert_eq!(other.problem(409, "deadlock")["cycle"], json!(["two", "one"]));
+    client.post("/v1/locks/a/release", r#"{"session":"two"}"#).await.json(200);
+    assert_eq!(waiting.await.unwrap().json(200)["mode"], "exclusive");
+
+    let history = client.get("/v1/deadlocks").await.json(200);
+    let deadlocks = history["deadlocks"].as_array().unwrap();
+    assert_eq!(deadlocks.len(), 1, "{history}");
+    let deadlock = &deadlocks[0];
+    assert_eq!((&deadlock["session"], &deadlock["lock"]), (&json!("two"), &json!("a")));
+    assert_eq!(deadlock["cycle"], json!(["two", "one"]));
+    assert_eq!(deadlock["resolution"], "refused");
+    assert!(deadlock["log_index"].as_u64().unwrap() > 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_downgrade_keeps_the_token_and_lets_readers_in() {
+    let client = Cluster::start(1).await.client(0);
+    let token = take(&client, "a", "one").await;
+    let reader = json!({"session": "two", "mode": "shared", "wait_ms": 60_000});
+    let waiting = begin_to_wait(&client, "a", reader).await;
+    client.post("/v1/locks/a/downgrade", r#"{"session":"two"}"#).await.problem(409, "not_holder");
+    let stale = json!({"session": "one", "fencing_token": token + 7}).to_string();
+    client.post("/v1/locks/a/downgrade", &stale).await.problem(409, "stale_token");
+
+    let held = json!({"session": "one", "fencing_token": token}).to_string();
+    let downgraded = client.post("/v1/locks/a/downgrade", &held).await.json(200);
+    assert_eq!(
+        (&downgraded["mode"], &downgraded["fencing_token"]),
+        (&json!("shared"), &json!(token))
+    );
+    assert_eq!(waiting.await.unwrap().json(200)["mode"], "shared");
+}
+
+#[tokio::test(start_paused = true)]
+async fn several_locks_are_granted_together_or_not_at_all() {
+    let client = Cluster::start(1).await.client(0);
+    take(&client, "b", "other").await;
+    let all = |wait: u64| {
+        let locks = json!([{"lock": "b"}, {"lock": "a", "mode": "shared"}]);
+        json!({"session": "one", "locks": locks, "wait_ms": wait}).to_string()
+    };
+    client.post("/v1/locks", &all(0)).await.problem(409, "lock_held");
+    client.post("/v1/locks", &all(50)).await.problem(409, "wait_timeout");
+    client.get("/v1/locks/a").await.problem(404, "not_found");
+
+    client.post("/v1/locks/b/release", r#"{"session":"other"}"#).await.json(200);
+    let granted = client.post("/v1/locks", &all(0)).await.json(200);
+    let grants = granted["grants"].as_array().unwrap();
+    let named = |place: usize| (grants[place]["lock"].as_str(), grants[place]["mode"].as_str());
+    assert_eq!(grants.len(), 2);
+    assert_eq!(named(0), (Some("a"), Some("shared")));
+    assert_eq!(named(1), (Some("b"), Some("exclusive")));
+
+    let more = json!({"session": "one", "locks": [{"lock": "b"}, {"lock": "c"}]}).to_string();
+    client.post("/v1/locks", &more).await.problem(409, "already_exists");
+    client.get("/v1/locks/c").await.problem(404, "not_found");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lock_entered_twice_takes_two_releases() {
+    let client = Cluster::start(1).await.client(0);
+    let enter = json!({"session": "one", "reentrant": true});
+    let first = acquire(&client, "a", enter.clone()).await.json(200);
+    assert_eq!(acquire(&client, "a", enter).await.json(200), first);
+    client.post("/v1/locks/a/release", r#"{"session":"one"}"#).await.json(200);
+    client.get("/v1/locks/a").await.json(200);
+    client.post("/v1/locks/a/release", r#"{"session":"one"}"#).await.json(200);
+    client.get("/v1/locks/a").await.problem(404, "not_found");
+}
+
+#[tokio::test(start_paused = true)]
+async fn locks_of_a_session_with_a_delay_are_kept_back_after_it_has_expired() {
+    let client = Cluster::start(1).await.client(0);
+    let open = r#"{"ttl_ms":1000,"lock_delay_ms":30000}"#;
+    client.put("/v1/sessions/one", open).await.json(200);
+    take(&client, "a", "one").await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    client.get("/v1/sessions/one").await.problem(404, "session_expired");
+    acquire(&client, "a", json!({"session": "two"})).await.problem(409, "lock_held");
+    acquire(&client, "a", json!({"session": "two", "wait_ms": 60_000})).await.json(200);
+}

@@ -96,6 +96,8 @@ fn series(text: &str) -> BTreeMap<String, f64> {
 async fn metrics_are_valid_and_bounded() {
     let cluster = Cluster::start(1).await;
     let client = cluster.client(0);
+    // Only whoever leads a shard tells of its messages, so there must be a leader first.
+    client.post("/v1/queues/q/messages", r#"{"messages":[{"payload":"1"}]}"#).await.json(201);
     let before = series(client.get("/metrics").await.text());
     for number in 0..50 {
         client.get(&format!("/v1/cache/key-{number}")).await.problem(404, "not_found");
@@ -119,4 +121,38 @@ async fn metrics_are_valid_and_bounded() {
     assert_eq!(after[r#"dss_raft_role{group="locks",role="leader"}"#], 1.0);
     assert!(rose(r#"dss_raft_commit_index{group="locks"}"#) >= 50.0);
     assert!(after.contains_key(r#"dss_raft_applied_index{group="shard-0"}"#));
+    assert!(rose(r#"dss_raft_entries_applied_total{group="locks"}"#) >= 50.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn messages_are_counted_by_their_state_over_all_topics() {
+    let client = Cluster::start(1).await.client(0);
+    for topic in ["a", "b"] {
+        let publish = r#"{"messages":[{"payload":"1"},{"payload":"2"}]}"#;
+        client.post(&format!("/v1/queues/{topic}/messages"), publish).await.json(201);
+        let receive = r#"{"consumer":"c"}"#;
+        client.post(&format!("/v1/queues/{topic}/groups/g/receive"), receive).await.json(200);
+    }
+    let samples = series(client.get("/metrics").await.text());
+    let messages =
+        |state: &str| samples[&format!(r#"dss_queue_messages{{shard="shard-0",state="{state}"}}"#)];
+    assert_eq!((messages("ready"), messages("in_flight"), messages("dead")), (2.0, 2.0, 0.0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_keeps_the_name_that_its_client_gave_it() {
+    let client = Cluster::start(1).await.client(0);
+    let named = |name: &'static str| {
+        let client = client.clone();
+        async move {
+            let headers = [("x-request-id", name)];
+            let answer = client.ask_with(Method::GET, "/v1/status", &headers, "").await;
+            answer.header("x-request-id").to_owned()
+        }
+    };
+    assert_eq!(named("checkout-7").await, "checkout-7");
+    for strange in ["", "two words", "a\"b"] {
+        let given = named(strange).await;
+        assert!(given != strange && !given.is_empty(), "{given:?}");
+    }
 }

@@ -13,7 +13,7 @@ use axum::http::{HeaderValue, StatusCode};
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::http::{self, PROBLEM_JSON, Problem};
+use crate::http::{self, Code, PROBLEM_JSON, Problem};
 
 /// How every answer begins.
 const VERSION: &[u8] = b"HTTP/1.1 ";
@@ -66,10 +66,21 @@ fn explanation(status: StatusCode, node: &HeaderValue) -> Bytes {
         StatusCode::URI_TOO_LONG => "the path is too long",
         _ => "the request is not HTTP/1.1 as it is written",
     };
-    let body = Problem::unreadable(status, detail).into_document();
+    last_answer(status, Problem::unreadable(status, detail), "", node)
+}
+
+/// The answer on a connection that is one too many.
+pub(super) fn turned_away(node: &HeaderValue) -> Bytes {
+    let problem = Problem::new(Code::Unavailable, "the node has as many connections as it may");
+    last_answer(Code::Unavailable.status(), problem, "retry-after: 1\r\n", node)
+}
+
+/// A whole answer after which the connection is closed.
+fn last_answer(status: StatusCode, problem: Problem, more: &str, node: &HeaderValue) -> Bytes {
+    let body = problem.into_document();
     let mut answer = format!(
         "HTTP/1.1 {status}\r\ncontent-type: {PROBLEM_JSON}\r\ncontent-length: {}\r\n\
-         connection: close\r\n{}: ",
+         connection: close\r\n{more}{}: ",
         body.len(),
         http::NODE,
     )

@@ -1,0 +1,248 @@
+//! The cluster in the terminal: which nodes there are, what they do and how far they are.
+
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use axum::http::Method;
+use clap::Args;
+use serde::{Deserialize, Serialize};
+use tokio::task::JoinSet;
+
+use crate::client::{Answer, Body, Client, Target};
+
+/// How long a node may take to answer.
+const ANSWER_MAX: Duration = Duration::from_secs(3);
+
+/// The options of `status`.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// A node to ask, as `http://HOST:PORT`, or several; it is enough that one of them answers.
+    #[arg(
+        long = "target",
+        value_name = "URL[,URL…]",
+        value_delimiter = ',',
+        default_value = "http://127.0.0.1:8001,http://127.0.0.1:8002,http://127.0.0.1:8003"
+    )]
+    pub(crate) targets: Vec<Target>,
+    /// Write it as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// The options of `health`.
+#[derive(Debug, Args)]
+pub(crate) struct HealthOptions {
+    /// The node to ask, as `http://HOST:PORT`.
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8001")]
+    pub(crate) target: Target,
+}
+
+/// Why there is nothing to show.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("no node answered: {0}")]
+    NoAnswer(String),
+    #[error("the status cannot be written")]
+    Output(#[from] io::Error),
+}
+
+/// What a node says of itself and the others.
+#[derive(Debug, Clone, Deserialize)]
+struct Answered {
+    node: String,
+    raft: Raft,
+    nodes: Vec<Listed>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct Raft {
+    role: String,
+    term: u64,
+    leader: Option<String>,
+    commit_index: u64,
+    applied_index: u64,
+    last_index: u64,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct Listed {
+    id: String,
+    url: String,
+}
+
+/// One node, as it is shown. What only the node itself can say is missing where it did not answer.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Row {
+    id: String,
+    url: String,
+    answers: bool,
+    role: Option<String>,
+    term: Option<u64>,
+    leader: Option<String>,
+    commit_index: Option<u64>,
+    applied_index: Option<u64>,
+    last_index: Option<u64>,
+}
+
+/// Asks every node and writes what they say. The exit status is 0 where all answer and agree on a
+/// leader, else 1.
+///
+/// # Errors
+///
+/// Where nobody answered, or the result could not be written.
+pub(crate) async fn run(options: Options) -> Result<ExitCode, Error> {
+    let client = Client::new();
+    let first = first_answer(&client, &options.targets).await?;
+    let mut asked = JoinSet::new();
+    for (place, node) in first.nodes.into_iter().enumerate() {
+        let client = client.clone();
+        asked.spawn(async move {
+            let answered = match node.url.parse() {
+                Ok(target) => ask(&client, &target).await.ok(),
+                Err(_) => None,
+            };
+            // An address may lead to another node than it should.
+            (place, Row::new(node.clone(), answered.filter(|answer| answer.node == node.id)))
+        });
+    }
+    let mut rows = asked.join_all().await;
+    rows.sort_by_key(|(place, _)| *place);
+    let rows: Vec<Row> = rows.into_iter().map(|(_, row)| row).collect();
+    let mut output = io::stdout().lock();
+    if options.json {
+        let text = serde_json::to_string_pretty(&rows).map_err(io::Error::from)?;
+        writeln!(output, "{text}")?;
+    } else {
+        output.write_all(table(&rows).as_bytes())?;
+    }
+    Ok(if is_healthy(&rows) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Asks a node whether it serves.
+///
+/// # Errors
+///
+/// Where it does not.
+pub(crate) async fn health(options: HealthOptions) -> Result<(), Error> {
+    let client = Client::new();
+    let asked =
+        client.ask_within(ANSWER_MAX, &options.target, Method::GET, "/healthz", Body::None).await;
+    match asked {
+        Answer::Done(_) => Ok(()),
+        Answer::Refused(refused) => Err(Error::NoAnswer(refused.code)),
+        Answer::None(reason) => Err(Error::NoAnswer(reason)),
+    }
+}
+
+/// What the first of the targets that answers says.
+async fn first_answer(client: &Client, targets: &[Target]) -> Result<Answered, Error> {
+    let mut problem = String::new();
+    for target in targets {
+        match ask(client, target).await {
+            Ok(answer) => return Ok(answer),
+            Err(reason) => problem = reason,
+        }
+    }
+    Err(Error::NoAnswer(problem))
+}
+
+async fn ask(client: &Client, target: &Target) -> Result<Answered, String> {
+    match client.ask_within(ANSWER_MAX, target, Method::GET, "/v1/status", Body::None).await {
+        Answer::Done(body) => serde_json::from_slice(&body).map_err(|error| error.to_string()),
+        Answer::Refused(refused) => Err(refused.code),
+        Answer::None(reason) => Err(reason),
+    }
+}
+
+impl Row {
+    fn new(node: Listed, answered: Option<Answered>) -> Self {
+        let raft = answered.map(|answered| answered.raft);
+        Self {
+            id: node.id,
+            url: node.url,
+            answers: raft.is_some(),
+            term: raft.as_ref().map(|raft| raft.term),
+            commit_index: raft.as_ref().map(|raft| raft.commit_index),
+            applied_index: raft.as_ref().map(|raft| raft.applied_index),
+            last_index: raft.as_ref().map(|raft| raft.last_index),
+            leader: raft.as_ref().and_then(|raft| raft.leader.clone()),
+            role: raft.map(|raft| raft.role),
+        }
+    }
+
+    fn cells(&self) -> [String; 7] {
+        let number = |value: Option<u64>| value.map_or("-".to_owned(), |value| value.to_string());
+        [
+            self.id.clone(),
+            self.url.clone(),
+            self.role.clone().unwrap_or_else(|| "no answer".to_owned()),
+            number(self.term),
+            number(self.commit_index),
+            number(self.applied_index),
+            number(self.last_index),
+        ]
+    }
+}
+
+/// Whether all nodes answer and follow one leader.
+fn is_healthy(rows: &[Row]) -> bool {
+    let leader = rows.first().and_then(|row| row.leader.as_deref());
+    leader.is_some() && rows.iter().all(|row| row.answers && row.leader.as_deref() == leader)
+}
+
+/// Columns as wide as what stands in them.
+fn table(rows: &[Row]) -> String {
+    let head = ["NODE", "URL", "ROLE", "TERM", "COMMIT", "APPLIED", "LAST"].map(str::to_owned);
+    let lines: Vec<_> = std::iter::once(head).chain(rows.iter().map(Row::cells)).collect();
+    let mut widths = [0; 7];
+    for line in &lines {
+        for (width, cell) in widths.iter_mut().zip(line) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let padded = lines.iter().map(|line| {
+        let cells = line.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
+        format!("{}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
+    });
+    padded.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(id: &str, leader: Option<&str>) -> Row {
+        let raft = Raft {
+            role: if leader == Some(id) { "leader" } else { "follower" }.to_owned(),
+            term: 3,
+            leader: leader.map(str::to_owned),
+            commit_index: 1234,
+            applied_index: 1233,
+            last_index: 1235,
+        };
+        let node = Listed { id: id.to_owned(), url: format!("http://{id}:8001") };
+        let answered = Answered { node: id.to_owned(), raft, nodes: Vec::new() };
+        Row::new(node, Some(answered))
+    }
+
+    #[test]
+    fn columns_are_as_wide_as_what_stands_in_them() {
+        let silent = Listed { id: "n10".to_owned(), url: "http://n10:8001".to_owned() };
+        let rows = [row("n1", Some("n1")), Row::new(silent, None)];
+        let expected = "NODE  URL              ROLE       TERM  COMMIT  APPLIED  LAST\n\
+                        n1    http://n1:8001   leader     3     1234    1233     1235\n\
+                        n10   http://n10:8001  no answer  -     -       -        -\n";
+        assert_eq!(table(&rows), expected);
+    }
+
+    #[test]
+    fn a_cluster_is_healthy_where_all_nodes_answer_and_follow_one_leader() {
+        assert!(is_healthy(&[row("n1", Some("n1")), row("n2", Some("n1"))]));
+        assert!(!is_healthy(&[row("n1", Some("n1")), row("n2", Some("n2"))]));
+        assert!(!is_healthy(&[row("n1", None), row("n2", None)]));
+        let silent = Listed { id: "n2".to_owned(), url: String::new() };
+        assert!(!is_healthy(&[row("n1", Some("n1")), Row::new(silent, None)]));
+        assert!(!is_healthy(&[]));
+    }
+}
