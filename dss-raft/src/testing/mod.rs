@@ -110,6 +110,7 @@ mod disk;
 mod faults;
 mod hash_chain;
 mod host;
+mod linearizability;
 mod network;
 mod options;
 mod outputs;
@@ -124,6 +125,7 @@ mod world;
 
 pub use crate::core::PlantedBug;
 pub use hash_chain::{HashChain, HashChainWorkload};
+pub use linearizability::{CallId, History, Model, NotLinearizable};
 pub use options::Options;
 pub use seeds::{check_seeds, seeds};
 pub use storage_conformance::storage_conformance;
