@@ -154,8 +154,9 @@ impl<'a, M: Model> Search<'a, M> {
             }
             match goal {
                 Goal::Returned => {
-                    self.place_returned(&mut frontier, number);
-                    frontier.plan(number, Goal::Open);
+                    if !self.place_returned(&mut frontier, number) {
+                        frontier.plan(number, Goal::Open);
+                    }
                 }
                 Goal::Open => self.place_open(&mut frontier, number),
             }
@@ -186,18 +187,30 @@ impl<'a, M: Model> Search<'a, M> {
         (candidates, first_return)
     }
 
-    fn place_returned(&self, frontier: &mut Frontier<M::State>, number: usize) {
+    /// Continues a beginning by calls that returned. Says whether nothing else need be tried: a call
+    /// that fits and changes nothing, a read, may as well come at once, since wherever else it came
+    /// the others would not notice its absence.
+    fn place_returned(&self, frontier: &mut Frontier<M::State>, number: usize) -> bool {
         let (candidates, _) = self.candidates(&frontier.beginnings[number].placed);
+        let mut changes = Vec::new();
         for candidate in candidates {
             let from = &frontier.beginnings[number];
             let call = &self.returned[candidate];
             let mut state = from.state.clone();
-            if M::apply(&mut state, call.operation) == *call.reply {
-                let placed = from.placed.with(candidate);
-                let taken = from.taken.clone();
-                frontier.add(Beginning { placed, taken, state });
+            if M::apply(&mut state, call.operation) != *call.reply {
+                continue;
             }
+            let is_read = state == from.state;
+            let placed = from.placed.with(candidate);
+            let next = Beginning { placed, taken: from.taken.clone(), state };
+            if is_read {
+                frontier.add(next);
+                return true;
+            }
+            changes.push(next);
         }
+        changes.into_iter().for_each(|next| frontier.add(next));
+        false
     }
 
     fn place_open(&self, frontier: &mut Frontier<M::State>, number: usize) {
