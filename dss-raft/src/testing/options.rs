@@ -23,6 +23,9 @@ pub struct Options {
     pub operations: u64,
     /// How many of a thousand operations are reads.
     pub read_permille: u64,
+    /// How many registers clients read and write, of each kind: those that are written by anyone, and
+    /// those that are written in sessions. With few, more of what is read is contended.
+    pub registers: u64,
     /// How many commands a client proposes at once, at most.
     pub burst_max: u64,
     /// How many of a thousand messages are lost.
@@ -94,6 +97,7 @@ impl Options {
             duration: millis(30_000),
             operations: pick(&[300, 500, 1_000]),
             read_permille: pick(&[100, 300, 500]),
+            registers: pick(&[1, 2, 5]),
             burst_max: pick(&[1, 3, 20]),
             loss_permille: pick(&[0, 10, 50, 200]),
             duplicate_permille: pick(&[0, 10, 100]),

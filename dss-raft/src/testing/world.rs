@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::PlantedBug;
+use super::callers::Callers;
 use super::checker::Checker;
 use super::disk::Disk;
 use super::faults::Fault;
@@ -12,13 +13,13 @@ use super::host::{Clock, Host, RATE_ONE, Running};
 use super::network::Network;
 use super::options::Options;
 use super::queue::Queue;
+use super::registers::Beside;
 use super::violation::{Failure, Violation};
 use super::workload::Workload;
 use crate::config::{Config, Priority};
 use crate::core::{Raft, Random};
 use crate::entry::Configuration;
 use crate::message::Message;
-use crate::ports::StateMachine;
 use crate::types::{LogIndex, NodeId, PersistSeq, Timestamp};
 
 /// What happened in a run: a run in which little happened has proven little.
@@ -159,6 +160,7 @@ pub(super) struct World<W: Workload> {
     pub(super) network: Network,
     pub(super) hosts: Vec<Host<W::Machine>>,
     pub(super) checker: Checker,
+    pub(super) callers: Callers,
     pub(super) workload: W,
     pub(super) report: Report,
     pub(super) operations_left: u64,
@@ -193,6 +195,7 @@ impl<W: Workload> World<W> {
             network: Network::new(&options),
             hosts: (0..options.nodes).map(host).collect(),
             checker: Checker::new(options.nodes),
+            callers: Callers::new(options.registers),
             workload,
             report: Report::default(),
             operations_left: options.operations,
@@ -219,7 +222,7 @@ impl<W: Workload> World<W> {
             }
         }
         self.report.committed = self.checker.committed() as u64;
-        Ok(())
+        self.callers.check()
     }
 
     fn handle(&mut self, event: Event) -> Result<(), Violation> {
@@ -283,7 +286,7 @@ impl<W: Workload> World<W> {
         let node = host.node;
         let restored = host.disk.restore();
         self.checker.started(at, &restored);
-        let mut machine = self.workload.machine();
+        let mut machine = Beside::new(self.workload.machine());
         let mut applied = LogIndex::ZERO;
         if let Some(snapshot) = &restored.snapshot {
             applied = snapshot.last.index;
