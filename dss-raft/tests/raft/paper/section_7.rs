@@ -13,7 +13,8 @@ fn snapshot(last: LogId) -> Snapshot {
 }
 
 fn install(term: u64, last: LogId) -> Message {
-    let body = MessageBody::InstallSnapshot { snapshot: Box::new(snapshot(last)), round: Round::new(1) };
+    let body =
+        MessageBody::InstallSnapshot { snapshot: Box::new(snapshot(last)), round: Round::new(1) };
     message(term, body)
 }
 
