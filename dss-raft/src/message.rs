@@ -133,6 +133,12 @@ pub enum MessageBody {
         /// The leader's round in which this was sent.
         round: Round,
     },
+    /// Everything up to `index` is committed. Sent, where there is nothing else to send, to a member
+    /// that has acknowledged all of that. Nobody waits for an answer, so there is none.
+    Committed {
+        /// The leader's commit index.
+        index: LogIndex,
+    },
     /// The log matches the leader's up to `matched`, durably.
     AppendAccepted {
         /// The last entry known to match and to be durable.

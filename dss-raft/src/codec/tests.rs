@@ -82,6 +82,7 @@ fn body() -> impl Strategy<Value = MessageBody> {
         (run(), index(), round()).prop_map(|((previous, entries), commit, round)| {
             MessageBody::Append { previous, entries, commit, round }
         }),
+        index().prop_map(|index| MessageBody::Committed { index }),
         (index(), round())
             .prop_map(|(matched, round)| MessageBody::AppendAccepted { matched, round }),
         (index(), log_id(), round()).prop_map(|(previous, hint, round)| {

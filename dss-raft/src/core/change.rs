@@ -333,13 +333,13 @@ impl Raft {
         }
     }
 
-    /// Takes note of whose log a message shows. Says whether the sender is who it was.
-    pub(super) fn meet(&mut self, from: NodeId, log: LogIdentity) -> bool {
+    /// Takes note of whose log a message shows.
+    pub(super) fn meet(&mut self, from: NodeId, log: LogIdentity) {
         let configuration = self.membership.current();
-        let recognised = configuration.recognises(from, log);
-        if log != LogIdentity::UNKNOWN
-            && let Role::Leader(leader) = &mut self.role
-        {
+        if log == LogIdentity::UNKNOWN {
+            return;
+        }
+        if let Role::Leader(leader) = &mut self.role {
             let last = self.log.last().index;
             if let Some(peer) = leader.peer(from).filter(|peer| peer.log != log) {
                 if peer.log != LogIdentity::UNKNOWN {
@@ -351,10 +351,9 @@ impl Raft {
                 leader.has_unlisted_logs |=
                     configuration.is_member(from) && !configuration.logs.contains_key(&from);
             }
-        } else if log != LogIdentity::UNKNOWN && configuration.is_member(from) {
+        } else if self.known_logs.get(&from) != Some(&log) && configuration.is_member(from) {
             self.known_logs.insert(from, log);
         }
-        recognised
     }
 }
 

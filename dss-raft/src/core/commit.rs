@@ -10,6 +10,9 @@ impl Raft {
     /// Commits what a majority has durably, where this node leads.
     pub(super) fn advance_commit_index(&mut self) {
         let Role::Leader(leader) = &self.role else { return };
+        if self.commit_index == self.log.last().index {
+            return;
+        }
         // A leader counts itself like anyone else: once its own copy is durable.
         let own = self.writes.durable_index();
         let reached = leader.reached_by_quorum(self.membership.current(), own, |peer| peer.matched);

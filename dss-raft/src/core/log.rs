@@ -257,10 +257,13 @@ impl Log {
         if index > newest.last || index <= self.base.index {
             return None;
         }
-        if index >= newest.first {
-            return Some(self.chunks.len() - 1);
-        }
-        Some(self.chunks.partition_point(|chunk| chunk.last < index))
+        /// What is looked for is among the newest few, or else anywhere.
+        const NEWEST: usize = 4;
+        let recent = self.chunks.iter().rev().take(NEWEST).position(|chunk| index >= chunk.first);
+        Some(match recent {
+            Some(from_the_end) => self.chunks.len() - 1 - from_the_end,
+            None => self.chunks.partition_point(|chunk| chunk.last < index),
+        })
     }
 }
 

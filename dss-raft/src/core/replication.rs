@@ -42,6 +42,24 @@ impl Raft {
         }
     }
 
+    /// Tells the members of the commit index that no append has told of it.
+    pub(super) fn tell_commit_index(&mut self) {
+        let (term, log, index) = (self.hard_state.term, self.own_log(), self.commit_index);
+        let Role::Leader(leader) = &mut self.role else { return };
+        leader.notice_at = None;
+        for peer in leader.peers.iter_mut().filter(|peer| peer.commit_told < index) {
+            if peer.matched < index {
+                // What it lacks may have been lost on the way: its answer says so.
+                peer.heartbeat_due = true;
+                leader.has_news = true;
+                continue;
+            }
+            peer.commit_told = index;
+            let message = Message { term, log, body: MessageBody::Committed { index } };
+            self.outputs.push(Output::Send { to: peer.node, message, after: None });
+        }
+    }
+
     /// A member's log matches up to `matched`, durably.
     pub(super) fn handle_append_accepted(&mut self, from: NodeId, matched: LogIndex, round: Round) {
         let (now, last) = (self.now, self.log.last().index);

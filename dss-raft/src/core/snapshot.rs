@@ -6,7 +6,6 @@ use bytes::Bytes;
 use super::Raft;
 use super::durability::Change;
 use super::log::Log;
-use super::membership::Membership;
 use super::planted::PlantedBug;
 use super::progress::Mode;
 use super::role::Role;
@@ -157,9 +156,10 @@ impl Raft {
         let truncate_from = (self.log.last().index >= first).then_some(first);
         let last = snapshot.last;
         self.log = Log::new(last);
+        self.verified_at_most(last.index);
         self.commit_index = last.index;
         self.handed_index = last.index;
-        self.membership = Membership::new(last.index, snapshot.configuration.clone());
+        self.membership.restart(last.index, snapshot.configuration.clone());
         self.snapshot = Some((*snapshot).clone());
         self.compaction = Compaction::new(last.index);
         let after = self.issue(Change {

@@ -44,12 +44,9 @@ impl Raft {
         let now = self.now;
         let Role::Leader(leader) = &mut self.role else { return };
         if leader.notice_at.is_some_and(|at| at <= now) {
-            leader.notice_at = None;
-            leader.has_news = true;
-            for peer in &mut leader.peers {
-                peer.heartbeat_due |= peer.commit_told < self.commit_index;
-            }
+            self.tell_commit_index();
         }
+        let Role::Leader(leader) = &mut self.role else { return };
         if leader.heartbeat_at > now {
             return;
         }

@@ -82,6 +82,7 @@ fn body() -> impl Strategy<Value = MessageBody> {
                 MessageBody::Append { previous, entries: entries.into(), commit, round }
             })
         }),
+        at().prop_map(|index| MessageBody::Committed { index }),
         (at(), round()).prop_map(|(matched, round)| MessageBody::AppendAccepted { matched, round }),
         (at(), log_id(), round()).prop_map(|(previous, hint, round)| {
             MessageBody::AppendRejected { previous, hint, round }

@@ -6,6 +6,7 @@
 mod arbitrary;
 mod check_quorum;
 mod cluster;
+mod commit_notice;
 mod compaction;
 mod disk_stall;
 mod elections;
