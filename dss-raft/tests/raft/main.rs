@@ -6,6 +6,7 @@
 mod arbitrary;
 mod check_quorum;
 mod cluster;
+mod credibility;
 mod elections;
 mod failover;
 mod membership;
