@@ -327,6 +327,9 @@ impl<W: Workload> World<W> {
         config.compact_after_entries = self.options.compact_after_entries;
         config.append_bytes_max = self.options.append_bytes_max;
         config.in_flight_messages_max = self.options.in_flight_messages_max;
+        config.in_flight_bytes_max = self.options.in_flight_bytes_max;
+        config.uncommitted_bytes_max = self.options.uncommitted_bytes_max;
+        config.compact_after_bytes = self.options.compact_after_bytes;
         if self.options.priorities {
             let level = node.get() % 3;
             config.priority = Priority::ALL[usize::try_from(level).unwrap_or(0)];

@@ -27,6 +27,10 @@ impl Model for Registers {
         0
     }
 
+    fn is_read(operation: &Operation) -> bool {
+        matches!(operation, Operation::Read(_))
+    }
+
     fn apply(state: &mut u64, operation: &Operation) -> u64 {
         match operation {
             Operation::Read(_) => {}
