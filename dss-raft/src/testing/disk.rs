@@ -6,7 +6,7 @@ use crate::core::Random;
 use crate::entry::{Entry, HardState, Snapshot};
 use crate::output::Persist;
 use crate::ports::Restored;
-use crate::types::{LogIndex, PersistSeq};
+use crate::types::{LogId, LogIndex, PersistSeq};
 
 /// The disk of one node. It outlives the node's crashes; what was being written then may not.
 #[derive(Debug, Default)]
@@ -51,6 +51,11 @@ impl Disk {
         self.writing.clear();
         self.syncing = 0;
         Ok(())
+    }
+
+    /// Whether it is this snapshot that is durable.
+    pub(super) fn has_snapshot(&self, last: LogId) -> bool {
+        self.snapshot.as_ref().is_some_and(|snapshot| snapshot.last == last)
     }
 
     pub(super) fn restore(&self) -> Restored {

@@ -25,7 +25,9 @@ fn log(chunks: &[Vec<(u64, usize)>]) -> (Log, Vec<Entry>) {
 }
 
 fn chunks() -> impl Strategy<Value = Vec<Vec<(u64, usize)>>> {
-    let entry = (prop_oneof![4 => Just(0u64), 1 => 1u64..3], 0usize..40);
+    // Weights and limits are multiples of 8, so that limits are often met exactly.
+    let length = prop_oneof![Just(0usize), Just(8), Just(16), Just(40)];
+    let entry = (prop_oneof![4 => Just(0u64), 1 => 1u64..3], length);
     prop::collection::vec(prop::collection::vec(entry, 1..5), 0..6)
 }
 
@@ -77,9 +79,10 @@ fn run_length(
 proptest! {
     #[test]
     fn a_run_is_as_long_as_its_limit_allows(
-        chunks in chunks(), from in 0usize..24, weight_max in 1usize..400,
+        chunks in chunks(), from in 0usize..16, eighths in 1usize..50,
     ) {
         let (log, all) = log(&chunks);
+        let weight_max = eighths * 8;
         let index = LogIndex::new(11 + from as u64);
         let (run, reckoned) = log.run(index, weight_max);
         if from >= all.len() {
@@ -144,10 +147,10 @@ proptest! {
 
     #[test]
     fn the_tail_that_is_kept_is_within_both_limits(
-        chunks in chunks(), to in 0u64..30, entries_max in 0u64..20, weight_max in 0usize..300,
+        chunks in chunks(), to in 0u64..30, entries_max in 0u64..20, eighths in 0usize..40,
     ) {
         let (log, all) = log(&chunks);
-        let to = to.min(all.len() as u64);
+        let (to, weight_max) = (to.min(all.len() as u64), eighths * 8);
         let behind = &all[..usize::try_from(to).unwrap()];
         let mut start = behind.len();
         while start > 0
