@@ -4,9 +4,9 @@ use dss_raft::testing::{HashChainWorkload, Options, PlantedBug, Violation, simul
 
 /// Each bug that breaks nothing but what readers are told, and the first seed that shows it.
 const BUGS: &[(PlantedBug, u64)] = &[
-    (PlantedBug::ReadWithoutRound, 0),
-    (PlantedBug::LeaseDoubled, 0),
-    (PlantedBug::ReadNamesReused, 0),
+    (PlantedBug::ReadWithoutRound, 77),
+    (PlantedBug::LeaseDoubled, 700),
+    (PlantedBug::ReadNamesReused, 508),
 ];
 
 #[test]
