@@ -5,7 +5,7 @@ use dss_raft::testing::{HashChainWorkload, Options, PlantedBug, Violation, simul
 /// Each bug that breaks nothing but what readers are told, and the first seed that shows it.
 const BUGS: &[(PlantedBug, u64)] = &[
     (PlantedBug::ReadWithoutRound, 77),
-    (PlantedBug::LeaseDoubled, 700),
+    (PlantedBug::LeaseDoubled, 797),
     (PlantedBug::ReadNamesReused, 508),
 ];
 

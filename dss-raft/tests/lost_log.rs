@@ -11,10 +11,10 @@ async fn open(folder: &Path) -> Result<FileStorage, StorageError> {
 }
 
 fn remove_segments(folder: &Path) {
-    for file in std::fs::read_dir(folder).unwrap() {
-        let path = file.unwrap().path();
+    for file in std::fs::read_dir(folder).expect("the folder is there") {
+        let path = file.expect("a name").path();
         if path.extension().is_some_and(|extension| extension == "wal") {
-            std::fs::remove_file(path).unwrap();
+            std::fs::remove_file(path).expect("it can be removed");
         }
     }
 }

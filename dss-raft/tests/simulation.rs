@@ -46,7 +46,7 @@ const BUGS: &[(PlantedBug, u64)] = &[
     (PlantedBug::CommitWithoutMatch, 7),
     (PlantedBug::SnapshotWithoutConfiguration, 71),
     (PlantedBug::ReadWithoutRound, 77),
-    (PlantedBug::LeaseDoubled, 700),
+    (PlantedBug::LeaseDoubled, 797),
     (PlantedBug::ObeyLowerTerms, 191),
     (PlantedBug::PreVoteTouchesTimers, 0),
     (PlantedBug::ReadNamesReused, 508),
