@@ -285,3 +285,6 @@ fn limited(run: &Entries, known: usize, weight_max: usize) -> (Entries, usize) {
     }
     (run.slice(0..count), left)
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::callers::Question;
 use super::checker::Serial;
 use super::disk::Disk;
+use super::download::Download;
 use super::registers::Beside;
 use crate::core::Raft;
 use crate::entry::{Entries, Snapshot};
@@ -34,6 +35,8 @@ pub(super) struct Running<M> {
     pub(super) machine: Beside<M>,
     pub(super) clock: Clock,
     pub(super) durable: PersistSeq,
+    /// The snapshot that it is fetching.
+    pub(super) download: Option<Download>,
     /// Messages that wait for a write.
     pub(super) held: VecDeque<(PersistSeq, NodeId, Message)>,
     /// What the state machine has still to do, in order.

@@ -109,6 +109,7 @@ mod callers;
 mod checker;
 mod clients;
 mod disk;
+mod download;
 #[cfg(test)]
 mod exploration;
 mod faults;

@@ -43,6 +43,10 @@ impl Model for Registers {
         0
     }
 
+    fn is_read(operation: &Operation) -> bool {
+        matches!(operation, Operation::Read { .. })
+    }
+
     fn apply(state: &mut u64, operation: &Operation) -> u64 {
         match operation {
             Operation::Read { .. } => *state,

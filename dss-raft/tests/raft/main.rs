@@ -8,6 +8,7 @@ mod check_quorum;
 mod cluster;
 mod commit_notice;
 mod compaction;
+mod credibility;
 mod disk_stall;
 mod elections;
 mod failover;

@@ -60,6 +60,7 @@ pub(crate) fn message(from: NodeId, to: NodeId, message: &Message) -> String {
         MessageBody::Append { previous, entries: sent, commit, .. } => {
             format!("after {}: {}; commit {commit}", at(*previous), entries(sent))
         }
+        MessageBody::Committed { index } => format!("up to {index} all is committed"),
         MessageBody::AppendAccepted { matched, .. } => format!("I have up to {matched}"),
         MessageBody::AppendRejected { previous, hint, .. } => {
             format!("I lack {previous}, try {}", at(*hint))

@@ -187,9 +187,8 @@ impl<'a, M: Model> Search<'a, M> {
         (candidates, first_return)
     }
 
-    /// Continues a beginning by calls that returned. Says whether nothing else need be tried: a call
-    /// that fits and changes nothing, a read, may as well come at once, since wherever else it came
-    /// the others would not notice its absence.
+    /// Continues a beginning by calls that returned. Says whether nothing else need be tried: a read
+    /// that fits may as well come at once, since wherever else it came nobody would miss it.
     fn place_returned(&self, frontier: &mut Frontier<M::State>, number: usize) -> bool {
         let (candidates, _) = self.candidates(&frontier.beginnings[number].placed);
         let mut changes = Vec::new();
@@ -200,10 +199,9 @@ impl<'a, M: Model> Search<'a, M> {
             if M::apply(&mut state, call.operation) != *call.reply {
                 continue;
             }
-            let is_read = state == from.state;
             let placed = from.placed.with(candidate);
             let next = Beginning { placed, taken: from.taken.clone(), state };
-            if is_read {
+            if M::is_read(call.operation) {
                 frontier.add(next);
                 return true;
             }

@@ -27,6 +27,10 @@ impl Model for Registers {
         0
     }
 
+    fn is_read(operation: &Operation) -> bool {
+        matches!(operation, Operation::Read(_))
+    }
+
     fn apply(state: &mut u64, operation: &Operation) -> u64 {
         match operation {
             Operation::Read(_) => {}
@@ -42,8 +46,10 @@ impl Model for Registers {
 
 use Operation::{Add, Read, Write};
 
-/// One line per call: who calls when, what, and when it is told what; `None` for never.
-fn history(calls: &[(u64, Operation, Option<(u64, u64)>)]) -> History<Registers> {
+/// A call: when it is made, what for, and when it is told what; `None` for never.
+type Line = (u64, Operation, Option<(u64, u64)>);
+
+fn history(calls: &[Line]) -> History<Registers> {
     let mut events: Vec<(u64, usize, bool)> = Vec::new();
     for (number, (called, _, returned)) in calls.iter().enumerate() {
         events.push((*called, number, true));
@@ -63,7 +69,7 @@ fn history(calls: &[(u64, Operation, Option<(u64, u64)>)]) -> History<Registers>
     history
 }
 
-fn accepts(calls: &[(u64, Operation, Option<(u64, u64)>)]) -> bool {
+fn accepts(calls: &[Line]) -> bool {
     history(calls).check().is_ok()
 }
 
@@ -186,7 +192,7 @@ fn many_calls_without_a_return_cost_little() {
 }
 
 /// Tries every order there is.
-fn has_order(calls: &[(u64, Operation, Option<(u64, u64)>)], done: &mut Vec<usize>) -> bool {
+fn has_order(calls: &[Line], done: &mut Vec<usize>) -> bool {
     let is_left = |number: &usize| !done.contains(number);
     let left: Vec<usize> = (0..calls.len()).filter(is_left).collect();
     if left.iter().all(|number| calls[*number].2.is_none()) {
@@ -201,7 +207,7 @@ fn has_order(calls: &[(u64, Operation, Option<(u64, u64)>)], done: &mut Vec<usiz
 }
 
 /// Whether this order keeps to what came before what, and leads to every reply.
-fn explains(calls: &[(u64, Operation, Option<(u64, u64)>)], order: &[usize]) -> bool {
+fn explains(calls: &[Line], order: &[usize]) -> bool {
     let mut states = [0; 2];
     for (position, number) in order.iter().enumerate() {
         let (called, operation, returned) = calls[*number];
