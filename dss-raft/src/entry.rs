@@ -79,7 +79,7 @@ fn is_consecutive(entries: &[Entry]) -> bool {
     entries.windows(2).all(|pair| {
         let (one, other) = (pair[0].id, pair[1].id);
         // Not `next`, which overflows at the end of all indexes.
-        one.index < other.index && other.index.since(one.index) == 1 && one.term <= other.term
+        other.index.since(one.index) == 1 && one.term <= other.term
     })
 }
 
@@ -136,7 +136,9 @@ impl Entries {
     pub(crate) fn drained_from(staged: &mut Vec<Entry>) -> Self {
         // A few entries do not take the memory of many with them: the next ones find it again.
         if 2 * staged.len() < staged.capacity() {
-            staged.drain(..).collect::<Vec<_>>().into()
+            let mut few = Vec::with_capacity(staged.len());
+            few.append(staged);
+            few.into()
         } else {
             std::mem::take(staged).into()
         }

@@ -257,13 +257,16 @@ impl Log {
         if index > newest.last || index <= self.base.index {
             return None;
         }
-        /// What is looked for is among the newest few, or else anywhere.
-        const NEWEST: usize = 4;
-        let recent = self.chunks.iter().rev().take(NEWEST).position(|chunk| index >= chunk.first);
-        Some(match recent {
-            Some(from_the_end) => self.chunks.len() - 1 - from_the_end,
-            None => self.chunks.partition_point(|chunk| chunk.last < index),
-        })
+        if index >= newest.first {
+            return Some(self.chunks.len() - 1);
+        }
+        // The entry before the newest ones is asked for with each of them.
+        if let Some(second) = self.chunks.len().checked_sub(2)
+            && index >= self.chunks[second].first
+        {
+            return Some(second);
+        }
+        Some(self.chunks.partition_point(|chunk| chunk.last < index))
     }
 }
 

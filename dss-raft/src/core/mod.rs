@@ -138,9 +138,9 @@ impl Raft {
 
     /// Begins every input and command.
     fn advance_clock(&mut self, now: Timestamp) {
-        /// Time ends here, so that every deadline still lies behind the present. Billions of
-        /// years: nobody gets here but by mistake.
-        const END: Timestamp = Timestamp::since_origin(Duration::from_secs(u64::MAX / 2));
+        /// Time ends here, so that every deadline still lies behind the present. Centuries: nobody
+        /// gets here but by mistake.
+        const END: Timestamp = Timestamp::since_origin(Duration::from_nanos(u64::MAX / 2));
         self.now = self.now.max(now).min(END);
         self.has_input = true;
     }
