@@ -42,7 +42,7 @@ const BUGS: &[(PlantedBug, u64)] = &[
     (PlantedBug::VoteNotPersisted, 0),
     (PlantedBug::AcknowledgeBeforeDurable, 31),
     (PlantedBug::KeepConflictingEntries, 0),
-    (PlantedBug::TruncateOnMatch, 7),
+    (PlantedBug::TruncateOnMatch, 8),
     (PlantedBug::CommitWithoutMatch, 7),
     (PlantedBug::SnapshotWithoutConfiguration, 71),
     (PlantedBug::ReadWithoutRound, 77),
@@ -51,7 +51,7 @@ const BUGS: &[(PlantedBug, u64)] = &[
     (PlantedBug::PreVoteTouchesTimers, 0),
     (PlantedBug::ReadNamesReused, 508),
     (PlantedBug::ChangeWithoutJoint, 8),
-    (PlantedBug::KeepTruncatedConfiguration, 4258),
+    (PlantedBug::KeepTruncatedConfiguration, 5804),
     (PlantedBug::TrustAnyLog, 27),
     (PlantedBug::ApplyTwiceAfterRestart, 0),
 ];

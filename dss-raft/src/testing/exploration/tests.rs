@@ -69,20 +69,30 @@ fn bugs() -> Vec<(PlantedBug, Plan)> {
         (PlantedBug::TruncateOnMatch, Plan::new(1, 1).duplicates(1)),
         (PlantedBug::ObeyLowerTerms, Plan::new(2, 0)),
         (PlantedBug::ChangeWithoutJoint, Plan::new(2, 0).change(3, &[1])),
-        (PlantedBug::CommitWithoutMatch, Plan::new(2, 0).ticks(1)),
     ]
 }
 
 #[test]
 fn planted_bugs_are_found() {
     for (bug, plan) in bugs() {
-        let outcome = search(&Group(plan.bug(bug)), STATES_TO_FIND);
-        let Some(Violation { what, trace }) = outcome.violation else {
-            panic!("{bug:?} goes unnoticed in {} states", outcome.states);
-        };
-        println!("| {bug:?} | {} | {} | {what} |", outcome.states, trace.len());
-        if std::env::var("DSS_TRACES").is_ok() {
-            println!("{trace:#?}");
-        }
+        find(bug, plan);
+    }
+}
+
+#[test]
+#[ignore = "takes half a million states"]
+fn a_planted_bug_that_lies_deep_is_found() {
+    find(PlantedBug::CommitWithoutMatch, Plan::new(2, 0).ticks(1));
+}
+
+/// Looks for the shortest way to what a bug breaks.
+fn find(bug: PlantedBug, plan: Plan) {
+    let outcome = search(&Group(plan.bug(bug)), STATES_TO_FIND);
+    let Some(Violation { what, trace }) = outcome.violation else {
+        panic!("{bug:?} goes unnoticed in {} states", outcome.states);
+    };
+    println!("| {bug:?} | {} | {} | {what} |", outcome.states, trace.len());
+    if std::env::var("DSS_TRACES").is_ok() {
+        println!("{trace:#?}");
     }
 }
