@@ -12,7 +12,7 @@ const BUGS: &[(PlantedBug, u64)] = &[
 #[test]
 fn stale_reads_are_found_in_what_clients_were_told() {
     /// A change of the simulation changes what each seed does; then as many are tried.
-    const SEEDS_MAX: u64 = 5_000;
+    const SEEDS_MAX: u64 = 10_000;
     for (bug, first) in BUGS.iter().copied() {
         let found = (first..first + SEEDS_MAX).find_map(|seed| {
             simulate(Options::swarm(seed).with_bug(bug), HashChainWorkload::default()).err()
