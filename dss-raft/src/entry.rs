@@ -45,19 +45,47 @@ impl Entry {
     }
 }
 
-/// A run of consecutive entries that shares its memory: cloning it, or cutting a part out of it,
-/// copies no entry.
+/// A run of entries that shares its memory: cloning it, or cutting a part out of it, copies no
+/// entry.
 #[derive(Clone, Default)]
 pub struct Entries {
-    chunk: Option<Arc<[Entry]>>,
-    // The part of the chunk that this is. Invariant: start <= end <= the chunk's length.
+    run: Option<Arc<Run>>,
+    // The part of the run that this is. Invariant: start <= end <= the run's length.
     start: usize,
     end: usize,
 }
 
+/// Entries, and what every node asks about them, found out once.
+struct Run {
+    entries: Vec<Entry>,
+    weight: usize,
+    is_consecutive: bool,
+    has_configuration: bool,
+}
+
+impl Run {
+    fn new(entries: Vec<Entry>) -> Self {
+        let (mut weight, mut has_configuration) = (0, false);
+        for entry in &entries {
+            weight += entry.weight();
+            has_configuration |= matches!(entry.payload, Payload::Configuration(_));
+        }
+        let is_consecutive = is_consecutive(&entries);
+        Self { entries, weight, is_consecutive, has_configuration }
+    }
+}
+
+fn is_consecutive(entries: &[Entry]) -> bool {
+    entries.windows(2).all(|pair| {
+        let (one, other) = (pair[0].id, pair[1].id);
+        // Not `next`, which overflows at the end of all indexes.
+        other.index.since(one.index) == 1 && one.term <= other.term
+    })
+}
+
 impl Entries {
     /// No entries.
-    pub const EMPTY: Self = Self { chunk: None, start: 0, end: 0 };
+    pub const EMPTY: Self = Self { run: None, start: 0, end: 0 };
 
     /// The last entry's index, where there is one.
     #[must_use]
@@ -80,29 +108,47 @@ impl Entries {
         if start >= end {
             return Self::EMPTY;
         }
-        Self { chunk: self.chunk.clone(), start: self.start + start, end: self.start + end }
+        Self { run: self.run.clone(), start: self.start + start, end: self.start + end }
     }
 
-    /// Whether indexes are consecutive and terms never fall: what every slice of a log is.
+    /// Whether indexes are consecutive and terms never fall: what every slice of a log is. At no
+    /// cost, where they are.
     #[must_use]
     pub fn is_consecutive(&self) -> bool {
-        self.windows(2).all(|pair| {
-            let (one, other) = (pair[0].id, pair[1].id);
-            // Not `next`, which overflows at the end of all indexes.
-            one.index < other.index && other.index.since(one.index) == 1 && one.term <= other.term
-        })
+        self.run.as_ref().is_none_or(|run| run.is_consecutive || is_consecutive(self))
     }
 
-    /// The entries of `staged`, which is left empty and keeps its memory.
+    /// What they weigh together; at no cost, where they are a whole run.
+    pub(crate) fn weight(&self) -> usize {
+        match &self.run {
+            Some(run) if self.len() == run.entries.len() => run.weight,
+            _ => self.iter().map(Entry::weight).sum(),
+        }
+    }
+
+    /// Whether one of them may be a configuration.
+    pub(crate) fn may_hold_configuration(&self) -> bool {
+        self.run.as_ref().is_some_and(|run| run.has_configuration)
+    }
+
+    /// The entries of `staged`, which is left empty.
+    #[expect(clippy::drain_collect, reason = "the memory that it has is to stay with it")]
     pub(crate) fn drained_from(staged: &mut Vec<Entry>) -> Self {
-        let end = staged.len();
-        Self { chunk: (end > 0).then(|| staged.drain(..).collect()), start: 0, end }
+        // A few entries do not take the memory of many with them: the next ones find it again.
+        if 2 * staged.len() < staged.capacity() {
+            let mut few = Vec::with_capacity(staged.len());
+            few.append(staged);
+            few.into()
+        } else {
+            std::mem::take(staged).into()
+        }
     }
 }
 
 impl From<Vec<Entry>> for Entries {
-    fn from(mut entries: Vec<Entry>) -> Self {
-        Self::drained_from(&mut entries)
+    fn from(entries: Vec<Entry>) -> Self {
+        let end = entries.len();
+        Self { run: (end > 0).then(|| Arc::new(Run::new(entries))), start: 0, end }
     }
 }
 
@@ -110,7 +156,7 @@ impl Deref for Entries {
     type Target = [Entry];
 
     fn deref(&self) -> &[Entry] {
-        self.chunk.as_deref().map_or(&[], |chunk| &chunk[self.start..self.end])
+        self.run.as_deref().map_or(&[], |run| &run.entries[self.start..self.end])
     }
 }
 

@@ -20,6 +20,11 @@
 //!  └───────────────┘                                  └───────────────────────────┘
 //! ```
 //!
+//! It is Raft with the parts that the paper leaves to its readers: pre-vote, check-quorum, reads on
+//! any member, transfer of leadership, joint consensus with learners, streamed snapshots, sessions,
+//! a log on files. The README sets it beside its peers, feature by feature, with the test that shows
+//! each.
+//!
 //! The two types to know are [`Node`], which runs any number of groups over one transport and one
 //! log, and [`Group`], which a service proposes to and reads from. Who drives consensus themselves
 //! (in a simulator, on another runtime) finds in [`Raft`] all of the protocol as a value with
@@ -145,6 +150,31 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # The rules, and where they are from
+//!
+//! | rule | from | see |
+//! | --- | --- | --- |
+//! | one vote a term, durable before it is spoken of | paper 5.2 | [`HardState`] |
+//! | votes go to logs that are at least as up to date | paper 5.4.1 | [`MessageBody::VoteRequest`] |
+//! | a campaign is announced before a term is entered (pre-vote) | dissertation 9.6 | [`MessageBody::PreVoteRequest`] |
+//! | nobody else is supported while a leader is heard | paper 6, dissertation 4.2.3 | [`Config::timing`] |
+//! | a leader without a majority steps down | dissertation 6.2 | [`Leadership`] |
+//! | entries follow the one before them, or replace what contradicts | paper 5.3 | [`MessageBody::Append`] |
+//! | a rejection names the term that conflicts | paper 5.3, at its end | [`MessageBody::AppendRejected`] |
+//! | only entries of its own term are committed by counting | paper 5.4.2, figure 8 | [`Payload::Blank`] |
+//! | a leader replicates while it writes, and counts its copy once it is durable | dissertation 10.2.1 | [`Output::Persist`] |
+//! | members are in force when appended, through a joint configuration | paper 6, dissertation 4.3 | [`Raft::change`] |
+//! | new voters catch up first, in rounds | dissertation 4.2.1 | [`Raft::change`] |
+//! | a removed leader commits that, hands over, steps down | dissertation 4.2.2 | [`Raft::change`] |
+//! | leadership is handed over to a log that is complete | dissertation 3.10 | [`Raft::transfer_leadership`] |
+//! | snapshots carry their last entry and its configuration | paper 7, figure 13 | [`Snapshot`] |
+//! | a read is confirmed by a round begun after it, on any member | paper 8, dissertation 6.4 | [`Raft::read`] |
+//! | a leader with a lease asks nobody | dissertation 6.4.1 | [`Config::lease_reads`] |
+//! | a repeated command is applied once | paper 8, dissertation 6.3 | [`sessions`] |
+//!
+//! Beyond either: a member that lost its storage is told from the one it was ([`LogIdentity`]), a
+//! leader whose disk hangs hands over, and of equal logs the one of higher [`Priority`] leads.
 //!
 //! # What is promised, and by whom
 //!

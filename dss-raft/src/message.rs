@@ -133,6 +133,12 @@ pub enum MessageBody {
         /// The leader's round in which this was sent.
         round: Round,
     },
+    /// Everything up to `index` is committed. Sent, where there is nothing else to send, to a member
+    /// that has acknowledged all of that. Nobody waits for an answer, so there is none.
+    Committed {
+        /// The leader's commit index.
+        index: LogIndex,
+    },
     /// The log matches the leader's up to `matched`, durably.
     AppendAccepted {
         /// The last entry known to match and to be durable.
@@ -154,7 +160,7 @@ pub enum MessageBody {
     /// beside the core, and the core of the receiver is given the offer once it has them.
     InstallSnapshot {
         /// What is offered, named by the descriptor of whoever holds the bytes.
-        snapshot: Snapshot,
+        snapshot: Box<Snapshot>,
         /// The leader's round in which this was sent.
         round: Round,
     },

@@ -28,7 +28,7 @@ pub enum Output {
     /// [`handle_applied`](crate::Raft::handle_applied).
     Restore {
         /// What to restore.
-        snapshot: Snapshot,
+        snapshot: Box<Snapshot>,
         /// The write of the snapshot itself.
         after: PersistSeq,
     },
@@ -68,7 +68,7 @@ pub struct Persist {
     /// Forget the entries from this one on.
     pub truncate_from: Option<LogIndex>,
     /// Store this snapshot in place of any older one.
-    pub snapshot: Option<Snapshot>,
+    pub snapshot: Option<Box<Snapshot>>,
     /// Append these. The first one follows the last entry (or snapshot) that is stored.
     pub entries: Entries,
     /// Entries up to this one, inclusive, may be forgotten: a stored snapshot covers them.
@@ -115,4 +115,16 @@ pub struct Leadership {
     /// counted towards a majority of the predecessor has not heard of it for an election timeout,
     /// so whatever the predecessor promised for less than that, confirmed by a read, is over.
     pub by_transfer: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Output;
+
+    /// Outputs are moved several times each: up to this size by a few registers, beyond it by calls
+    /// that cost more than all else that is done for a small message.
+    #[test]
+    fn an_output_is_small_enough_to_be_moved_cheaply() {
+        assert!(size_of::<Option<Output>>() <= 128, "{}", size_of::<Option<Output>>());
+    }
 }

@@ -147,24 +147,25 @@ impl LogId {
 /// A point in time: how long after an origin of the driver's choosing, monotonic.
 ///
 /// Only differences mean anything; timestamps of two nodes, or of two lives of one, have nothing
-/// to do with each other.
+/// to do with each other. Kept in nanoseconds, since several are compared for every message; the
+/// last point is five centuries after the origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Timestamp(Duration);
+pub struct Timestamp(u64);
 
 impl Timestamp {
     /// The origin.
-    pub const ZERO: Self = Self(Duration::ZERO);
+    pub const ZERO: Self = Self(0);
 
     /// The point this long after the origin.
     #[must_use]
     pub const fn since_origin(elapsed: Duration) -> Self {
-        Self(elapsed)
+        Self(nanos(elapsed))
     }
 
     /// How long after `earlier` this is; zero where it is not after it.
     #[must_use]
     pub const fn since(self, earlier: Self) -> Duration {
-        self.0.saturating_sub(earlier.0)
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 
     /// The first point after this one that lies a multiple of `interval` after the origin: what
@@ -172,16 +173,20 @@ impl Timestamp {
     #[must_use]
     pub(crate) fn next_multiple_of(self, interval: Duration) -> Self {
         // Not zero in any valid configuration.
-        let interval = interval.as_nanos().max(1);
-        let next = (self.0.as_nanos() / interval + 1) * interval;
-        Self(Duration::from_nanos_u128(next))
+        let interval = nanos(interval).max(1);
+        Self((self.0 / interval + 1).saturating_mul(interval))
     }
+}
+
+/// The nanoseconds of a span; of one that is longer than five centuries, those of that.
+const fn nanos(span: Duration) -> u64 {
+    span.as_secs().saturating_mul(1_000_000_000).saturating_add(span.subsec_nanos() as u64)
 }
 
 impl std::ops::Add<Duration> for Timestamp {
     type Output = Self;
 
     fn add(self, span: Duration) -> Self {
-        Self(self.0.saturating_add(span))
+        Self(self.0.saturating_add(nanos(span)))
     }
 }

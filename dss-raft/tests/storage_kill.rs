@@ -61,7 +61,7 @@ fn write(index: u64, snapshots: &dyn SnapshotStore) -> Persist {
         }),
         truncate_from: None,
         compact_to: snapshot.as_ref().map(|snapshot| snapshot.last.index),
-        snapshot,
+        snapshot: snapshot.map(Box::new),
         entries: vec![Entry { id: id(index), payload: Payload::Command(command(index)) }].into(),
     }
 }

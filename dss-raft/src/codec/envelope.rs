@@ -26,6 +26,7 @@ const INSTALL_SNAPSHOT: u8 = 7;
 const READ_INDEX_REQUEST: u8 = 8;
 const READ_INDEX_RESPONSE: u8 = 9;
 const TIMEOUT_NOW: u8 = 10;
+const COMMITTED: u8 = 11;
 
 /// What the fields beside entries and snapshots take at most: version, group, term, log, tag and
 /// five numbers.
@@ -161,7 +162,7 @@ fn decode_content(reader: &mut Reader) -> Result<PartContent, DecodeError> {
 /// About what entries or a snapshot take.
 fn body_bytes(body: &MessageBody) -> usize {
     match body {
-        MessageBody::Append { entries, .. } => entries.iter().map(crate::Entry::weight).sum(),
+        MessageBody::Append { entries, .. } => entries.weight(),
         MessageBody::InstallSnapshot { snapshot, .. } => {
             let members = &snapshot.configuration;
             snapshot.data.len() + members.weight()
@@ -197,6 +198,10 @@ fn encode_body(writer: &mut Writer, body: &MessageBody) {
             writer.number(commit.get());
             writer.number(round.get());
             writer.entries(previous.term, entries);
+        }
+        MessageBody::Committed { index } => {
+            writer.byte(COMMITTED);
+            writer.number(index.get());
         }
         MessageBody::AppendAccepted { matched, round } => {
             writer.byte(APPEND_ACCEPTED);
@@ -266,11 +271,11 @@ fn decode_body(reader: &mut Reader) -> Result<MessageBody, DecodeError> {
         },
         INSTALL_SNAPSHOT => {
             let round = Round::new(reader.number()?);
-            let snapshot = Snapshot {
+            let snapshot = Box::new(Snapshot {
                 last: reader.log_id()?,
                 configuration: reader.configuration()?,
                 data: reader.bytes()?,
-            };
+            });
             MessageBody::InstallSnapshot { snapshot, round }
         }
         READ_INDEX_REQUEST => MessageBody::ReadIndexRequest { read: ReadId::new(reader.number()?) },
@@ -279,6 +284,7 @@ fn decode_body(reader: &mut Reader) -> Result<MessageBody, DecodeError> {
             index: if reader.flag()? { Some(reader.index()?) } else { None },
         },
         TIMEOUT_NOW => MessageBody::TimeoutNow,
+        COMMITTED => MessageBody::Committed { index: reader.index()? },
         other => return Err(DecodeError::Tag(other)),
     })
 }

@@ -82,13 +82,16 @@ fn body() -> impl Strategy<Value = MessageBody> {
         (run(), index(), round()).prop_map(|((previous, entries), commit, round)| {
             MessageBody::Append { previous, entries, commit, round }
         }),
+        index().prop_map(|index| MessageBody::Committed { index }),
         (index(), round())
             .prop_map(|(matched, round)| MessageBody::AppendAccepted { matched, round }),
         (index(), log_id(), round()).prop_map(|(previous, hint, round)| {
             MessageBody::AppendRejected { previous, hint, round }
         }),
-        (snapshot(), round())
-            .prop_map(|(snapshot, round)| MessageBody::InstallSnapshot { snapshot, round }),
+        (snapshot(), round()).prop_map(|(snapshot, round)| MessageBody::InstallSnapshot {
+            snapshot: snapshot.into(),
+            round
+        }),
         read().prop_map(|read| MessageBody::ReadIndexRequest { read }),
         (read(), proptest::option::of(index()))
             .prop_map(|(read, index)| MessageBody::ReadIndexResponse { read, index }),

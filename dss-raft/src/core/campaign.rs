@@ -42,7 +42,7 @@ impl Raft {
                 continue;
             }
             let message = Message { term, log, body: request.clone() };
-            self.outputs.push_back(Output::Send { to, message, after });
+            self.outputs.push(Output::Send { to, message, after });
         }
     }
 

@@ -146,11 +146,17 @@ impl Raft {
         Ok(proposal)
     }
 
-    /// Takes the next step of a change, where one is due.
+    /// Takes the steps of a change that are due. One may make the next one due at once: a change
+    /// that is complete may leave a leader that is no member.
     pub(super) fn pursue_change(&mut self) {
-        let Role::Leader(leader) = &self.role else { return };
+        while self.takes_step() {}
+    }
+
+    /// Takes the next step of a change, where one is due. Says whether it did.
+    fn takes_step(&mut self) -> bool {
+        let Role::Leader(leader) = &self.role else { return false };
         if self.commit_index < self.membership.since().max(leader.term_start) {
-            return;
+            return false;
         }
         let current = self.membership.current();
         if current.is_joint() {
@@ -158,23 +164,27 @@ impl Raft {
             self.append_configuration(left);
         } else if let Some(change) = &leader.change {
             match change.catching_up {
-                Some(round) => self.catch_up(round),
+                Some(round) => return self.catch_up(round),
                 None => self.complete_change(),
             }
         } else if leader.has_unlisted_logs {
             self.list_logs();
-        } else if !current.is_voter(self.config.node) {
-            self.retire();
+        } else if !leader.seat.is_voter() {
+            return self.retire();
+        } else {
+            return false;
         }
+        true
     }
 
-    /// Judges whether the new voters are close enough behind to be counted on.
-    fn catch_up(&mut self, round: CatchUp) {
+    /// Judges whether the new voters are close enough behind to be counted on. Says whether
+    /// anything follows from it.
+    fn catch_up(&mut self, round: CatchUp) -> bool {
         let (now, last) = (self.now, self.log.last().index);
         let skips_joint = self.has(PlantedBug::ChangeWithoutJoint);
         let silence_max = self.config.election_timeout * SILENCE_MAX;
-        let Role::Leader(leader) = &mut self.role else { return };
-        let Some(change) = &leader.change else { return };
+        let Role::Leader(leader) = &mut self.role else { return false };
+        let Some(change) = &leader.change else { return false };
         let current = self.membership.current();
         let newcomers = || {
             let is_new = |peer: &&Peer| {
@@ -183,21 +193,23 @@ impl Raft {
             leader.peers.iter().filter(is_new)
         };
         if newcomers().any(|peer| now.since(peer.heard) >= silence_max) {
-            return self.abandon_change();
+            self.abandon_change();
+            return true;
         }
         if newcomers().any(|peer| peer.matched < round.until || !peer.has_answered()) {
-            return;
+            return false;
         }
         let is_close = now.since(round.began) < self.config.election_timeout;
         if !is_close && round.rounds >= ROUNDS_MAX {
-            return self.abandon_change();
+            self.abandon_change();
+            return true;
         }
         if !is_close {
             let next = CatchUp { until: last, began: now, rounds: round.rounds + 1 };
             if let Some(change) = &mut leader.change {
                 change.catching_up = Some(next);
             }
-            return;
+            return true;
         }
         let target = change.target.clone();
         let next = if current.overlaps(&target) || skips_joint {
@@ -209,6 +221,7 @@ impl Raft {
             change.catching_up = None;
         }
         self.append_configuration(next);
+        true
     }
 
     /// Ends a change that was never written; who was to join is forgotten.
@@ -216,7 +229,7 @@ impl Raft {
         let Role::Leader(leader) = &mut self.role else { return };
         if let Some(change) = leader.change.take() {
             let fate = ProposalFate::Rejected;
-            self.outputs.push_back(Output::Proposal { proposal: change.proposal, fate });
+            self.outputs.push(Output::Proposal { proposal: change.proposal, fate });
         }
         let current = self.membership.current();
         leader.peers.retain(|peer| current.is_member(peer.node));
@@ -226,7 +239,7 @@ impl Raft {
         let Role::Leader(leader) = &mut self.role else { return };
         if let Some(change) = leader.change.take() {
             let fate = ProposalFate::Committed(self.membership.since());
-            self.outputs.push_back(Output::Proposal { proposal: change.proposal, fate });
+            self.outputs.push(Output::Proposal { proposal: change.proposal, fate });
         }
         // Members that went are told of the commit too, so that they know that they did.
         leader.broadcast();
@@ -320,13 +333,13 @@ impl Raft {
         }
     }
 
-    /// Takes note of whose log a message shows. Says whether the sender is who it was.
-    pub(super) fn meet(&mut self, from: NodeId, log: LogIdentity) -> bool {
+    /// Takes note of whose log a message shows.
+    pub(super) fn meet(&mut self, from: NodeId, log: LogIdentity) {
         let configuration = self.membership.current();
-        let recognised = configuration.recognises(from, log);
-        if log != LogIdentity::UNKNOWN
-            && let Role::Leader(leader) = &mut self.role
-        {
+        if log == LogIdentity::UNKNOWN {
+            return;
+        }
+        if let Role::Leader(leader) = &mut self.role {
             let last = self.log.last().index;
             if let Some(peer) = leader.peer(from).filter(|peer| peer.log != log) {
                 if peer.log != LogIdentity::UNKNOWN {
@@ -338,10 +351,9 @@ impl Raft {
                 leader.has_unlisted_logs |=
                     configuration.is_member(from) && !configuration.logs.contains_key(&from);
             }
-        } else if log != LogIdentity::UNKNOWN && configuration.is_member(from) {
+        } else if self.known_logs.get(&from) != Some(&log) && configuration.is_member(from) {
             self.known_logs.insert(from, log);
         }
-        recognised
     }
 }
 

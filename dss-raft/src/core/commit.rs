@@ -3,14 +3,16 @@
 use super::Raft;
 use super::planted::PlantedBug;
 use super::role::Role;
-use crate::entry::Entry;
-use crate::output::{Output, ProposalFate};
+use crate::output::Output;
 use crate::types::{LogIndex, Timestamp};
 
 impl Raft {
     /// Commits what a majority has durably, where this node leads.
     pub(super) fn advance_commit_index(&mut self) {
         let Role::Leader(leader) = &self.role else { return };
+        if self.commit_index == self.log.last().index {
+            return;
+        }
         // A leader counts itself like anyone else: once its own copy is durable.
         let own = self.writes.durable_index();
         let reached = leader.reached_by_quorum(self.membership.current(), own, |peer| peer.matched);
@@ -40,24 +42,24 @@ impl Raft {
             return;
         }
         if let Role::Leader(leader) = &mut self.role {
-            while let Some((index, proposal)) = leader.proposals.front().copied()
-                && index <= self.commit_index
-            {
+            while let Some(proposals) = leader.proposals.front_mut() {
+                self.outputs.push_committed(proposals.split_to(self.commit_index));
+                if !proposals.is_empty() {
+                    break;
+                }
                 leader.proposals.pop_front();
-                let fate = ProposalFate::Committed(index);
-                self.outputs.push_back(Output::Proposal { proposal, fate });
             }
         }
         while self.handed_index < self.commit_index {
             let run = self.log.shared_run(self.handed_index.next(), self.commit_index);
             let Some(last) = run.last_index() else { break };
-            let weight = run.iter().map(Entry::weight).sum();
+            let weight = run.weight();
             if let Role::Leader(leader) = &mut self.role {
                 leader.uncommitted_weight = leader.uncommitted_weight.saturating_sub(weight);
             }
             self.compaction.weight += weight;
             self.handed_index = last;
-            self.outputs.push_back(Output::Apply(run));
+            self.outputs.push(Output::Apply(run));
         }
         self.consider_snapshot();
     }

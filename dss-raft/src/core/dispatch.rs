@@ -19,7 +19,8 @@ impl Raft {
         if self.has(PlantedBug::TrustAnyLog) {
             log = LogIdentity::UNKNOWN;
         }
-        if !self.meet(from, log) && is_vote(&body) {
+        self.meet(from, log);
+        if is_vote(&body) && !self.membership.current().recognises(from, log) {
             // Whatever it promised before, it has forgotten.
             return;
         }
@@ -43,8 +44,12 @@ impl Raft {
             return self.answer_outdated(from, &body);
         }
         if term > self.hard_state.term {
-            let is_from_leader =
-                matches!(body, MessageBody::Append { .. } | MessageBody::InstallSnapshot { .. });
+            let is_from_leader = matches!(
+                body,
+                MessageBody::Append { .. }
+                    | MessageBody::Committed { .. }
+                    | MessageBody::InstallSnapshot { .. }
+            );
             self.become_follower(term, is_from_leader.then_some(from));
         }
         self.handle_current(from, body);
@@ -60,6 +65,13 @@ impl Raft {
             MessageBody::Append { previous, entries, commit, round } => {
                 if self.follows(from) {
                     self.handle_append(from, previous, entries, commit, round);
+                }
+            }
+            MessageBody::Committed { index } => {
+                if self.follows(from) {
+                    // As far as the log is known to match: what is committed beyond that, the next
+                    // append tells.
+                    self.verify(LogIndex::ZERO, index);
                 }
             }
             MessageBody::AppendAccepted { matched, round } => {
@@ -110,7 +122,7 @@ impl Raft {
         // With a write to wait for, the log's beginning is among what is written.
         let log = if after.is_some() { self.hard_state.log } else { self.own_log() };
         let message = Message { term: self.hard_state.term, log, body };
-        self.outputs.push_back(Output::Send { to, message, after });
+        self.outputs.push(Output::Send { to, message, after });
     }
 
     /// Sends what only holds if the present term and vote are durable.
@@ -150,7 +162,8 @@ fn is_credible(message: &Message) -> bool {
                     && round.get() < LIMIT
                     && entries.last().is_none_or(|entry| id(entry.id))
             }
-            MessageBody::AppendAccepted { matched, .. } => index(*matched),
+            MessageBody::AppendAccepted { matched: reached, .. }
+            | MessageBody::Committed { index: reached } => index(*reached),
             MessageBody::AppendRejected { previous, hint, .. } => index(*previous) && id(*hint),
             MessageBody::InstallSnapshot { snapshot, .. } => id(snapshot.last),
             MessageBody::ReadIndexResponse { index: Some(read), .. } => index(*read),

@@ -106,7 +106,7 @@ impl Writes {
 #[derive(Debug, Default)]
 pub(super) struct Change {
     pub(super) truncate_from: Option<LogIndex>,
-    pub(super) snapshot: Option<Snapshot>,
+    pub(super) snapshot: Option<Box<Snapshot>>,
     pub(super) entries: Entries,
     pub(super) compact_to: Option<LogIndex>,
 }
@@ -161,7 +161,7 @@ impl Raft {
             self.writes.hard_state = seq;
         }
         let Change { truncate_from, snapshot, entries, compact_to } = change;
-        self.outputs.push_back(Output::Persist(Persist {
+        self.outputs.push(Output::Persist(Persist {
             seq,
             hard_state,
             truncate_from,

@@ -31,7 +31,7 @@ impl Raft {
         let term = if granted { term } else { self.hard_state.term };
         let log = self.own_log();
         let message = Message { term, log, body: MessageBody::PreVoteResponse { granted } };
-        self.outputs.push_back(Output::Send { to: from, message, after: None });
+        self.outputs.push(Output::Send { to: from, message, after: None });
     }
 
     /// Votes, or refuses to, in the present term.

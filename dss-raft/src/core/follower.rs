@@ -84,29 +84,40 @@ impl Raft {
             if first <= self.commit_index {
                 return false;
             }
-            self.write_pending();
-            self.log.truncate_from(first);
-            if !self.has(PlantedBug::KeepTruncatedConfiguration) {
-                self.membership.truncate_from(first);
-            }
-            if let Role::Follower(follower) = &mut self.role {
-                follower.verified = follower.verified.min(first.previous());
-            }
+            self.forget_from(first);
         }
-        self.membership.append(&entries);
+        if entries.may_hold_configuration() {
+            self.membership.append(&entries);
+        }
         self.log.append(entries.clone());
         let truncate_from = conflicts.then_some(first);
         self.issue(Change { truncate_from, entries, ..Change::default() });
         true
     }
 
+    /// Drops the entries from `first` on, and with them what was in force or known by them.
+    fn forget_from(&mut self, first: LogIndex) {
+        self.write_pending();
+        self.log.truncate_from(first);
+        if !self.has(PlantedBug::KeepTruncatedConfiguration) {
+            self.membership.truncate_from(first);
+        }
+        self.verified_at_most(first.previous());
+    }
+
+    /// Keeps what is verified within the log when that is cut, so that no commit is believed
+    /// beyond its end.
+    pub(super) fn verified_at_most(&mut self, last: LogIndex) {
+        if let Role::Follower(follower) = &mut self.role {
+            follower.verified = follower.verified.min(last);
+        }
+    }
+
     /// What [`PlantedBug::TruncateOnMatch`] does.
     fn drop_behind(&mut self, entries: &Entries) {
         let Some(from) = entries.last_index().map(LogIndex::next) else { return };
         if from > self.commit_index && from <= self.log.last().index {
-            self.write_pending();
-            self.log.truncate_from(from);
-            self.membership.truncate_from(from);
+            self.forget_from(from);
             self.issue(Change { truncate_from: Some(from), ..Change::default() });
         }
     }

@@ -55,17 +55,15 @@ impl Raft {
             // It counted itself among those that confirmed its reads, so it owes its own
             // leadership the same silence that its followers do.
             self.contact = self.now;
-            for (index, proposal) in leader.proposals {
-                let fate = if index <= self.commit_index {
-                    ProposalFate::Committed(index)
-                } else {
-                    ProposalFate::Unknown
-                };
-                self.outputs.push_back(Output::Proposal { proposal, fate });
+            for mut proposals in leader.proposals {
+                self.outputs.push_committed(proposals.split_to(self.commit_index));
+                while let Some((_, proposal)) = proposals.pop_first() {
+                    self.outputs.push(Output::Proposal { proposal, fate: ProposalFate::Unknown });
+                }
             }
             if let Some(change) = leader.change {
                 let fate = self.fate_of(&change);
-                self.outputs.push_back(Output::Proposal { proposal: change.proposal(), fate });
+                self.outputs.push(Output::Proposal { proposal: change.proposal(), fate });
             }
             self.return_reads(leader.confirmations);
         }

@@ -31,7 +31,7 @@ struct Chunk {
 impl Chunk {
     fn new(entries: Entries) -> Option<Self> {
         let (first, last) = (entries.first_index()?, entries.last_index()?);
-        let weight = entries.iter().map(Entry::weight).sum();
+        let weight = entries.weight();
         Some(Self { entries, first, last, weight })
     }
 
@@ -225,7 +225,13 @@ impl Log {
         let floor = LogIndex::new(to.get().saturating_sub(entries_max)).max(self.base.index);
         let mut start = to;
         let mut left = weight_max;
-        for chunk in self.chunks.iter().rev() {
+        for chunk in self.chunks.iter().rev().filter(|chunk| chunk.first <= to) {
+            // Most chunks fit as a whole.
+            if chunk.last <= to && chunk.first > floor && chunk.weight <= left {
+                left -= chunk.weight;
+                start = chunk.first.previous();
+                continue;
+            }
             for entry in chunk.entries.iter().rev().skip_while(|entry| entry.id.index > to) {
                 if entry.weight() > left || start <= floor {
                     return start;
@@ -254,6 +260,12 @@ impl Log {
         if index >= newest.first {
             return Some(self.chunks.len() - 1);
         }
+        // The entry before the newest ones is asked for with each of them.
+        if let Some(second) = self.chunks.len().checked_sub(2)
+            && index >= self.chunks[second].first
+        {
+            return Some(second);
+        }
         Some(self.chunks.partition_point(|chunk| chunk.last < index))
     }
 }
@@ -276,3 +288,6 @@ fn limited(run: &Entries, known: usize, weight_max: usize) -> (Entries, usize) {
     }
     (run.slice(0..count), left)
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::entry::{Configuration, Entry, Payload};
-use crate::types::{LogIndex, NodeId};
+use crate::types::{LogIdentity, LogIndex, NodeId};
 
 /// The configurations of the log, each with the index from which on it is in force.
 ///
@@ -14,12 +14,43 @@ use crate::types::{LogIndex, NodeId};
 /// Invariants: never empty; indexes rise; the first one is committed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Membership {
+    own: Member,
     history: VecDeque<(LogIndex, Configuration)>,
+    /// Whether the configuration in force gives `own` a vote: asked for with every message, and
+    /// looked up only when the configuration changes.
+    is_voter: bool,
+}
+
+/// A node, and which log it has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Member {
+    pub(super) node: NodeId,
+    pub(super) log: LogIdentity,
 }
 
 impl Membership {
-    pub(super) fn new(since: LogIndex, configuration: Configuration) -> Self {
-        Self { history: VecDeque::from([(since, configuration)]) }
+    /// As `own` sees it.
+    pub(super) fn new(own: Member, since: LogIndex, configuration: Configuration) -> Self {
+        let history = VecDeque::from([(since, configuration)]);
+        let mut membership = Self { own, history, is_voter: false };
+        membership.look_up();
+        membership
+    }
+
+    fn look_up(&mut self) {
+        let Member { node, log } = self.own;
+        let current = self.current();
+        self.is_voter = current.is_voter(node) && current.recognises(node, log);
+    }
+
+    /// Replaces all of it by what a snapshot says.
+    pub(super) fn restart(&mut self, since: LogIndex, configuration: Configuration) {
+        *self = Self::new(self.own, since, configuration);
+    }
+
+    /// Whether this node has a vote, and has the log that it has it with.
+    pub(super) fn is_voter(&self) -> bool {
+        self.is_voter
     }
 
     fn newest(&self) -> &(LogIndex, Configuration) {
@@ -57,7 +88,11 @@ impl Membership {
                 self.history.push_back((entry.id.index, (**configuration).clone()));
             }
         }
-        self.history.len() > before
+        let changes = self.history.len() > before;
+        if changes {
+            self.look_up();
+        }
+        changes
     }
 
     /// Takes note that the entries from `index` on are gone.
@@ -65,6 +100,7 @@ impl Membership {
         while self.history.len() > 1 && self.since() >= index {
             self.history.pop_back();
         }
+        self.look_up();
     }
 
     /// Forgets what was in force only before the entry at `index`.
@@ -105,6 +141,11 @@ mod tests {
         Configuration::of_voters(voters.iter().copied().map(NodeId::new))
     }
 
+    fn membership(voters: &[u64]) -> Membership {
+        let own = Member { node: NodeId::new(3), log: LogIdentity::UNKNOWN };
+        Membership::new(own, LogIndex::ZERO, members(voters))
+    }
+
     fn entry(index: u64, voters: &[u64]) -> Entry {
         let payload = Payload::Configuration(Box::new(members(voters)));
         Entry { id: LogId::new(Term::new(1), LogIndex::new(index)), payload }
@@ -112,12 +153,14 @@ mod tests {
 
     #[test]
     fn the_newest_in_the_log_is_in_force_and_a_truncation_brings_back_the_one_before() {
-        let mut membership = Membership::new(LogIndex::ZERO, members(&[1]));
+        let mut membership = membership(&[1]);
         assert!(membership.append(&[entry(3, &[1, 2]), entry(5, &[1, 2, 3])]));
         assert_eq!(membership.current(), &members(&[1, 2, 3]));
+        assert!(membership.is_voter());
         assert_eq!(membership.at(LogIndex::new(4)), &members(&[1, 2]));
         assert_eq!(membership.at(LogIndex::new(2)), &members(&[1]));
         membership.truncate_from(LogIndex::new(5));
+        assert!(!membership.is_voter());
         assert_eq!(
             (membership.since(), membership.current()),
             (LogIndex::new(3), &members(&[1, 2]))
@@ -129,7 +172,7 @@ mod tests {
 
     #[test]
     fn compaction_keeps_what_is_in_force_where_it_ends() {
-        let mut membership = Membership::new(LogIndex::ZERO, members(&[1]));
+        let mut membership = membership(&[1]);
         membership.append(&[entry(3, &[1, 2]), entry(5, &[1, 2, 3])]);
         membership.compact_to(LogIndex::new(4));
         assert_eq!(membership.at(LogIndex::new(4)), &members(&[1, 2]));

@@ -16,6 +16,7 @@ mod inspect;
 mod leadership;
 mod log;
 mod membership;
+mod outputs;
 mod planted;
 mod progress;
 mod proposal;
@@ -30,7 +31,7 @@ mod status;
 mod timer;
 mod transfer;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 pub use change::ChangeError;
@@ -51,6 +52,7 @@ use crate::types::{LogIdentity, LogIndex, NodeId, Timestamp};
 use durability::Writes;
 use log::Log;
 use membership::Membership;
+use outputs::Outputs;
 use reads::Reads;
 use role::Role;
 use snapshot::Compaction;
@@ -104,7 +106,9 @@ pub struct Raft {
     proposals_made: u64,
     reads: Reads,
     reported: Leadership,
-    outputs: VecDeque<Output>,
+    outputs: Outputs,
+    /// Whether something came in after notes were last turned into outputs.
+    has_input: bool,
 
     #[cfg(feature = "testing")]
     planted_bug: Option<PlantedBug>,
@@ -114,13 +118,14 @@ impl Raft {
     /// The next thing to do, if there is one.
     #[must_use]
     pub fn poll_output(&mut self) -> Option<Output> {
-        if self.outputs.is_empty() && !self.storage_failed {
+        if self.outputs.is_empty() && std::mem::take(&mut self.has_input) && !self.storage_failed {
             self.flush();
         }
-        self.outputs.pop_front()
+        self.outputs.pop()
     }
 
-    /// Turns what was noted into outputs.
+    /// Turns what was noted into outputs: all of it, so that nothing is left to do until something
+    /// comes in.
     fn flush(&mut self) {
         self.pursue_change();
         self.write_pending();
@@ -131,10 +136,12 @@ impl Raft {
         self.report_leadership();
     }
 
+    /// Begins every input and command.
     fn advance_clock(&mut self, now: Timestamp) {
-        /// Time ends here, so that every deadline still lies behind the present. Billions of
-        /// years: nobody gets here but by mistake.
-        const END: Timestamp = Timestamp::since_origin(Duration::from_secs(u64::MAX / 2));
+        /// Time ends here, so that every deadline still lies behind the present. Centuries: nobody
+        /// gets here but by mistake.
+        const END: Timestamp = Timestamp::since_origin(Duration::from_nanos(u64::MAX / 2));
         self.now = self.now.max(now).min(END);
+        self.has_input = true;
     }
 }

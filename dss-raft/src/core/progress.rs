@@ -77,6 +77,10 @@ impl Seat {
             outgoing: configuration.outgoing.contains(&node),
         }
     }
+
+    pub(super) fn is_voter(self) -> bool {
+        self.incoming || self.outgoing
+    }
 }
 
 /// The messages with entries that a member was sent and has not answered.

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::Raft;
 use super::role::Role;
 use crate::entry::{Entry, Payload};
-use crate::types::{LogId, NodeId, ProposalId, Timestamp};
+use crate::types::{LogId, LogIndex, NodeId, ProposalId, Timestamp};
 
 /// Why a command was not proposed. It is surely in no log and never will be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -29,6 +29,46 @@ pub enum Rejected {
     /// The node's storage has failed.
     #[error("the storage has failed")]
     StorageFailed,
+}
+
+/// Proposals that were made one after the other, and whose entries stand one after the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Proposals {
+    /// Where the first one stands.
+    index: LogIndex,
+    /// The first one.
+    proposal: ProposalId,
+    count: u64,
+}
+
+impl Proposals {
+    pub(super) fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    fn is_followed_by(&self, index: LogIndex, proposal: ProposalId) -> bool {
+        index.get() == self.index.get() + self.count
+            && proposal.get() == self.proposal.get() + self.count
+    }
+
+    /// Takes the first one off.
+    pub(super) fn pop_first(&mut self) -> Option<(LogIndex, ProposalId)> {
+        self.count = self.count.checked_sub(1)?;
+        let first = (self.index, self.proposal);
+        self.index = self.index.next();
+        self.proposal = ProposalId::new(self.proposal.get() + 1);
+        Some(first)
+    }
+
+    /// Takes off those whose entries stand at `index` or before.
+    pub(super) fn split_to(&mut self, index: LogIndex) -> Self {
+        let count = index.next().since(self.index).min(self.count);
+        let taken = Self { count, ..*self };
+        self.index = LogIndex::new(self.index.get() + count);
+        self.proposal = ProposalId::new(self.proposal.get() + count);
+        self.count -= count;
+        taken
+    }
 }
 
 impl Raft {
@@ -62,7 +102,10 @@ impl Raft {
         let proposal = ProposalId::new(self.proposals_made);
         leader.uncommitted_weight = weight;
         leader.has_news = true;
-        leader.proposals.push_back((id.index, proposal));
+        match leader.proposals.back_mut() {
+            Some(last) if last.is_followed_by(id.index, proposal) => last.count += 1,
+            _ => leader.proposals.push_back(Proposals { index: id.index, proposal, count: 1 }),
+        }
         self.log.stage(entry);
         Ok(proposal)
     }

@@ -102,7 +102,7 @@ impl Raft {
         let read = ReadId::new(self.reads.next);
         self.reads.next = self.reads.next.wrapping_add(1);
         if self.storage_failed {
-            self.outputs.push_back(Output::Read { read, index: None });
+            self.outputs.push(Output::Read { read, index: None });
             return read;
         }
         let deadline = self.now + self.config.election_timeout * 2;
@@ -209,7 +209,9 @@ impl Raft {
     }
 
     fn end_reads(&mut self, batch: Batch, index: Option<LogIndex>) {
-        self.outputs.extend(batch.reads().map(|read| Output::Read { read, index }));
+        for read in batch.reads() {
+            self.outputs.push(Output::Read { read, index });
+        }
     }
 
     /// Asks the leader for what is due.

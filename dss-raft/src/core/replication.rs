@@ -1,9 +1,8 @@
 //! The leader's side of replication (section 5.3).
 
-use std::collections::VecDeque;
-
 use super::Raft;
 use super::log::Log;
+use super::outputs::Outputs;
 use super::progress::{Mode, Peer};
 use super::role::Role;
 use crate::config::Config;
@@ -40,6 +39,24 @@ impl Raft {
         }
         if leader.peers.iter().all(|peer| peer.commit_told >= self.commit_index) {
             leader.notice_at = None;
+        }
+    }
+
+    /// Tells the members of the commit index that no append has told of it.
+    pub(super) fn tell_commit_index(&mut self) {
+        let (term, log, index) = (self.hard_state.term, self.own_log(), self.commit_index);
+        let Role::Leader(leader) = &mut self.role else { return };
+        leader.notice_at = None;
+        for peer in leader.peers.iter_mut().filter(|peer| peer.commit_told < index) {
+            if peer.matched < index {
+                // What it lacks may have been lost on the way: its answer says so.
+                peer.heartbeat_due = true;
+                leader.has_news = true;
+                continue;
+            }
+            peer.commit_told = index;
+            let message = Message { term, log, body: MessageBody::Committed { index } };
+            self.outputs.push(Output::Send { to: peer.node, message, after: None });
         }
     }
 
@@ -92,7 +109,7 @@ struct Sender<'a> {
     commit: LogIndex,
     round: Round,
     now: Timestamp,
-    outputs: &'a mut VecDeque<Output>,
+    outputs: &'a mut Outputs,
 }
 
 impl Sender<'_> {
@@ -137,7 +154,7 @@ impl Sender<'_> {
                 *offered = newest.clone();
             }
             *resend_at = self.now + self.config.election_timeout;
-            let snapshot = offered.clone();
+            let snapshot = Box::new(offered.clone());
             peer.heartbeat_due = false;
             let body = MessageBody::InstallSnapshot { snapshot, round: self.round };
             self.send(peer.node, body);
@@ -158,6 +175,6 @@ impl Sender<'_> {
 
     fn send(&mut self, to: NodeId, body: MessageBody) {
         let message = Message { term: self.term, log: self.identity, body };
-        self.outputs.push_back(Output::Send { to, message, after: None });
+        self.outputs.push(Output::Send { to, message, after: None });
     }
 }

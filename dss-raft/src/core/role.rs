@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use super::change::Change;
 use super::progress::{Peer, Seat};
+use super::proposal::Proposals;
 use super::quorum::reached_by_quorum;
 use super::reads::Confirmation;
 use super::transfer::Transfer;
 use crate::entry::Configuration;
 use crate::message::Round;
-use crate::types::{LogIndex, NodeId, PersistSeq, ProposalId, Timestamp};
+use crate::types::{LogIndex, NodeId, PersistSeq, Timestamp};
 
 /// What a node does (figure 4, with the pre-vote of dissertation 9.6).
 ///
@@ -87,8 +88,8 @@ pub(super) struct Leader {
     pub(super) heartbeat_at: Timestamp,
     /// When to tell followers of the commit index if no append has done so before.
     pub(super) notice_at: Option<Timestamp>,
-    /// The proposals that are not committed, ordered by index.
-    pub(super) proposals: VecDeque<(LogIndex, ProposalId)>,
+    /// The proposals that are not committed, ordered by index, in the longest runs.
+    pub(super) proposals: VecDeque<Proposals>,
     /// What the uncommitted entries weigh.
     pub(super) uncommitted_weight: usize,
     /// The reads that wait for a round to be answered, ordered by round.

@@ -6,7 +6,6 @@ use bytes::Bytes;
 use super::Raft;
 use super::durability::Change;
 use super::log::Log;
-use super::membership::Membership;
 use super::planted::PlantedBug;
 use super::progress::Mode;
 use super::role::Role;
@@ -45,7 +44,7 @@ impl Raft {
         if due && self.compaction.awaited.is_none() {
             self.compaction.awaited = Some(self.handed_index);
             self.compaction.weight = 0;
-            self.outputs.push_back(Output::TakeSnapshot { index: self.handed_index });
+            self.outputs.push(Output::TakeSnapshot { index: self.handed_index });
         }
     }
 
@@ -73,7 +72,7 @@ impl Raft {
         if let Some(index) = compact_to {
             self.log.compact_to(index);
         }
-        self.issue(Change { snapshot: Some(snapshot), compact_to, ..Change::default() });
+        self.issue(Change { snapshot: Some(snapshot.into()), compact_to, ..Change::default() });
         // It may have taken its time, and nothing more need come that would ask for the next one.
         self.consider_snapshot();
     }
@@ -86,7 +85,7 @@ impl Raft {
         if self.compaction.awaited.is_none() && index > self.compaction.covered {
             self.compaction.awaited = Some(index);
             self.compaction.weight = 0;
-            self.outputs.push_back(Output::TakeSnapshot { index });
+            self.outputs.push(Output::TakeSnapshot { index });
         }
         self.compaction.awaited
     }
@@ -129,7 +128,7 @@ impl Raft {
     pub(super) fn handle_install_snapshot(
         &mut self,
         from: NodeId,
-        snapshot: Snapshot,
+        snapshot: Box<Snapshot>,
         round: Round,
     ) {
         let last = snapshot.last;
@@ -149,7 +148,7 @@ impl Raft {
         self.send(from, MessageBody::AppendAccepted { matched: last.index, round }, after);
     }
 
-    fn install(&mut self, snapshot: Snapshot) {
+    fn install(&mut self, snapshot: Box<Snapshot>) {
         self.write_pending();
         // Not from the log's base: entries behind a stored snapshot may lie before that snapshot's end,
         // and what is committed need not be truncated, since it agrees with the leader's.
@@ -157,10 +156,11 @@ impl Raft {
         let truncate_from = (self.log.last().index >= first).then_some(first);
         let last = snapshot.last;
         self.log = Log::new(last);
+        self.verified_at_most(last.index);
         self.commit_index = last.index;
         self.handed_index = last.index;
-        self.membership = Membership::new(last.index, snapshot.configuration.clone());
-        self.snapshot = Some(snapshot.clone());
+        self.membership.restart(last.index, snapshot.configuration.clone());
+        self.snapshot = Some((*snapshot).clone());
         self.compaction = Compaction::new(last.index);
         let after = self.issue(Change {
             truncate_from,
@@ -168,6 +168,6 @@ impl Raft {
             compact_to: Some(last.index),
             ..Change::default()
         });
-        self.outputs.push_back(Output::Restore { snapshot, after });
+        self.outputs.push(Output::Restore { snapshot, after });
     }
 }

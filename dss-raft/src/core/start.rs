@@ -1,11 +1,12 @@
 //! How a node comes to life from what it had made durable.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use super::Raft;
 use super::durability::Writes;
 use super::log::Log;
-use super::membership::Membership;
+use super::membership::{Member, Membership};
+use super::outputs::Outputs;
 use super::random::Random;
 use super::reads::Reads;
 use super::role::{Follower, Role};
@@ -72,15 +73,16 @@ impl Raft {
             return Err(StartError::FutureTerm { last: log.last(), seen: hard_state.term });
         }
         let configuration = snapshot.as_ref().map_or(bootstrap, |s| s.configuration.clone());
-        let mut membership = Membership::new(covered.index, configuration);
-        log.for_each_after(covered.index, |entries| {
-            membership.append(entries);
-        });
         let mut random = Random::new(config.seed ^ config.node.get().rotate_left(32));
         if is_new {
             // Short, since every message carries it; no group has so many lives that two are alike.
             hard_state.log = LogIdentity::new((random.next() >> 32) | 1);
         }
+        let own = Member { node: config.node, log: hard_state.log };
+        let mut membership = Membership::new(own, covered.index, configuration);
+        log.for_each_after(covered.index, |entries| {
+            membership.append(entries);
+        });
         let reads = Reads::new(random.next());
         let (shortest, longest) = config.priority.patience_quarters();
         let quarter = config.election_timeout / 4;
@@ -107,7 +109,8 @@ impl Raft {
             hard_state_changed: false,
             storage_failed: false,
             proposals_made: 0,
-            outputs: VecDeque::new(),
+            outputs: Outputs::default(),
+            has_input: false,
             config,
             membership,
             known_logs: BTreeMap::new(),

@@ -82,9 +82,7 @@ impl Raft {
     }
 
     pub(super) fn is_voter(&self) -> bool {
-        let configuration = self.membership.current();
-        configuration.is_voter(self.config.node)
-            && configuration.recognises(self.config.node, self.hard_state.log)
+        self.membership.is_voter()
     }
 
     /// Whether this node may be needed as a leader: as a voter, or as one that was a voter in a
@@ -126,7 +124,7 @@ impl Raft {
         let leadership = self.leadership();
         if leadership != self.reported {
             self.reported = leadership;
-            self.outputs.push_back(Output::Leadership(leadership));
+            self.outputs.push(Output::Leadership(leadership));
         }
     }
 }

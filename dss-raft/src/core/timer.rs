@@ -44,12 +44,9 @@ impl Raft {
         let now = self.now;
         let Role::Leader(leader) = &mut self.role else { return };
         if leader.notice_at.is_some_and(|at| at <= now) {
-            leader.notice_at = None;
-            leader.has_news = true;
-            for peer in &mut leader.peers {
-                peer.heartbeat_due |= peer.commit_told < self.commit_index;
-            }
+            self.tell_commit_index();
         }
+        let Role::Leader(leader) = &mut self.role else { return };
         if leader.heartbeat_at > now {
             return;
         }
@@ -57,8 +54,10 @@ impl Raft {
         leader.broadcast();
         self.dismiss_departed();
         self.pursue_transfer();
-        if !self.has_support() || self.disk_stalls() {
+        if !self.has_support() {
             self.become_follower(self.hard_state.term, None);
+        } else if self.disk_stalls() {
+            self.retire();
         }
     }
 
@@ -73,7 +72,7 @@ impl Raft {
 
     /// Whether this node's disk has had a write for so long that another node should lead: one
     /// that cannot write cannot take part, and its heartbeats would hide that from the others.
-    fn disk_stalls(&self) -> bool {
+    pub(super) fn disk_stalls(&self) -> bool {
         /// In election timeouts. Long enough that a disk must be stuck, not busy: another leader
         /// costs the group an election.
         const STALL: u32 = 5;

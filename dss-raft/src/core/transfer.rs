@@ -89,8 +89,8 @@ impl Raft {
         let Some(transfer) = leader.transfer else { return };
         if transfer.deadline <= self.now {
             leader.transfer = None;
-            if !self.membership.current().is_voter(self.config.node) {
-                // It was to be handed over because this node is no member: somebody else's
+            if !self.membership.current().is_voter(self.config.node) || self.disk_stalls() {
+                // It was to be handed over because this node must not lead on: somebody else's
                 // election timeout will do what the transfer did not.
                 self.become_follower(self.hard_state.term, None);
             }
@@ -104,12 +104,13 @@ impl Raft {
     }
 
     /// Hands over, then steps down: this node leads a group that it does not belong to any more
-    /// (dissertation 4.2.2).
-    pub(super) fn retire(&mut self) {
+    /// (dissertation 4.2.2), or with a disk that it waits for in vain. Says whether that has begun
+    /// only now.
+    pub(super) fn retire(&mut self) -> bool {
         let (now, patience) = (self.now, self.config.election_timeout);
-        let Role::Leader(leader) = &mut self.role else { return };
+        let Role::Leader(leader) = &mut self.role else { return false };
         if leader.transfer.is_some() {
-            return;
+            return false;
         }
         match leader.most_up_to_date(now, patience) {
             Some(to) => {
@@ -118,6 +119,7 @@ impl Raft {
             }
             None => self.become_follower(self.hard_state.term, None),
         }
+        true
     }
 
     /// The leader asks this node to campaign.

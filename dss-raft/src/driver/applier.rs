@@ -65,7 +65,7 @@ pub(super) enum Job<M: StateMachine> {
     /// Apply these, and answer who proposed them here.
     Apply { entries: Entries, waiters: BTreeMap<LogIndex, ProposalWaiter<M::Reply>> },
     /// Replace the state.
-    Restore(Snapshot),
+    Restore(Box<Snapshot>),
     /// Take a snapshot of the state, which is that after this entry.
     TakeSnapshot(LogIndex),
     /// Answer once this entry is applied.

@@ -46,7 +46,9 @@ impl Heartbeats {
         let alone = self.groups.load(Ordering::Relaxed) < 2;
         let light = match &message.body {
             MessageBody::Append { entries, .. } => entries.is_empty(),
-            MessageBody::AppendAccepted { .. } | MessageBody::AppendRejected { .. } => true,
+            MessageBody::Committed { .. }
+            | MessageBody::AppendAccepted { .. }
+            | MessageBody::AppendRejected { .. } => true,
             _ => false,
         };
         if alone || !light {

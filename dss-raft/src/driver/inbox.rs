@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::mpsc;
 
-use crate::entry::Entry;
 use crate::message::{Message, MessageBody, SnapshotPart};
 use crate::types::NodeId;
 
@@ -82,7 +81,7 @@ impl Inbox {
 fn weight(delivery: &Delivery) -> usize {
     match delivery {
         Delivery::Message(message) | Delivery::Batched(message) => match &message.body {
-            MessageBody::Append { entries, .. } => entries.iter().map(Entry::weight).sum(),
+            MessageBody::Append { entries, .. } => entries.weight(),
             _ => 0,
         },
         Delivery::Part(part) => part.content.as_ref().map_or(0, |content| content.bytes.len()),

@@ -17,7 +17,6 @@ const WRITES_MAX: usize = 1024;
 const BYTES_MAX: usize = 16 << 20;
 
 /// What the writer is asked for.
-#[expect(clippy::large_enum_variant, reason = "nearly all of them are writes")]
 pub(super) enum WriterRequest {
     /// What the group had made durable.
     Restore { group: GroupId, answer: oneshot::Sender<Result<Restored, StorageError>> },

@@ -98,7 +98,7 @@ impl Disk {
                 .filter(|number| self.snapshots.get(number).is_some_and(|it| it.group == group))
                 .ok_or(Misfit("a snapshot was not finished"))?;
             let keeps_log = stored.agrees_with(snapshot.last);
-            stored.store_snapshot(snapshot, keeps_log)?;
+            stored.store_snapshot(*snapshot, keeps_log)?;
             self.snapshots.retain(|other, snapshot| {
                 if *other == number {
                     snapshot.age = Some(0);

@@ -23,8 +23,6 @@ pub(super) struct Checker {
     commands: Vec<CommandState>,
     /// By node.
     nodes: Vec<Observed>,
-    /// The last entry of which a client knows that it is committed.
-    seen: LogIndex,
     states: BTreeMap<LogIndex, Bytes>,
     acknowledged: Vec<(NodeId, LogIndex, Serial)>,
 }
@@ -280,11 +278,6 @@ impl Checker {
         self.committed.len()
     }
 
-    /// What a client that begins something now has to find.
-    pub(super) fn seen(&self) -> LogIndex {
-        self.seen
-    }
-
     pub(super) fn next_serial(&mut self) -> Serial {
         self.commands.push(CommandState::default());
         Serial(self.commands.len() as u64 - 1)
@@ -295,35 +288,10 @@ impl Checker {
         self.command(serial).rejected = true;
     }
 
-    /// A client is told that its command, begun when `begun` was seen, is committed at `index`.
-    pub(super) fn acknowledges(
-        &mut self,
-        node: NodeId,
-        index: LogIndex,
-        serial: Serial,
-        begun: LogIndex,
-    ) -> Result<(), Violation> {
-        if index <= begun {
-            return Err(Violation::WriteInThePast { seen: begun, index });
-        }
-        self.seen = self.seen.max(index);
+    /// A client is told that its command is committed at `index`.
+    pub(super) fn acknowledges(&mut self, node: NodeId, index: LogIndex, serial: Serial) {
         // What stands there is known once the node gives it out, later in the same step.
         self.acknowledged.push((node, index, serial));
-        Ok(())
-    }
-
-    /// A client reads the state after `saw`, having begun when `begun` was seen.
-    pub(super) fn reads(
-        &mut self,
-        node: NodeId,
-        saw: LogIndex,
-        begun: LogIndex,
-    ) -> Result<(), Violation> {
-        if saw < begun {
-            return Err(Violation::StaleRead { node, saw, seen: begun });
-        }
-        self.seen = self.seen.max(saw);
-        Ok(())
     }
 
     fn command(&mut self, serial: Serial) -> &mut CommandState {

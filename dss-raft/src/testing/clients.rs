@@ -2,12 +2,10 @@
 
 use std::time::Duration;
 
-use super::host::Proposed;
 use super::violation::Violation;
 use super::workload::Workload;
 use super::world::{Event, World};
 use crate::entry::Configuration;
-use crate::ports::StateMachine;
 
 impl<W: Workload> World<W> {
     /// One operation of some client, on some node.
@@ -49,15 +47,14 @@ impl<W: Workload> World<W> {
     }
 
     pub(super) fn read(&mut self, at: usize) -> Result<(), Violation> {
-        let begun = self.checker.seen();
         let Some(running) = &mut self.hosts[at].running else { return Ok(()) };
+        let question = self.callers.ask(&mut self.random);
         let read = running.raft.read(running.clock.read(self.now));
-        running.reads.insert(read, begun);
+        running.reads.insert(read, question);
         self.input(at, |_, _| ())
     }
 
     fn propose(&mut self, at: usize, count: u64) -> Result<(), Violation> {
-        let begun = self.checker.seen();
         let Some(running) = &mut self.hosts[at].running else { return Ok(()) };
         /// Clients are patient: where so much is waiting, they propose nothing more.
         const WAITING_MAX: usize = 64;
@@ -66,14 +63,17 @@ impl<W: Workload> World<W> {
                 break;
             }
             let serial = self.checker.next_serial();
-            let command = serial.label(&self.workload.command(self.random.next()));
-            match running.raft.propose(running.clock.read(self.now), command.clone()) {
+            let to_register = self.callers.propose(serial, self.now, &mut self.random);
+            let to_user = self.workload.command(self.random.next());
+            let command = serial.label(&to_register.with(&to_user));
+            match running.raft.propose(running.clock.read(self.now), command) {
                 Ok(proposal) => {
-                    running.proposals.insert(proposal, Proposed { serial, command, begun });
+                    running.proposals.insert(proposal, serial);
                 }
                 Err(_) => {
                     self.report.rejected += 1;
                     self.checker.rejects(serial);
+                    self.callers.refused(serial);
                 }
             }
         }

@@ -6,13 +6,15 @@ use crate::core::Random;
 use crate::entry::{Entry, HardState, Snapshot};
 use crate::output::Persist;
 use crate::ports::Restored;
-use crate::types::{LogIndex, PersistSeq};
+use crate::types::{LogId, LogIndex, PersistSeq};
 
 /// The disk of one node. It outlives the node's crashes; what was being written then may not.
 #[derive(Debug, Default)]
 pub(super) struct Disk {
     hard_state: HardState,
     snapshot: Option<Snapshot>,
+    /// The last entries of the snapshots before it that are kept for those who are fetching them.
+    older: VecDeque<LogId>,
     entries: VecDeque<Entry>,
     writing: VecDeque<Persist>,
     /// How many of them the sync that is under way will have written.
@@ -53,6 +55,12 @@ impl Disk {
         Ok(())
     }
 
+    /// Whether this snapshot is durable, and still there.
+    pub(super) fn has_snapshot(&self, last: LogId) -> bool {
+        let newest = self.snapshot.as_ref().map(|snapshot| snapshot.last);
+        newest == Some(last) || self.older.contains(&last)
+    }
+
     pub(super) fn restore(&self) -> Restored {
         Restored {
             hard_state: self.hard_state,
@@ -83,7 +91,13 @@ impl Disk {
             self.entries.truncate(kept);
         }
         if let Some(snapshot) = persist.snapshot {
-            self.snapshot = Some(snapshot);
+            /// Enough that whoever fetches one in time gets all of it.
+            const OLDER: usize = 50;
+            let older = self.snapshot.replace(*snapshot);
+            self.older.extend(older.map(|older| older.last));
+            while self.older.len() > OLDER {
+                self.older.pop_front();
+            }
         }
         let covered = self.snapshot.as_ref().map_or(LogIndex::ZERO, |s| s.last.index);
         if let Some(first) = persist.entries.first_index() {

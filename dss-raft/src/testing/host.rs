@@ -4,10 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use bytes::Bytes;
-
+use super::callers::Question;
 use super::checker::Serial;
 use super::disk::Disk;
+use super::download::Download;
+use super::registers::Beside;
 use crate::core::Raft;
 use crate::entry::{Entries, Snapshot};
 use crate::message::Message;
@@ -31,9 +32,11 @@ pub(super) struct Host<M> {
 #[derive(Debug)]
 pub(super) struct Running<M> {
     pub(super) raft: Raft,
-    pub(super) machine: M,
+    pub(super) machine: Beside<M>,
     pub(super) clock: Clock,
     pub(super) durable: PersistSeq,
+    /// The snapshot that it is fetching.
+    pub(super) download: Option<Download>,
     /// Messages that wait for a write.
     pub(super) held: VecDeque<(PersistSeq, NodeId, Message)>,
     /// What the state machine has still to do, in order.
@@ -41,15 +44,15 @@ pub(super) struct Running<M> {
     pub(super) is_applying: bool,
     pub(super) applied: LogIndex,
     /// Proposals without a fate.
-    pub(super) proposals: BTreeMap<ProposalId, Proposed>,
+    pub(super) proposals: BTreeMap<ProposalId, Serial>,
     /// Changes of the members without a fate.
     pub(super) changes: BTreeSet<ProposalId>,
     /// Committed here for a client, and not yet applied.
-    pub(super) replies: BTreeMap<LogIndex, Bytes>,
-    /// Reads without an answer, each with what was seen before it began.
-    pub(super) reads: BTreeMap<ReadId, LogIndex>,
-    /// Reads that wait for an entry to be applied, each with what was seen before it began.
-    pub(super) ready: Vec<(LogIndex, LogIndex)>,
+    pub(super) replies: BTreeSet<LogIndex>,
+    /// Reads without an answer.
+    pub(super) reads: BTreeMap<ReadId, Question>,
+    /// Reads that wait for an entry to be applied.
+    pub(super) ready: Vec<(LogIndex, Question)>,
     pub(super) poll_scheduled: bool,
     pub(super) wake_at: Option<Duration>,
     pub(super) storage_failed: bool,
@@ -58,17 +61,9 @@ pub(super) struct Running<M> {
 }
 
 #[derive(Debug)]
-pub(super) struct Proposed {
-    pub(super) serial: Serial,
-    pub(super) command: Bytes,
-    /// What was seen before it was proposed.
-    pub(super) begun: LogIndex,
-}
-
-#[derive(Debug)]
 pub(super) enum Task {
     Apply(Entries),
-    Restore { snapshot: Snapshot, after: PersistSeq },
+    Restore { snapshot: Box<Snapshot>, after: PersistSeq },
     TakeSnapshot(LogIndex),
 }
 

@@ -7,8 +7,9 @@
 //! - Raft's five safety properties (figure 3 of the paper): election safety, leader append-only,
 //!   log matching, leader completeness, state machine safety;
 //! - that what a client was told holds: an acknowledged proposal is in the log for good, once; a
-//!   rejected one never is; each proposal and each read ends exactly once; a read sees everything
-//!   that was acknowledged or read before it began;
+//!   rejected one never is; each proposal and each read ends exactly once; and what clients read
+//!   and write, through any node, with and without sessions, is linearizable: registers are kept
+//!   beside your state machine, and at the end a [`History`] of all calls is checked;
 //! - and in the end, with all faults off, that the cluster elects a leader, serves, and has the
 //!   same state everywhere.
 //!
@@ -104,16 +105,22 @@
 //! [`storage_conformance`] and [`transport_conformance`] run what a [`Storage`](crate::Storage) and
 //! a [`Transport`](crate::Transport) promise against any implementation.
 
+mod callers;
 mod checker;
 mod clients;
 mod disk;
+mod download;
+#[cfg(test)]
+mod exploration;
 mod faults;
 mod hash_chain;
 mod host;
+mod linearizability;
 mod network;
 mod options;
 mod outputs;
 mod queue;
+mod registers;
 mod seeds;
 pub(crate) mod storage_conformance;
 #[cfg(feature = "tokio")]
@@ -124,6 +131,7 @@ mod world;
 
 pub use crate::core::PlantedBug;
 pub use hash_chain::{HashChain, HashChainWorkload};
+pub use linearizability::{CallId, History, Model, NotLinearizable};
 pub use options::Options;
 pub use seeds::{check_seeds, seeds};
 pub use storage_conformance::storage_conformance;

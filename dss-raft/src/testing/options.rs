@@ -23,6 +23,9 @@ pub struct Options {
     pub operations: u64,
     /// How many of a thousand operations are reads.
     pub read_permille: u64,
+    /// How many registers clients read and write, of each kind: those that are written by anyone, and
+    /// those that are written in sessions. With few, more of what is read is contended.
+    pub registers: u64,
     /// How many commands a client proposes at once, at most.
     pub burst_max: u64,
     /// How many of a thousand messages are lost.
@@ -64,10 +67,18 @@ pub struct Options {
     pub clock_drift_ppm: u64,
     /// After how many applied entries a snapshot is taken.
     pub compact_after_entries: u64,
+    /// After how many bytes of applied entries a snapshot is taken.
+    pub compact_after_bytes: usize,
+    /// In parts of how many bytes a snapshot is fetched.
+    pub snapshot_part_bytes: usize,
     /// How much an append holds.
     pub append_bytes_max: usize,
     /// How many appends may be unanswered.
     pub in_flight_messages_max: usize,
+    /// How many bytes of appends may be unanswered.
+    pub in_flight_bytes_max: usize,
+    /// How many bytes of proposals may wait to be committed.
+    pub uncommitted_bytes_max: usize,
     /// A bug to be found.
     pub planted_bug: Option<PlantedBug>,
 }
@@ -94,6 +105,7 @@ impl Options {
             duration: millis(30_000),
             operations: pick(&[300, 500, 1_000]),
             read_permille: pick(&[100, 300, 500]),
+            registers: pick(&[1, 2, 5]),
             burst_max: pick(&[1, 3, 20]),
             loss_permille: pick(&[0, 10, 50, 200]),
             duplicate_permille: pick(&[0, 10, 100]),
@@ -115,6 +127,10 @@ impl Options {
             compact_after_entries: pick(&[5, 20, 100, 10_000]),
             append_bytes_max: size(pick(&[1, 1, 200, 1 << 20])),
             in_flight_messages_max: size(pick(&[1, 2, 16])),
+            in_flight_bytes_max: size(pick(&[1, 300, 8 << 20])),
+            snapshot_part_bytes: size(pick(&[30, 200, 1 << 20])),
+            uncommitted_bytes_max: size(pick(&[500, 64 << 20, 64 << 20])),
+            compact_after_bytes: size(pick(&[1_000, 32 << 20, 32 << 20])),
             planted_bug: None,
         }
     }

@@ -11,7 +11,6 @@ use crate::core::Raft;
 use crate::entry::Payload;
 use crate::message::Message;
 use crate::output::{Leadership, Output, ProposalFate, RoleKind};
-use crate::ports::StateMachine;
 use crate::types::{LogIndex, NodeId, ProposalId, ReadId};
 
 use super::checker::Serial;
@@ -195,15 +194,16 @@ impl<W: Workload> World<W> {
             Some(Task::Apply(entries)) => {
                 for entry in entries.iter() {
                     if let Payload::Command(command) = &entry.payload
-                        && let Some((_, command)) = Serial::of(command)
+                        && let Some((serial, command)) = Serial::of(command)
                     {
                         let again = std::mem::take(&mut running.applies_twice);
-                        let reply = running.machine.apply(entry.id.index, &command);
+                        let (to_user, replies) = running.machine.apply(entry.id.index, &command);
                         if again {
                             let _ = running.machine.apply(entry.id.index, &command);
                         }
-                        if running.replies.remove(&entry.id.index).is_some() {
-                            self.workload.acknowledged(&command, reply)?;
+                        if running.replies.remove(&entry.id.index) {
+                            self.callers.replied(serial, replies.registers)?;
+                            self.workload.acknowledged(&to_user, replies.user)?;
                         }
                     }
                     running.applied = entry.id.index;
@@ -229,22 +229,23 @@ impl<W: Workload> World<W> {
             self.report.changes += u64::from(matches!(fate, ProposalFate::Committed(_)));
             return Ok(());
         }
-        let Some(proposed) = running.proposals.remove(&proposal) else {
+        let Some(serial) = running.proposals.remove(&proposal) else {
             return Err(Violation::SecondFate { node, proposal });
         };
         match fate {
             ProposalFate::Unknown => self.report.unknown += 1,
             ProposalFate::Rejected => {
                 self.report.rejected += 1;
-                self.checker.rejects(proposed.serial);
+                self.checker.rejects(serial);
+                self.callers.refused(serial);
             }
             ProposalFate::Committed(index) => {
                 self.report.acknowledged += 1;
                 if let Some(recovery) = &mut self.recovery {
                     recovery.acknowledged += 1;
                 }
-                running.replies.insert(index, proposed.command);
-                self.checker.acknowledges(node, index, proposed.serial, proposed.begun)?;
+                running.replies.insert(index);
+                self.checker.acknowledges(node, index, serial);
             }
         }
         Ok(())
@@ -258,12 +259,12 @@ impl<W: Workload> World<W> {
     ) -> Result<(), Violation> {
         let host = &mut self.hosts[at];
         let Some(running) = &mut host.running else { return Ok(()) };
-        let Some(begun) = running.reads.remove(&read) else {
+        let Some(question) = running.reads.remove(&read) else {
             return Err(Violation::SecondAnswer { node: host.node, read });
         };
         match index {
             None => self.report.reads_failed += 1,
-            Some(index) => running.ready.push((index, begun)),
+            Some(index) => running.ready.push((index, question)),
         }
         self.serve_reads(at)
     }
@@ -274,13 +275,13 @@ impl<W: Workload> World<W> {
         let Some(running) = &mut host.running else { return Ok(()) };
         let applied = running.applied;
         let mut waiting = Vec::new();
-        for (index, begun) in running.ready.drain(..) {
+        for (index, question) in running.ready.drain(..) {
             if index > applied {
-                waiting.push((index, begun));
+                waiting.push((index, question));
                 continue;
             }
-            self.checker.reads(host.node, applied, begun)?;
-            self.workload.read(&running.machine)?;
+            self.callers.answered(question, running.machine.value(question.key));
+            self.workload.read(&running.machine.user)?;
             self.report.reads += 1;
             if let Some(recovery) = &mut self.recovery {
                 recovery.reads[at] += 1;

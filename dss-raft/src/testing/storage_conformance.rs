@@ -155,7 +155,7 @@ fn appending(entries: Vec<Entry>) -> Persist {
 }
 
 fn storing(snapshot: Snapshot) -> Persist {
-    Persist { snapshot: Some(snapshot), ..nothing() }
+    Persist { snapshot: Some(snapshot.into()), ..nothing() }
 }
 
 async fn a_new_group_has_nothing<S: Storage>(disk: Disk<'_, impl AsyncFn(usize) -> S>) {

@@ -184,7 +184,7 @@ async fn every_envelope_arrives_as_it_was_sent(net: &Net) {
         heartbeat(1),
         MessageBody::TimeoutNow,
         MessageBody::VoteRequest { last: LogId::ZERO, by_transfer: true },
-        MessageBody::InstallSnapshot { snapshot: snapshot(4, 9), round: Round::new(2) },
+        MessageBody::InstallSnapshot { snapshot: snapshot(4, 9).into(), round: Round::new(2) },
         MessageBody::Append {
             previous: LogId::ZERO,
             entries: (1..100).map(|index| entry(1, index)).collect::<Vec<_>>().into(),

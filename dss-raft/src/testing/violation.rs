@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use super::linearizability::NotLinearizable;
 use super::workload::Broken;
 use crate::core::StartError;
+use crate::sessions::{SessionId, SessionReply};
 use crate::types::{LogId, LogIndex, NodeId, ProposalId, ReadId, Term};
 
 /// A run that found something, and where to find it again.
@@ -128,14 +130,6 @@ pub enum Violation {
         /// Where it was found.
         index: LogIndex,
     },
-    /// A proposal was acknowledged at an index that an earlier client had already seen.
-    #[error("a proposal begun after {seen} was acknowledged ended at {index}")]
-    WriteInThePast {
-        /// What was seen before it began.
-        seen: LogIndex,
-        /// Where it ended.
-        index: LogIndex,
-    },
     /// A proposal ended twice, or was never made.
     #[error("{proposal:?} of node {node} has a second fate")]
     SecondFate {
@@ -152,15 +146,16 @@ pub enum Violation {
         /// The read.
         read: ReadId,
     },
-    /// A read did not see what was acknowledged or read before it began.
-    #[error("a read on node {node} saw the state after {saw}, begun after {seen} was seen")]
-    StaleRead {
-        /// The node.
-        node: NodeId,
-        /// What it saw.
-        saw: LogIndex,
-        /// What was seen before it began.
-        seen: LogIndex,
+    /// What clients were told of the registers beside the state machine fits no order.
+    #[error("what clients were told is not linearizable: {0}")]
+    NotLinearizable(#[from] NotLinearizable),
+    /// A client's session is gone, long before its time.
+    #[error("session {} is lost: {reply:?}", session.get())]
+    SessionLost {
+        /// Which.
+        session: SessionId,
+        /// What its client was told.
+        reply: SessionReply,
     },
     /// With all faults off, the cluster did not come to serve, or to agree.
     #[error("the cluster does not serve and agree {waited:?} after the last fault")]

@@ -5,20 +5,22 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::PlantedBug;
+use super::callers::Callers;
 use super::checker::Checker;
 use super::disk::Disk;
+use super::download::Part;
 use super::faults::Fault;
 use super::host::{Clock, Host, RATE_ONE, Running};
 use super::network::Network;
 use super::options::Options;
 use super::queue::Queue;
+use super::registers::Beside;
 use super::violation::{Failure, Violation};
 use super::workload::Workload;
 use crate::config::{Config, Priority};
 use crate::core::{Raft, Random};
 use crate::entry::Configuration;
 use crate::message::Message;
-use crate::ports::StateMachine;
 use crate::types::{LogIndex, NodeId, PersistSeq, Timestamp};
 
 /// What happened in a run: a run in which little happened has proven little.
@@ -49,6 +51,8 @@ pub struct Report {
     pub elections: u64,
     /// Snapshots that were installed.
     pub installed: u64,
+    /// Of them, those that took more than one part to fetch.
+    pub downloaded: u64,
     /// Changes of the members that were completed.
     pub changes: u64,
 }
@@ -68,6 +72,7 @@ impl Report {
         self.partitions += other.partitions;
         self.elections += other.elections;
         self.installed += other.installed;
+        self.downloaded += other.downloaded;
         self.changes += other.changes;
     }
 }
@@ -95,6 +100,17 @@ pub(super) enum Event {
         from: NodeId,
         to: usize,
         message: Message,
+    },
+    /// A part of a snapshot is asked for.
+    PartAsked {
+        from: usize,
+        to: usize,
+        part: Part,
+    },
+    PartSent {
+        to: usize,
+        part: Part,
+        has_it: bool,
     },
     Synced {
         at: usize,
@@ -140,6 +156,8 @@ impl Event {
     fn target(&self) -> Option<usize> {
         match self {
             Self::Deliver { to: at, .. }
+            | Self::PartAsked { to: at, .. }
+            | Self::PartSent { to: at, .. }
             | Self::Synced { at, .. }
             | Self::Wake { at, .. }
             | Self::Poll { at, .. }
@@ -159,6 +177,7 @@ pub(super) struct World<W: Workload> {
     pub(super) network: Network,
     pub(super) hosts: Vec<Host<W::Machine>>,
     pub(super) checker: Checker,
+    pub(super) callers: Callers,
     pub(super) workload: W,
     pub(super) report: Report,
     pub(super) operations_left: u64,
@@ -193,6 +212,7 @@ impl<W: Workload> World<W> {
             network: Network::new(&options),
             hosts: (0..options.nodes).map(host).collect(),
             checker: Checker::new(options.nodes),
+            callers: Callers::new(options.registers),
             workload,
             report: Report::default(),
             operations_left: options.operations,
@@ -219,7 +239,7 @@ impl<W: Workload> World<W> {
             }
         }
         self.report.committed = self.checker.committed() as u64;
-        Ok(())
+        self.callers.check()
     }
 
     fn handle(&mut self, event: Event) -> Result<(), Violation> {
@@ -230,9 +250,12 @@ impl<W: Workload> World<W> {
             return Ok(());
         }
         match event {
-            Event::Deliver { from, to, message } => {
-                self.input(to, |raft, now| raft.handle_message(now, from, message))
+            Event::Deliver { from, to, message } => self.deliver(from, to, message),
+            Event::PartAsked { from, to, part } => {
+                self.send_part(to, from, part);
+                Ok(())
             }
+            Event::PartSent { to, part, has_it } => self.receive_part(to, part, has_it),
             Event::Synced { at, life } if self.is_alive(at, life) => self.synced(at),
             Event::Wake { at, life } if self.is_alive(at, life) => {
                 if let Some(running) = &mut self.hosts[at].running
@@ -283,7 +306,7 @@ impl<W: Workload> World<W> {
         let node = host.node;
         let restored = host.disk.restore();
         self.checker.started(at, &restored);
-        let mut machine = self.workload.machine();
+        let mut machine = Beside::new(self.workload.machine());
         let mut applied = LogIndex::ZERO;
         if let Some(snapshot) = &restored.snapshot {
             applied = snapshot.last.index;
@@ -299,6 +322,7 @@ impl<W: Workload> World<W> {
             machine,
             clock: Clock { started: self.now, rate },
             durable: PersistSeq::ZERO,
+            download: None,
             held: Default::default(),
             tasks: Default::default(),
             is_applying: false,
@@ -324,6 +348,9 @@ impl<W: Workload> World<W> {
         config.compact_after_entries = self.options.compact_after_entries;
         config.append_bytes_max = self.options.append_bytes_max;
         config.in_flight_messages_max = self.options.in_flight_messages_max;
+        config.in_flight_bytes_max = self.options.in_flight_bytes_max;
+        config.uncommitted_bytes_max = self.options.uncommitted_bytes_max;
+        config.compact_after_bytes = self.options.compact_after_bytes;
         if self.options.priorities {
             let level = node.get() % 3;
             config.priority = Priority::ALL[usize::try_from(level).unwrap_or(0)];

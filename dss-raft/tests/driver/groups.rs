@@ -77,6 +77,7 @@ struct Counting {
     inner: Arc<dyn Transport>,
     envelopes: Arc<AtomicU64>,
     messages: Arc<AtomicU64>,
+    bytes: Arc<AtomicU64>,
 }
 
 impl Transport for Counting {
@@ -87,6 +88,7 @@ impl Transport for Counting {
             _ => 1,
         };
         self.messages.fetch_add(messages, Ordering::Relaxed);
+        self.bytes.fetch_add(envelope.encode().len() as u64, Ordering::Relaxed);
         self.inner.send(to, envelope);
     }
 }
@@ -95,7 +97,7 @@ impl Transport for Counting {
 async fn heartbeats_of_all_groups_to_one_peer_travel_together() {
     const GROUPS: u32 = 20;
     let network = MemoryNetwork::new();
-    let (envelopes, messages) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let [envelopes, messages, bytes] = [(); 3].map(|()| Arc::new(AtomicU64::new(0)));
     let members = Configuration::of_voters([1, 2, 3].map(id));
     let (mut nodes, mut groups) = (Vec::new(), Vec::new());
     for node in [1, 2, 3].map(id) {
@@ -103,6 +105,7 @@ async fn heartbeats_of_all_groups_to_one_peer_travel_together() {
             inner: network.transport(node),
             envelopes: Arc::clone(&envelopes),
             messages: Arc::clone(&messages),
+            bytes: Arc::clone(&bytes),
         };
         let started = Node::start(MemoryStorage::new(), Arc::new(counting));
         network.attach(node, &started);
@@ -118,12 +121,19 @@ async fn heartbeats_of_all_groups_to_one_peer_travel_together() {
     let count = |counter: &Arc<AtomicU64>| counter.swap(0, Ordering::Relaxed);
     count(&envelopes);
     count(&messages);
+    count(&bytes);
+    let writes = || groups.iter().map(|group| group.metrics().writes).sum::<u64>();
+    let written = writes();
     let leaders: Vec<_> = groups.iter().map(|group| group.status().leader).collect();
     sleep(Duration::from_secs(10)).await;
     let now: Vec<_> = groups.iter().map(|group| group.status().leader).collect();
     assert_eq!(leaders, now, "nothing happens");
+    assert_eq!(writes(), written, "nothing is written");
     // Two peers, a heartbeat and its answer, ten times a second, ten seconds.
     let (envelopes, messages) = (count(&envelopes), count(&messages));
+    let each = count(&bytes) / messages;
+    println!("{each} bytes a message");
+    assert!(each <= 32, "{each} bytes a message");
     assert!(messages >= u64::from(GROUPS) * 2 * 2 * 95, "{messages} messages");
     // Six ways from node to node.
     assert!(envelopes <= 6 * 2 * 105, "{envelopes} envelopes for {messages} messages");

@@ -46,3 +46,22 @@ async fn a_slow_machine_does_not_stall_heartbeats() {
     assert_eq!(group.status().term, term, "nobody campaigned meanwhile");
     assert_eq!(group.read(|sum| sum.total).await, Ok(120));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn proposals_count_until_they_are_applied() {
+    let mut cluster = Cluster::start(1).await;
+    cluster.crash(id(1));
+    let slow = Sum { slowness: Duration::from_millis(300), ..Sum::default() };
+    cluster.start_node_on(id(1), MemoryStorage::new(), slow).await;
+    cluster.leader().await;
+    let group = cluster.groups[&id(1)].clone();
+    // Its first eight bytes are no number, so it adds nothing; it weighs half of what may wait.
+    let heavy = || group.propose(vec![0; 31 << 20].into());
+    let (first, second, third) = tokio::join!(heavy(), heavy(), async {
+        sleep(Duration::from_millis(50)).await;
+        heavy().await
+    });
+    assert!(first.is_ok() && second.is_ok());
+    assert_eq!(third, Err(ProposeError::Overloaded), "committed is not applied");
+    assert!(heavy().await.is_ok(), "once they are applied there is room");
+}

@@ -8,6 +8,7 @@ mod failover;
 mod groups;
 mod machine_faults;
 mod membership;
+mod metrics;
 mod replication;
 mod shutdown;
 mod snapshots;

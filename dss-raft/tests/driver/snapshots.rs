@@ -76,7 +76,7 @@ async fn a_snapshot_that_the_machine_refuses_starts_nothing() {
         seq: dss_raft::PersistSeq::new(1),
         hard_state: Some(restored.hard_state),
         truncate_from: None,
-        snapshot: Some(snapshot),
+        snapshot: Some(snapshot.into()),
         entries: dss_raft::Entries::EMPTY,
         compact_to: None,
     };

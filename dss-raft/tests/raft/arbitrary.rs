@@ -82,12 +82,15 @@ fn body() -> impl Strategy<Value = MessageBody> {
                 MessageBody::Append { previous, entries: entries.into(), commit, round }
             })
         }),
+        at().prop_map(|index| MessageBody::Committed { index }),
         (at(), round()).prop_map(|(matched, round)| MessageBody::AppendAccepted { matched, round }),
         (at(), log_id(), round()).prop_map(|(previous, hint, round)| {
             MessageBody::AppendRejected { previous, hint, round }
         }),
-        (snapshot(), round())
-            .prop_map(|(snapshot, round)| MessageBody::InstallSnapshot { snapshot, round }),
+        (snapshot(), round()).prop_map(|(snapshot, round)| MessageBody::InstallSnapshot {
+            snapshot: snapshot.into(),
+            round
+        }),
         read().prop_map(|read| MessageBody::ReadIndexRequest { read }),
         (read(), prop::option::of(at()))
             .prop_map(|(read, index)| MessageBody::ReadIndexResponse { read, index }),

@@ -10,6 +10,8 @@ use dss_raft::{
     ReadId, Restored, RoleKind, Snapshot, Term, Timestamp,
 };
 
+use crate::transcript;
+
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(1);
 pub(crate) const HEARTBEAT: Duration = Duration::from_millis(100);
 
@@ -112,7 +114,7 @@ impl Host {
             self.disk.entries.retain(|entry| entry.id.index < from);
         }
         if let Some(snapshot) = snapshot {
-            self.disk.snapshot = Some(snapshot);
+            self.disk.snapshot = Some(*snapshot);
         }
         self.disk.entries.extend(entries.iter().cloned());
         if let Some(to) = compact_to {
@@ -129,8 +131,13 @@ pub(crate) struct Cluster {
     pub(crate) wire: VecDeque<(NodeId, NodeId, Message)>,
     /// Links that carry nothing, by sender and receiver.
     cut: BTreeSet<(NodeId, NodeId)>,
+    /// Which messages the network sets aside, until it is told to [`release`](Self::release) them.
+    pub(crate) sets_aside: Option<fn(&MessageBody) -> bool>,
+    aside: VecDeque<(NodeId, NodeId, Message)>,
     /// How many messages were delivered.
     pub(crate) delivered: usize,
+    /// What has happened, where somebody wants to know.
+    pub(crate) transcript: Option<Vec<String>>,
 }
 
 impl Cluster {
@@ -177,7 +184,17 @@ impl Cluster {
             (node(number), Self::host(raft, disk))
         };
         let hosts = states.into_iter().enumerate().map(host).collect();
-        Self { hosts, members, now, wire: VecDeque::new(), cut: BTreeSet::new(), delivered: 0 }
+        Self {
+            hosts,
+            members,
+            now,
+            wire: VecDeque::new(),
+            cut: BTreeSet::new(),
+            sets_aside: None,
+            aside: VecDeque::new(),
+            delivered: 0,
+            transcript: None,
+        }
     }
 
     fn host(raft: Raft, disk: Restored) -> Host {
@@ -242,6 +259,17 @@ impl Cluster {
         }
     }
 
+    /// The same for as long as there are messages.
+    pub(crate) fn step_some(&mut self, done: impl Fn(&mut Self) -> bool) {
+        let done = |cluster: &mut Self| {
+            for number in 1..=cluster.hosts.len() as u64 {
+                cluster.perform(number);
+            }
+            cluster.wire.is_empty() || done(cluster)
+        };
+        self.step_until(done);
+    }
+
     pub(crate) fn cut(&mut self, from: u64, to: u64) {
         self.cut.insert((node(from), node(to)));
     }
@@ -258,6 +286,13 @@ impl Cluster {
         self.cut.clear();
     }
 
+    /// Delivers what was set aside, and sets nothing aside any more.
+    pub(crate) fn release(&mut self) {
+        self.sets_aside = None;
+        self.wire.append(&mut self.aside);
+        self.settle();
+    }
+
     /// Performs a node's outputs.
     pub(crate) fn perform(&mut self, number: u64) {
         let now = self.now;
@@ -265,6 +300,9 @@ impl Cluster {
         let mut sent = Vec::new();
         let host = self.hosts.get_mut(&from).unwrap();
         while let Some(output) = host.raft.poll_output() {
+            if let Some(transcript) = &mut self.transcript {
+                transcript.extend(transcript::output(from, &output));
+            }
             match output {
                 Output::Persist(persist) => {
                     host.unsynced.push_back(persist);
@@ -283,7 +321,7 @@ impl Cluster {
                 }
                 Output::Restore { snapshot, .. } => {
                     host.raft.handle_applied(now, snapshot.last.index);
-                    host.restored.push(snapshot);
+                    host.restored.push(*snapshot);
                 }
                 Output::TakeSnapshot { index } => {
                     let data = Bytes::from(format!("state after {index}"));
@@ -339,6 +377,13 @@ impl Cluster {
             if self.cut.contains(&(from, to)) {
                 continue;
             }
+            if let Some(transcript) = &mut self.transcript {
+                transcript.push(transcript::message(from, to, &message));
+            }
+            if self.sets_aside.is_some_and(|is_set_aside| is_set_aside(&message.body)) {
+                self.aside.push_back((from, to, message));
+                continue;
+            }
             let now = self.now;
             if let Some(host) = self.hosts.get_mut(&to) {
                 host.raft.handle_message(now, from, message);
@@ -375,6 +420,17 @@ impl Cluster {
     /// Has this node lead, where the others let it.
     pub(crate) fn elect(&mut self, number: u64) {
         self.time_out(number);
+        assert_eq!(self.role(number), RoleKind::Leader, "node {number} is not elected");
+    }
+
+    /// Has this node lead by the votes of nodes that would rather lead themselves: it was asked to.
+    pub(crate) fn elect_by_transfer(&mut self, number: u64) {
+        let other = if number == 1 { 2 } else { 1 };
+        self.elect(other);
+        self.advance(HEARTBEAT);
+        let now = self.now;
+        self.raft(other).transfer_leadership(now, Some(node(number))).unwrap();
+        self.settle();
         assert_eq!(self.role(number), RoleKind::Leader, "node {number} is not elected");
     }
 

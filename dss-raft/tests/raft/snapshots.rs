@@ -23,7 +23,7 @@ fn snapshot(term: u64, position: u64) -> Snapshot {
 }
 
 fn install(term: u64, snapshot: Snapshot) -> dss_raft::Message {
-    message(term, MessageBody::InstallSnapshot { snapshot, round: Round::new(1) })
+    message(term, MessageBody::InstallSnapshot { snapshot: snapshot.into(), round: Round::new(1) })
 }
 
 #[test]
@@ -116,8 +116,8 @@ fn a_snapshot_replaces_a_log_that_contradicts_it() {
     };
     // Figure 13, step 7: the whole log goes.
     assert_eq!(persist.truncate_from, Some(index(1)));
-    assert_eq!(persist.snapshot, Some(snapshot(3, 4)));
-    assert_eq!(*restored, snapshot(3, 4));
+    assert_eq!(persist.snapshot, Some(snapshot(3, 4).into()));
+    assert_eq!(**restored, snapshot(3, 4));
     assert_eq!(*after, persist.seq);
     assert_eq!(*promised, Some(persist.seq));
     let accepted = MessageBody::AppendAccepted { matched: index(4), round: Round::new(1) };

@@ -118,3 +118,6 @@ impl GroupLog {
         records
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -36,7 +36,7 @@ impl Model {
             if !agrees {
                 state.entries.clear();
             }
-            state.snapshot = Some(snapshot.clone());
+            state.snapshot = Some((**snapshot).clone());
         }
         state.entries.extend_from_slice(&persist.entries);
         if let Some(to) = persist.compact_to {
@@ -114,13 +114,13 @@ impl Writes {
                 let newer: Vec<&Entry> =
                     entries.iter().filter(|entry| entry.id.index > covered.index).collect();
                 let at = newer[self.pick(newer.len() as u64)].id;
-                persist.snapshot = Some(self.snapshot(at));
+                persist.snapshot = Some(self.snapshot(at).into());
                 persist.compact_to = (self.pick(2) == 0).then_some(at.index);
             }
             5 => {
                 let ahead = 1 + self.random.below(20);
                 let at = LogId::new(term.next(), LogIndex::new(last.index.get() + ahead));
-                persist.snapshot = Some(self.snapshot(at));
+                persist.snapshot = Some(self.snapshot(at).into());
                 persist.hard_state =
                     Some(HardState { term: term.next(), voted_for: None, ..HardState::default() });
             }

@@ -127,7 +127,8 @@ fn a_snapshot_belongs_to_its_group(storage: &impl Storage) {
 }
 
 fn storing(descriptor: Bytes, index: u64) -> Persist {
-    Persist { snapshot: Some(Snapshot { data: descriptor, ..snapshot(1, index) }), ..nothing() }
+    let snapshot = Snapshot { data: descriptor, ..snapshot(1, index) };
+    Persist { snapshot: Some(snapshot.into()), ..nothing() }
 }
 
 async fn a_snapshot_that_was_not_finished_cannot_be_in_the_log(mut storage: impl Storage) {
