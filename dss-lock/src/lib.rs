@@ -80,6 +80,7 @@ mod claims;
 mod client;
 mod command;
 mod deadlock;
+mod directory;
 mod ending;
 mod holds;
 mod index;
@@ -101,6 +102,7 @@ mod session;
 mod slab;
 mod snapshot;
 mod table;
+mod text;
 mod views;
 
 #[cfg(feature = "raft")]

@@ -9,11 +9,11 @@ use crate::deadlock::Search;
 use crate::index::HashIndex;
 use crate::limits::IDLE_OWNERS_MAX;
 use crate::lock::{Hold, Lock, Place, Waiting};
-use crate::names::{LockName, NameOrder, Owner, OwnerId, SessionId};
+use crate::names::{LockName, Owner, OwnerId, SessionId};
 use crate::numbers::{ClusterTime, FencingToken};
 use crate::reply::{DeadlockInfo, Event, Outcome, Reply};
 use crate::session::{OwnerState, Session};
-use crate::slab::{Id, Slab};
+use crate::slab::{Id, List, Slab};
 
 /// All locks and sessions: a deterministic machine without clock or randomness.
 ///
@@ -40,7 +40,10 @@ pub struct LockTable {
     /// Of the newest grant of any lock. Never falls: it is what fencing hangs on.
     pub(crate) newest_token: FencingToken,
     pub(crate) locks: Slab<Lock>,
-    pub(crate) by_name: BTreeMap<NameOrder, Id<Lock>>,
+    pub(crate) lock_index: HashIndex<Lock>,
+    pub(crate) by_name: BTreeMap<LockName, Id<Lock>>,
+    /// Locks that are idle and as good as forgotten, the longest idle first.
+    pub(crate) parked: List<Lock>,
     pub(crate) sessions: Slab<Session>,
     /// Those that live.
     pub(crate) session_index: HashIndex<Session>,
@@ -203,14 +206,14 @@ impl LockTable {
             self.locks[lock].delayed_until = None;
             due.push(lock);
         }
-        due.sort_by_cached_key(|lock| NameOrder::of(&self.locks[*lock].name));
+        due.sort_unstable_by(|a, b| self.locks[*a].name.cmp(&self.locks[*b].name));
         for lock in due {
             self.grant_waiting(lock, events);
         }
     }
 
     pub(crate) fn hash_of_session(&self, session: &SessionId) -> u64 {
-        xxh3_64_with_seed(session.as_str().as_bytes(), self.seed)
+        xxh3_64_with_seed(session.as_ref(), self.seed)
     }
 
     pub(crate) fn find_session(&self, session: &SessionId) -> Option<Id<Session>> {
@@ -221,7 +224,7 @@ impl LockTable {
     fn hash_of_owner(&self, session: Id<Session>, owner: &OwnerId) -> u64 {
         // Owners of one name in different sessions are told apart by the seed.
         let seed = self.seed ^ mix(u64::from(session.number()));
-        xxh3_64_with_seed(owner.as_str().as_bytes(), seed)
+        xxh3_64_with_seed(owner.as_ref(), seed)
     }
 
     pub(crate) fn find_owner_of(
@@ -262,9 +265,9 @@ impl LockTable {
     /// An owner is idle no more.
     fn wake(&mut self, owner: Id<OwnerState>) {
         let state = &mut self.owners[owner];
-        if let Some(since) = state.idle_since.take() {
-            let idle = (since, state.name.clone());
-            self.sessions[state.session].idle.remove(&idle);
+        if state.idle_since.take().is_some() {
+            let idle = &mut self.sessions[state.session].idle;
+            idle.remove(&mut self.owners, owner, |owner| &mut owner.by_idling);
         }
     }
 
@@ -285,11 +288,12 @@ impl LockTable {
             return;
         }
         self.set_idle(owner, self.index);
-        if self.sessions[session].idle.len() > IDLE_OWNERS_MAX {
-            let longest = self.sessions[session].idle.pop_first();
-            let (_, name) = longest.expect("it has just been found long");
-            let longest = self.find_owner_of(session, &name);
-            self.forget_owner(longest.expect("only an owner that is there is idle"));
+        let idle = self.sessions[session].idle;
+        if idle.len > IDLE_OWNERS_MAX
+            && let Some(longest) = idle.first
+        {
+            self.wake(longest);
+            self.forget_owner(longest);
         }
     }
 
@@ -297,7 +301,17 @@ impl LockTable {
     pub(crate) fn set_idle(&mut self, owner: Id<OwnerState>, index: u64) {
         let state = &mut self.owners[owner];
         state.idle_since = Some(index);
-        self.sessions[state.session].idle.insert((index, state.name.clone()));
+        let state = &self.owners[owner];
+        let idle = &mut self.sessions[state.session].idle;
+        let mut before = idle.last;
+        // Those that one command made idle are in the order of their names.
+        while let Some(id) = before
+            && let other = &self.owners[id]
+            && (other.idle_since, &other.name) > (state.idle_since, &state.name)
+        {
+            before = other.by_idling.before;
+        }
+        idle.insert_behind(&mut self.owners, before, owner, |owner| &mut owner.by_idling);
     }
 
     pub(crate) fn forget_owner(&mut self, owner: Id<OwnerState>) {
@@ -306,25 +320,6 @@ impl LockTable {
         owners.remove(&mut self.owners, owner, |owner| &mut owner.by_session);
         let state = self.owners.remove(owner);
         self.owner_index.remove(state.hash, owner);
-    }
-
-    pub(crate) fn find_lock(&self, lock: &LockName) -> Option<Id<Lock>> {
-        self.by_name.get(&NameOrder::of(lock)).copied()
-    }
-
-    /// The lock of this name, which is made where there is none. Followed by a grant, a wait or
-    /// [`forget_if_idle`](LockTable::forget_if_idle).
-    pub(crate) fn make_lock(&mut self, lock: &LockName) -> Id<Lock> {
-        let locks = &mut self.locks;
-        let by_name = self.by_name.entry(NameOrder::of(lock));
-        *by_name.or_insert_with(|| locks.insert(Lock::new(lock.clone())))
-    }
-
-    pub(crate) fn forget_if_idle(&mut self, lock: Id<Lock>) {
-        if self.locks[lock].is_idle() {
-            let lock = self.locks.remove(lock);
-            self.by_name.remove(&NameOrder::of(&lock.name));
-        }
     }
 
     pub(crate) fn find_hold(&self, lock: Id<Lock>, owner: Id<OwnerState>) -> Option<Id<Hold>> {
