@@ -2,8 +2,6 @@
 
 use std::ops::Bound;
 
-use xxhash_rust::xxh3::xxh3_64_with_seed;
-
 use crate::lock::Lock;
 use crate::names::LockName;
 use crate::slab::Id;
@@ -16,7 +14,7 @@ pub(crate) const IDLE_LOCKS_KEPT: u32 = 65_536;
 
 impl LockTable {
     fn hash_of_lock(&self, lock: &LockName) -> u64 {
-        xxh3_64_with_seed(lock.as_ref(), self.seed)
+        lock.as_ref().hash(self.seed)
     }
 
     fn find_entry(&self, hash: u64, lock: &LockName) -> Option<Id<Lock>> {

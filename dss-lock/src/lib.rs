@@ -92,6 +92,7 @@ mod lock;
 mod machine;
 mod names;
 mod numbers;
+mod owners;
 mod queue;
 mod release;
 mod reply;
@@ -107,8 +108,8 @@ mod views;
 
 #[cfg(feature = "raft")]
 pub use client::{
-    AnyLeader, LockGuard, LockLost, LockRequest, LockSession, Locks, SessionOptions, SessionOwner,
-    WithLockError,
+    AnyLeader, LockGuard, LockLost, LockRequest, LockSession, Locks, LocksRequest, SessionOptions,
+    SessionOwner, WithLockError,
 };
 pub use command::{
     AcquireAllRequest, AcquireRequest, Command, DecodeError, Expiry, Mode, ReleaseRequest,

@@ -84,9 +84,9 @@ macro_rules! name {
             }
         }
 
-        impl AsRef<[u8]> for $name {
-            fn as_ref(&self) -> &[u8] {
-                self.0.as_bytes()
+        impl AsRef<Text> for $name {
+            fn as_ref(&self) -> &Text {
+                &self.0
             }
         }
 

@@ -6,4 +6,5 @@ mod cluster;
 mod failover;
 mod fencing;
 mod sessions;
+mod several;
 mod withdrawing;
