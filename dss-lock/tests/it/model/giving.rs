@@ -22,9 +22,10 @@ impl Model {
             }
             return;
         }
-        let mut forgotten = Vec::new();
-        for no in &locks {
-            let Some(lock) = self.locks.get_mut(no) else { continue };
+        let (mut forgotten, mut changed) = (Vec::new(), Vec::new());
+        for no in locks {
+            let before = self.holders(no);
+            let Some(lock) = self.locks.get_mut(&no) else { continue };
             for (_, levels) in lock.holders.iter_mut().filter(|(holder, _)| *holder == owner) {
                 for level in levels.iter_mut() {
                     level.claims.retain(|claim| *claim != attempt);
@@ -32,6 +33,10 @@ impl Model {
                 forgotten.extend(levels.extract_if(.., |level| level.claims.is_empty()));
             }
             lock.holders.retain(|(_, levels)| !levels.is_empty());
+            // Where nobody holds it in another way than before, nobody's turn has come.
+            if self.holders(no) != before {
+                changed.push(no);
+            }
         }
         for level in forgotten {
             self.records.retain(|(_, _, end)| match end {
@@ -40,7 +45,7 @@ impl Model {
                 _ => true,
             });
         }
-        for no in locks {
+        for no in changed {
             self.settle(owner, no);
         }
     }
