@@ -8,3 +8,4 @@ mod fencing;
 mod sessions;
 mod several;
 mod withdrawing;
+mod witness;
