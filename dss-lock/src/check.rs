@@ -93,13 +93,8 @@ impl LockTable {
         let mut waits = 0;
         for (_, session) in self.sessions.iter() {
             let mut locks = session.estate.len as usize;
-            let (mut idle, mut parked) = (0, 0);
+            let mut idle = 0;
             for (id, owner) in session.owners.iter(&self.owners, |owner| &owner.by_session) {
-                if owner.parked {
-                    require(owner.is_idle() && owner.records.is_empty(), "an owner parked in use")?;
-                    parked += 1;
-                    continue;
-                }
                 locks += owner.holds.len as usize;
                 idle += u32::from(owner.idle_since.is_some());
                 let awaits = owner.waiting.map(|waiting| &self.waits[waiting]);
@@ -121,7 +116,6 @@ impl LockTable {
                 }
             }
             require(locks == session.locks, "a count of locks")?;
-            require(parked == session.parked.len, "a count of parked owners")?;
             require(session.ended.is_some() || idle == session.idle.len, "a count of idle")?;
         }
         require(waits == self.waits.len(), "a wait of nobody")

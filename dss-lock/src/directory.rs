@@ -4,6 +4,7 @@ use std::ops::Bound;
 
 use crate::lock::Lock;
 use crate::names::LockName;
+use crate::numbers::FencingToken;
 use crate::slab::Id;
 use crate::table::LockTable;
 
@@ -49,7 +50,7 @@ impl LockTable {
             return;
         }
         lock.parked = true;
-        lock.newest = Default::default();
+        lock.newest = FencingToken::default();
         self.parked.push_back(&mut self.locks, id, |lock| &mut lock.by_parking);
         if self.parked.len > IDLE_LOCKS_KEPT
             && let Some(longest) = self.parked.first
@@ -70,5 +71,55 @@ impl LockTable {
     pub(crate) fn locks_from(&self, first: Bound<&str>) -> impl Iterator<Item = (Id<Lock>, &Lock)> {
         let locks = self.by_name.range::<str, _>((first, Bound::Unbounded));
         locks.map(|(_, id)| (*id, &self.locks[*id])).filter(|(_, lock)| !lock.parked)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::{AcquireRequest, Command, Mode, ReleaseRequest, Wait};
+    use crate::names::{OwnerId, SessionId};
+    use crate::numbers::{AttemptId, ClusterTime};
+
+    fn take_and_give_back(table: &mut LockTable, number: u32) {
+        let lock = LockName::new(format!("lock {number}")).unwrap();
+        let (session, owner) = (SessionId::new("a").unwrap(), OwnerId::default());
+        let request = AcquireRequest {
+            lock: lock.clone(),
+            session: session.clone(),
+            owner: owner.clone(),
+            mode: Mode::Exclusive,
+            wait: Wait::Try,
+            ttl: None,
+            request_id: None,
+            reentrant: false,
+        };
+        let release = ReleaseRequest { lock, session, owner, token: None };
+        let acquire = Command::Acquire { attempt: AttemptId::default(), request };
+        for command in [acquire, Command::Release(release)] {
+            table.apply(table.index() + 1, ClusterTime::ZERO, command);
+        }
+    }
+
+    #[test]
+    fn so_many_idle_locks_keep_their_entries_and_nobody_sees_them() {
+        let mut table = LockTable::new();
+        for number in 0..IDLE_LOCKS_KEPT + 100 {
+            take_and_give_back(&mut table, number);
+        }
+        assert_eq!(table.locks.len(), IDLE_LOCKS_KEPT as usize);
+        assert_eq!(table.check(), Ok(()));
+        assert_eq!(table.locks("", None, 10).locks, []);
+        assert_eq!(table.lock(&LockName::new("lock 200").unwrap()), None);
+        // The first hundred have gone, the last one is used again.
+        take_and_give_back(&mut table, 0);
+        take_and_give_back(&mut table, IDLE_LOCKS_KEPT);
+        assert_eq!(table.locks.len(), IDLE_LOCKS_KEPT as usize);
+        assert_eq!(table.check(), Ok(()));
+        let mut restored = LockTable::restore(&table.snapshot()).unwrap();
+        assert_eq!((restored.locks.len(), &restored), (0, &table));
+        take_and_give_back(&mut restored, 7);
+        take_and_give_back(&mut table, 7);
+        assert_eq!(restored, table);
     }
 }

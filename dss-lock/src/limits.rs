@@ -54,10 +54,6 @@ pub(crate) const RECORDS_PER_OWNER_MAX: usize = 16;
 /// nothing. The owner that has been idle longest is forgotten first.
 pub(crate) const IDLE_OWNERS_MAX: u32 = 256;
 
-/// How many owners of a session that neither hold nor wait nor have answers keep their entries:
-/// to forget one and make it anew is much of what it costs to take a lock.
-pub(crate) const OWNERS_PARKED_MAX: u32 = 128;
-
 /// How many acquires that were answered by one wait or one grant can still be taken back one by
 /// one: repeats of one request that are under way at the same time.
 pub(crate) const CLAIMS_MAX: usize = 8;

@@ -134,14 +134,9 @@ name!(
 );
 name!(
     /// Tells apart the tasks that share a session. Empty where a session has only one.
+    #[derive(Default)]
     OwnerId, check, "0 to 512 bytes without control characters"
 );
-
-impl Default for OwnerId {
-    fn default() -> Self {
-        Self(Text::default())
-    }
-}
 
 /// Who holds and waits: one sequential task of a session.
 ///

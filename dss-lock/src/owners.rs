@@ -1,6 +1,6 @@
-//! Which owners there are: by session and name, in use, idle, or parked.
+//! Which owners there are: by session and name, in use or idle.
 
-use crate::limits::{IDLE_OWNERS_MAX, OWNERS_PARKED_MAX};
+use crate::limits::IDLE_OWNERS_MAX;
 use crate::names::{Owner, OwnerId};
 use crate::session::{OwnerState, Session};
 use crate::slab::Id;
@@ -19,7 +19,7 @@ impl LockTable {
         owner: &OwnerId,
     ) -> Option<Id<OwnerState>> {
         let hash = self.hash_of_owner(session, owner);
-        self.find_owner_entry(hash, session, owner).filter(|id| !self.owners[*id].parked)
+        self.find_owner_entry(hash, session, owner)
     }
 
     fn find_owner_entry(
@@ -56,19 +56,17 @@ impl LockTable {
     /// An owner is idle no more.
     fn wake(&mut self, owner: Id<OwnerState>) {
         let state = &mut self.owners[owner];
-        let session = &mut self.sessions[state.session];
         if state.idle_since.take().is_some() {
-            session.idle.remove(&mut self.owners, owner, |owner| &mut owner.by_idling);
-        } else if std::mem::take(&mut state.parked) {
-            session.parked.remove(&mut self.owners, owner, |owner| &mut owner.by_idling);
+            let idle = &mut self.sessions[state.session].idle;
+            idle.remove(&mut self.owners, owner, |owner| &mut owner.by_idling);
         }
     }
 
-    /// Parks an owner of a living session if there is nothing to remember of it, and sees to it
+    /// Forgets an owner of a living session if there is nothing to remember of it, and sees to it
     /// that not too many are remembered for their answers alone.
     pub(crate) fn settle(&mut self, owner: Id<OwnerState>) {
         let state = &self.owners[owner];
-        if !state.is_idle() || state.idle_since.is_some() || state.parked {
+        if !state.is_idle() || state.idle_since.is_some() {
             return;
         }
         let session = state.session;
@@ -77,28 +75,13 @@ impl LockTable {
             return;
         }
         if state.records.is_empty() {
-            self.park(owner);
+            self.forget_owner(owner);
             return;
         }
         self.set_idle(owner, self.index);
         let idle = self.sessions[session].idle;
         if idle.len > IDLE_OWNERS_MAX
             && let Some(longest) = idle.first
-        {
-            self.wake(longest);
-            self.forget_owner(longest);
-        }
-    }
-
-    /// Keeps the entry of an owner that there is nothing to remember of: it is as if it were not
-    /// there, and is soon again.
-    fn park(&mut self, owner: Id<OwnerState>) {
-        let state = &mut self.owners[owner];
-        state.parked = true;
-        let parked = &mut self.sessions[state.session].parked;
-        parked.push_back(&mut self.owners, owner, |owner| &mut owner.by_idling);
-        if parked.len > OWNERS_PARKED_MAX
-            && let Some(longest) = parked.first
         {
             self.wake(longest);
             self.forget_owner(longest);

@@ -30,8 +30,6 @@ pub(crate) struct Session {
     pub(crate) owners: List<OwnerState>,
     /// The owners that neither hold nor wait, the longest idle first.
     pub(crate) idle: List<OwnerState>,
-    /// The owners that there is nothing to remember of, which are as good as forgotten.
-    pub(crate) parked: List<OwnerState>,
     /// How many locks all owners hold and wait for together.
     pub(crate) locks: usize,
     /// The index of the command that ended it. Its name may then belong to another session.
@@ -51,7 +49,6 @@ impl Session {
             opened: renewal,
             owners: List::default(),
             idle: List::default(),
-            parked: List::default(),
             locks: 0,
             ended: None,
             estate: List::default(),
@@ -84,8 +81,6 @@ pub(crate) struct OwnerState {
     pub(crate) holds: List<Hold>,
     /// Answers to requests with an id, the oldest first.
     pub(crate) records: Vec<Record>,
-    /// Whether it has no purpose but to be found when it is needed again.
-    pub(crate) parked: bool,
     /// Since which command it neither holds nor waits.
     pub(crate) idle_since: Option<u64>,
 }
@@ -110,7 +105,6 @@ impl OwnerState {
             by_idling: Links::default(),
             holds: List::default(),
             records: Vec::new(),
-            parked: false,
             idle_since: None,
         }
     }

@@ -171,7 +171,6 @@ impl LockTable {
                 None => session.owners.iter(&self.owners, |owner| &owner.by_session).collect(),
                 Some(_) => estate.map(|(_, h)| (h.owner, &self.owners[h.owner])).collect(),
             };
-            owners.retain(|(_, owner)| !owner.parked);
             owners.sort_unstable_by(|(_, a), (_, b)| a.name.cmp(&b.name));
             owners.dedup_by_key(|(id, _)| *id);
             let owners = owners.into_iter().map(|(id, owner)| {
