@@ -30,16 +30,16 @@ impl Witness {
                     (table.index(), table.snapshot())
                 });
                 if let Ok((index, table)) = looked.await {
-                    self.note(*node, index, table);
+                    self.note(*node, index, &table);
                 }
             }
             sleep(millis(50)).await;
         }
     }
 
-    fn note(&mut self, node: NodeId, index: u64, table: Bytes) {
+    fn note(&mut self, node: NodeId, index: u64, table: &Bytes) {
         let (other, seen) = self.tables.entry(index).or_insert_with(|| (node, table.clone()));
-        assert!(*seen == table, "{node:?} and {other:?} differ at {index}");
+        assert!(seen == table, "{node:?} and {other:?} differ at {index}");
         self.agreed += usize::from(*other != node);
     }
 }
