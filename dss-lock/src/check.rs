@@ -15,10 +15,19 @@ impl LockTable {
     ///
     /// What contradicts what. That is a bug in this crate.
     pub fn check(&self) -> Result<(), &'static str> {
+        let mut parked = 0;
         for (name, id) in &self.by_name {
-            require(name.text() == self.locks[*id].name.as_str(), "a lock under another name")?;
-            self.check_lock(*id, &self.locks[*id])?;
+            let lock = &self.locks[*id];
+            require(*name == lock.name, "a lock under another name")?;
+            let found = self.find_lock(name);
+            require(found == (!lock.parked).then_some(*id), "a lock that is not found")?;
+            parked += u32::from(lock.parked);
+            if !lock.parked {
+                self.check_lock(*id, lock)?;
+            }
         }
+        require(parked == self.parked.len, "a count of parked locks")?;
+        require(self.lock_index.len() == self.locks.len(), "a lock that is not found")?;
         require(self.by_name.len() == self.locks.len(), "a lock without a name")?;
         self.check_owners()?;
         let sum = |count: fn(&Lock) -> u32| -> usize {
@@ -87,7 +96,7 @@ impl LockTable {
             let mut idle = 0;
             for (id, owner) in session.owners.iter(&self.owners, |owner| &owner.by_session) {
                 locks += owner.holds.len as usize;
-                idle += usize::from(owner.idle_since.is_some());
+                idle += u32::from(owner.idle_since.is_some());
                 let awaits = owner.waiting.map(|waiting| &self.waits[waiting]);
                 if let Some(waiting) = awaits {
                     require(waiting.owner == id, "a wait of another owner")?;
@@ -107,7 +116,7 @@ impl LockTable {
                 }
             }
             require(locks == session.locks, "a count of locks")?;
-            require(session.ended.is_some() || idle == session.idle.len(), "a count of idle")?;
+            require(session.ended.is_some() || idle == session.idle.len, "a count of idle")?;
         }
         require(waits == self.waits.len(), "a wait of nobody")
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::command::Expiry;
 use crate::limits::{RELEASES_PER_COMMAND, SESSIONS_MAX, TTL_DEFAULT};
 use crate::lock::Lock;
-use crate::names::{NameOrder, SessionId};
+use crate::names::SessionId;
 use crate::reply::{Event, Limit, Outcome, Reply};
 use crate::session::{OwnerState, Session};
 use crate::slab::{Id, List};
@@ -159,7 +159,7 @@ impl LockTable {
             self.estates.pop_front();
             self.forget_session(session);
         }
-        touched.sort_by_cached_key(|lock| NameOrder::of(&self.locks[*lock].name));
+        touched.sort_unstable_by(|a, b| self.locks[*a].name.cmp(&self.locks[*b].name));
         touched.dedup();
         for lock in touched {
             self.grant_waiting(lock, events);

@@ -65,8 +65,8 @@ impl<T> HashIndex<T> {
 
     /// Adds an entry that is not in it.
     pub(crate) fn insert(&mut self, hash: u64, id: Id<T>) {
-        // At most three quarters full: an empty cell ends every search, and soon.
-        if (self.len + 1) * 4 > self.cells.len() * 3 {
+        // At most half full: an empty cell ends every search, and soon.
+        if (self.len + 1) * 2 > self.cells.len() {
             self.grow();
         }
         self.len += 1;

@@ -80,6 +80,7 @@ mod claims;
 mod client;
 mod command;
 mod deadlock;
+mod directory;
 mod ending;
 mod holds;
 mod index;
@@ -91,6 +92,7 @@ mod lock;
 mod machine;
 mod names;
 mod numbers;
+mod owners;
 mod queue;
 mod release;
 mod reply;
@@ -101,12 +103,13 @@ mod session;
 mod slab;
 mod snapshot;
 mod table;
+mod text;
 mod views;
 
 #[cfg(feature = "raft")]
 pub use client::{
-    AnyLeader, LockGuard, LockLost, LockRequest, LockSession, Locks, SessionOptions, SessionOwner,
-    WithLockError,
+    AnyLeader, LockGuard, LockLost, LockRequest, LockSession, Locks, LocksRequest, SessionOptions,
+    SessionOwner, WithLockError,
 };
 pub use command::{
     AcquireAllRequest, AcquireRequest, Command, DecodeError, Expiry, Mode, ReleaseRequest,

@@ -52,7 +52,7 @@ pub(crate) const RECORDS_PER_OWNER_MAX: usize = 16;
 
 /// For how many owners of a session answers are kept after they have come to hold and wait for
 /// nothing. The owner that has been idle longest is forgotten first.
-pub(crate) const IDLE_OWNERS_MAX: usize = 256;
+pub(crate) const IDLE_OWNERS_MAX: u32 = 256;
 
 /// How many acquires that were answered by one wait or one grant can still be taken back one by
 /// one: repeats of one request that are under way at the same time.

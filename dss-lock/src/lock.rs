@@ -31,10 +31,14 @@ pub(crate) struct Lock {
     pub(crate) delayed_until: Option<ClusterTime>,
     /// The last search for a cycle that came by.
     pub(crate) mark: u64,
+    pub(crate) hash: u64,
+    /// It is idle, and as good as forgotten.
+    pub(crate) parked: bool,
+    pub(crate) by_parking: Links<Lock>,
 }
 
 impl Lock {
-    pub(crate) fn new(name: LockName) -> Self {
+    pub(crate) fn new(name: LockName, hash: u64) -> Self {
         Self {
             name,
             newest: FencingToken::default(),
@@ -45,6 +49,9 @@ impl Lock {
             joint: 0,
             delayed_until: None,
             mark: 0,
+            hash,
+            parked: false,
+            by_parking: Links::default(),
         }
     }
 

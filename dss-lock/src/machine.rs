@@ -1,6 +1,7 @@
 //! The lock table as a replicated state machine.
 
 use std::hash::BuildHasher;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use dss_raft::{LogIndex, RestoreError, StateMachine};
@@ -9,6 +10,7 @@ use tokio::sync::{mpsc, watch};
 use crate::command::{DecodeError, StampedCommand};
 use crate::numbers::ClusterTime;
 use crate::reply::{Event, Reply};
+use crate::service::Parked;
 use crate::snapshot::SnapshotError;
 use crate::table::LockTable;
 
@@ -23,16 +25,20 @@ pub struct LockMachine {
     happened: Vec<Event>,
     events: mpsc::UnboundedSender<Event>,
     deadline: watch::Sender<Option<ClusterTime>>,
+    /// Those of this node whose waits end here. They are told before whoever gave way to them has
+    /// an answer: what they do next is what everybody behind them waits for.
+    parked: Arc<Parked>,
 }
 
 /// What happens in a [`LockMachine`], for the service of the same node.
 #[derive(Debug)]
 pub struct LockEvents {
-    /// In the order of the log. What happened while a snapshot replaced the table is not among
-    /// them.
+    /// In the order of the log, the ends of waits left out. What happened while a snapshot replaced
+    /// the table is not among them.
     pub(crate) events: mpsc::UnboundedReceiver<Event>,
     /// When the table has next something to do.
     pub(crate) deadline: watch::Receiver<Option<ClusterTime>>,
+    pub(crate) parked: Arc<Parked>,
 }
 
 impl LockMachine {
@@ -46,8 +52,10 @@ impl LockMachine {
         // Of the hashes alone, which show nowhere: so no client can choose names that collide.
         let seed = std::collections::hash_map::RandomState::new().hash_one(());
         let table = LockTable { seed, ..LockTable::default() };
-        let machine = Self { table, happened: Vec::new(), events, deadline };
-        (machine, LockEvents { events: received, deadline: next })
+        let parked = Arc::<Parked>::default();
+        let events_of =
+            LockEvents { events: received, deadline: next, parked: Arc::clone(&parked) };
+        (Self { table, happened: Vec::new(), events, deadline, parked }, events_of)
     }
 
     /// The table as it is on this node.
@@ -74,6 +82,10 @@ impl StateMachine for LockMachine {
         let StampedCommand { now, command } = StampedCommand::decode(command)?;
         let reply = self.table.apply_into(index.get(), now, command, &mut self.happened);
         for event in self.happened.drain(..) {
+            if let Event::WaitEnded { attempts, outcome, .. } = &event {
+                self.parked.wake(attempts, outcome);
+                continue;
+            }
             // Without a service nobody listens, which is nothing to the machine.
             let _ = self.events.send(event);
         }

@@ -2,10 +2,11 @@
 
 use std::borrow::Borrow;
 use std::fmt;
-use std::sync::Arc;
 
 use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
+
+use crate::text::Text;
 
 /// The longest name, in bytes. Names are kept per holder and per waiter, travel in every command,
 /// and appear as one segment of a URL.
@@ -34,7 +35,9 @@ fn check(name: &str) -> Result<(), NameError> {
     if name.len() > NAME_BYTES_MAX {
         return Err(NameError::TooLong { bytes: name.len() });
     }
-    if name.chars().any(char::is_control) {
+    // Most names are plain, and every name of every command comes by here.
+    let plain = |byte: &u8| matches!(byte, b' '..=b'~');
+    if !name.as_bytes().iter().all(plain) && name.chars().any(char::is_control) {
         return Err(NameError::ControlCharacter);
     }
     Ok(())
@@ -48,7 +51,7 @@ macro_rules! name {
     ($(#[$doc:meta])* $name:ident, $check:path, $expected:literal) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name(Arc<str>);
+        pub struct $name(Text);
 
         impl $name {
             #[doc = concat!("A `", stringify!($name), "` of ", $expected, ".")]
@@ -59,40 +62,46 @@ macro_rules! name {
             pub fn new(name: impl Into<String>) -> Result<Self, NameError> {
                 let name = name.into();
                 $check(&name)?;
-                Ok(Self(name.into()))
+                Ok(Self(Text::from(name.as_str())))
             }
 
             /// The text.
             #[must_use]
             pub fn as_str(&self) -> &str {
-                &self.0
+                self.0.as_str()
             }
         }
 
         impl fmt::Display for $name {
             fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                self.0.fmt(formatter)
+                self.as_str().fmt(formatter)
             }
         }
 
         impl Borrow<str> for $name {
             fn borrow(&self) -> &str {
+                self.as_str()
+            }
+        }
+
+        impl AsRef<Text> for $name {
+            fn as_ref(&self) -> &Text {
                 &self.0
             }
         }
 
         impl Serialize for $name {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.serialize_str(&self.0)
+                serializer.serialize_str(self.as_str())
             }
         }
 
         // What is decoded obeys the same rule as what a client sends: a name that exists is valid.
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                struct Text;
+                struct Name;
 
-                impl Visitor<'_> for Text {
+                impl Visitor<'_> for Name {
                     type Value = $name;
 
                     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -101,11 +110,11 @@ macro_rules! name {
 
                     fn visit_str<E: de::Error>(self, text: &str) -> Result<$name, E> {
                         $check(text).map_err(E::custom)?;
-                        Ok($name(text.into()))
+                        Ok($name(Text::from(text)))
                     }
                 }
 
-                deserializer.deserialize_str(Text)
+                deserializer.deserialize_str(Name)
             }
         }
     };
@@ -125,47 +134,9 @@ name!(
 );
 name!(
     /// Tells apart the tasks that share a session. Empty where a session has only one.
+    #[derive(Default)]
     OwnerId, check, "0 to 512 bytes without control characters"
 );
-
-impl Default for OwnerId {
-    fn default() -> Self {
-        Self(Arc::from(""))
-    }
-}
-
-/// Orders locks by their names.
-///
-/// The first bytes of the name stand in the key itself, so that most comparisons need not follow
-/// a pointer. Names have no zero bytes, so what is shorter comes first, as in the order of texts.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct NameOrder {
-    head: u128,
-    text: Arc<str>,
-}
-
-impl NameOrder {
-    pub(crate) fn of(lock: &LockName) -> Self {
-        Self { head: Self::head(lock.as_str()), text: Arc::clone(&lock.0) }
-    }
-
-    /// Where a text that need not be a name would stand.
-    pub(crate) fn of_text(text: &str) -> Self {
-        Self { head: Self::head(text), text: text.into() }
-    }
-
-    fn head(text: &str) -> u128 {
-        let mut head = [0; 16];
-        let bytes = text.as_bytes();
-        let len = bytes.len().min(head.len());
-        head[..len].copy_from_slice(&bytes[..len]);
-        u128::from_be_bytes(head)
-    }
-
-    pub(crate) fn text(&self) -> &str {
-        &self.text
-    }
-}
 
 /// Who holds and waits: one sequential task of a session.
 ///
@@ -191,16 +162,6 @@ mod tests {
         assert_eq!(LockName::new("a".repeat(513)), Err(NameError::TooLong { bytes: 513 }));
         assert_eq!(SessionId::new("a\nb"), Err(NameError::ControlCharacter));
         assert_eq!(RequestId::new("\u{7f}"), Err(NameError::ControlCharacter));
-    }
-
-    #[test]
-    fn the_order_of_locks_is_that_of_their_names() {
-        let mut names = ["b", "a", "a b", "orders/000000000002", "orders/00000000001", "ä"]
-            .map(|name| NameOrder::of(&LockName::new(name).unwrap()));
-        names.sort();
-        assert!(names.is_sorted_by(|a, b| a.text() < b.text()), "{names:?}");
-        assert!(NameOrder::of_text("") < names[0]);
-        assert!(NameOrder::of_text("orders/0000000000") < names[4], "{:?}", names[4]);
     }
 
     #[test]

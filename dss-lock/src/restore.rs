@@ -8,7 +8,6 @@ use crate::limits::{
     RECORDS_PER_OWNER_MAX, TTL_MAX, TTL_MIN,
 };
 use crate::lock::{Granted, Hold, Lock};
-use crate::names::NameOrder;
 use crate::queue::{NewWait, Want};
 use crate::session::{OwnerState, Session};
 use crate::slab::{Id, Links};
@@ -101,7 +100,7 @@ impl LockTable {
             }
             numbers.owners.push(new);
         }
-        require(self.sessions[id].idle.len() <= IDLE_OWNERS_MAX, "too many idle owners")
+        require(self.sessions[id].idle.len <= IDLE_OWNERS_MAX, "too many idle owners")
     }
 
     fn rebuild_lock(
@@ -112,7 +111,7 @@ impl LockTable {
         let StoredLock { lock: name, newest, delayed_until, holders } = stored;
         require(newest <= self.newest_token, "a lock's token above the newest")?;
         let last = self.by_name.last_key_value().map(|(last, _)| last);
-        require(last.is_none_or(|last| *last < NameOrder::of(&name)), "locks out of order")?;
+        require(last.is_none_or(|last| *last < name), "locks out of order")?;
         let id = self.make_lock(&name);
         numbers.locks.push(id);
         self.locks[id].newest = newest;

@@ -1,6 +1,5 @@
 //! One session: its owners, what each holds and waits for, and the answers that each was given.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -30,7 +29,7 @@ pub(crate) struct Session {
     pub(crate) opened: u64,
     pub(crate) owners: List<OwnerState>,
     /// The owners that neither hold nor wait, the longest idle first.
-    pub(crate) idle: BTreeSet<(u64, OwnerId)>,
+    pub(crate) idle: List<OwnerState>,
     /// How many locks all owners hold and wait for together.
     pub(crate) locks: usize,
     /// The index of the command that ended it. Its name may then belong to another session.
@@ -49,7 +48,7 @@ impl Session {
             renewal,
             opened: renewal,
             owners: List::default(),
-            idle: BTreeSet::new(),
+            idle: List::default(),
             locks: 0,
             ended: None,
             estate: List::default(),
@@ -78,6 +77,7 @@ pub(crate) struct OwnerState {
     pub(crate) name: OwnerId,
     pub(crate) hash: u64,
     pub(crate) by_session: Links<OwnerState>,
+    pub(crate) by_idling: Links<OwnerState>,
     pub(crate) holds: List<Hold>,
     /// Answers to requests with an id, the oldest first.
     pub(crate) records: Vec<Record>,
@@ -102,6 +102,7 @@ impl OwnerState {
             name,
             hash,
             by_session: Links::default(),
+            by_idling: Links::default(),
             holds: List::default(),
             records: Vec::new(),
             idle_since: None,

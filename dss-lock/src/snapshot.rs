@@ -6,6 +6,7 @@
 //! is noticed.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -124,9 +125,9 @@ impl LockTable {
         let mut owner_numbers = BTreeMap::new();
         let sessions = self.stored_sessions(&mut owner_numbers);
         let mut lock_numbers = BTreeMap::new();
-        let locks = self.by_name.values().map(|id| {
-            lock_numbers.insert(*id, number(lock_numbers.len()));
-            self.stored_lock(&self.locks[*id], &owner_numbers)
+        let locks = self.locks_from(Bound::Unbounded).map(|(id, lock)| {
+            lock_numbers.insert(id, number(lock_numbers.len()));
+            self.stored_lock(lock, &owner_numbers)
         });
         let locks = locks.collect();
         let mut waits: Vec<_> = self.waits.iter().map(|(_, waiting)| waiting).collect();

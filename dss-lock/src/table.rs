@@ -2,18 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use xxhash_rust::xxh3::xxh3_64_with_seed;
-
 use crate::command::Command;
 use crate::deadlock::Search;
 use crate::index::HashIndex;
-use crate::limits::IDLE_OWNERS_MAX;
 use crate::lock::{Hold, Lock, Place, Waiting};
-use crate::names::{LockName, NameOrder, Owner, OwnerId, SessionId};
+use crate::names::{LockName, Owner, SessionId};
 use crate::numbers::{ClusterTime, FencingToken};
 use crate::reply::{DeadlockInfo, Event, Outcome, Reply};
 use crate::session::{OwnerState, Session};
-use crate::slab::{Id, Slab};
+use crate::slab::{Id, List, Slab};
 
 /// All locks and sessions: a deterministic machine without clock or randomness.
 ///
@@ -40,7 +37,10 @@ pub struct LockTable {
     /// Of the newest grant of any lock. Never falls: it is what fencing hangs on.
     pub(crate) newest_token: FencingToken,
     pub(crate) locks: Slab<Lock>,
-    pub(crate) by_name: BTreeMap<NameOrder, Id<Lock>>,
+    pub(crate) lock_index: HashIndex<Lock>,
+    pub(crate) by_name: BTreeMap<LockName, Id<Lock>>,
+    /// Locks that are idle and as good as forgotten, the longest idle first.
+    pub(crate) parked: List<Lock>,
     pub(crate) sessions: Slab<Session>,
     /// Those that live.
     pub(crate) session_index: HashIndex<Session>,
@@ -203,128 +203,19 @@ impl LockTable {
             self.locks[lock].delayed_until = None;
             due.push(lock);
         }
-        due.sort_by_cached_key(|lock| NameOrder::of(&self.locks[*lock].name));
+        due.sort_unstable_by(|a, b| self.locks[*a].name.cmp(&self.locks[*b].name));
         for lock in due {
             self.grant_waiting(lock, events);
         }
     }
 
     pub(crate) fn hash_of_session(&self, session: &SessionId) -> u64 {
-        xxh3_64_with_seed(session.as_str().as_bytes(), self.seed)
+        session.as_ref().hash(self.seed)
     }
 
     pub(crate) fn find_session(&self, session: &SessionId) -> Option<Id<Session>> {
         let hash = self.hash_of_session(session);
         self.session_index.find(hash, |id| self.sessions[id].name == *session)
-    }
-
-    fn hash_of_owner(&self, session: Id<Session>, owner: &OwnerId) -> u64 {
-        // Owners of one name in different sessions are told apart by the seed.
-        let seed = self.seed ^ mix(u64::from(session.number()));
-        xxh3_64_with_seed(owner.as_str().as_bytes(), seed)
-    }
-
-    pub(crate) fn find_owner_of(
-        &self,
-        session: Id<Session>,
-        owner: &OwnerId,
-    ) -> Option<Id<OwnerState>> {
-        let hash = self.hash_of_owner(session, owner);
-        self.owner_index.find(hash, |id| {
-            let state = &self.owners[id];
-            state.session == session && state.name == *owner
-        })
-    }
-
-    pub(crate) fn find_owner(&self, owner: &Owner) -> Option<Id<OwnerState>> {
-        self.find_owner_of(self.find_session(&owner.session)?, &owner.owner)
-    }
-
-    /// The owner of this name, which is made where there is none. Followed, once the command is
-    /// done, by [`settle`](LockTable::settle).
-    pub(crate) fn make_owner(&mut self, session: Id<Session>, owner: &OwnerId) -> Id<OwnerState> {
-        let hash = self.hash_of_owner(session, owner);
-        let found = self.owner_index.find(hash, |id| {
-            let state = &self.owners[id];
-            state.session == session && state.name == *owner
-        });
-        if let Some(found) = found {
-            self.wake(found);
-            return found;
-        }
-        let id = self.owners.insert(OwnerState::new(session, owner.clone(), hash));
-        self.owner_index.insert(hash, id);
-        let owners = &mut self.sessions[session].owners;
-        owners.push_back(&mut self.owners, id, |owner| &mut owner.by_session);
-        id
-    }
-
-    /// An owner is idle no more.
-    fn wake(&mut self, owner: Id<OwnerState>) {
-        let state = &mut self.owners[owner];
-        if let Some(since) = state.idle_since.take() {
-            let idle = (since, state.name.clone());
-            self.sessions[state.session].idle.remove(&idle);
-        }
-    }
-
-    /// Forgets an owner of a living session if there is nothing to remember of it, and sees to it
-    /// that not too many are remembered for their answers alone.
-    pub(crate) fn settle(&mut self, owner: Id<OwnerState>) {
-        let state = &self.owners[owner];
-        if !state.is_idle() || state.idle_since.is_some() {
-            return;
-        }
-        let session = state.session;
-        if self.sessions[session].ended.is_some() {
-            // It goes with its session, as soon as that holds nothing any more.
-            return;
-        }
-        if state.records.is_empty() {
-            self.forget_owner(owner);
-            return;
-        }
-        self.set_idle(owner, self.index);
-        if self.sessions[session].idle.len() > IDLE_OWNERS_MAX {
-            let longest = self.sessions[session].idle.pop_first();
-            let (_, name) = longest.expect("it has just been found long");
-            let longest = self.find_owner_of(session, &name);
-            self.forget_owner(longest.expect("only an owner that is there is idle"));
-        }
-    }
-
-    /// Marks an idle owner as idle since `index`.
-    pub(crate) fn set_idle(&mut self, owner: Id<OwnerState>, index: u64) {
-        let state = &mut self.owners[owner];
-        state.idle_since = Some(index);
-        self.sessions[state.session].idle.insert((index, state.name.clone()));
-    }
-
-    pub(crate) fn forget_owner(&mut self, owner: Id<OwnerState>) {
-        let session = self.owners[owner].session;
-        let owners = &mut self.sessions[session].owners;
-        owners.remove(&mut self.owners, owner, |owner| &mut owner.by_session);
-        let state = self.owners.remove(owner);
-        self.owner_index.remove(state.hash, owner);
-    }
-
-    pub(crate) fn find_lock(&self, lock: &LockName) -> Option<Id<Lock>> {
-        self.by_name.get(&NameOrder::of(lock)).copied()
-    }
-
-    /// The lock of this name, which is made where there is none. Followed by a grant, a wait or
-    /// [`forget_if_idle`](LockTable::forget_if_idle).
-    pub(crate) fn make_lock(&mut self, lock: &LockName) -> Id<Lock> {
-        let locks = &mut self.locks;
-        let by_name = self.by_name.entry(NameOrder::of(lock));
-        *by_name.or_insert_with(|| locks.insert(Lock::new(lock.clone())))
-    }
-
-    pub(crate) fn forget_if_idle(&mut self, lock: Id<Lock>) {
-        if self.locks[lock].is_idle() {
-            let lock = self.locks.remove(lock);
-            self.by_name.remove(&NameOrder::of(&lock.name));
-        }
     }
 
     pub(crate) fn find_hold(&self, lock: Id<Lock>, owner: Id<OwnerState>) -> Option<Id<Hold>> {
@@ -349,7 +240,7 @@ pub(crate) fn hash_of_hold(lock: Id<Lock>, owner: Id<OwnerState>) -> u64 {
 }
 
 /// Spreads small numbers over all bits (the finaliser of splitmix64).
-fn mix(number: u64) -> u64 {
+pub(crate) fn mix(number: u64) -> u64 {
     let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     number ^ (number >> 31)

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::command::Mode;
 use crate::limits::{PAGE_LOCKS_MAX, WAIT_EDGES_MAX};
 use crate::lock::{Lock, Place};
-use crate::names::{LockName, NameOrder, Owner, OwnerId, RequestId, SessionId};
+use crate::names::{LockName, Owner, OwnerId, RequestId, SessionId};
 use crate::numbers::{AttemptId, ClusterTime, FencingToken};
 use crate::reply::{DeadlockInfo, Grant, Outcome, SessionView};
 use crate::session::{OwnerState, Session};
@@ -103,16 +103,13 @@ impl LockTable {
     #[must_use]
     pub fn locks(&self, prefix: &str, after: Option<&str>, limit: usize) -> LockPage {
         let from = match after {
-            Some(after) if after >= prefix => Bound::Excluded(NameOrder::of_text(after)),
-            _ => Bound::Included(NameOrder::of_text(prefix)),
+            Some(after) if after >= prefix => Bound::Excluded(after),
+            _ => Bound::Included(prefix),
         };
-        let mut found = self
-            .by_name
-            .range((from, Bound::Unbounded))
-            .take_while(|(name, _)| name.text().starts_with(prefix));
+        let begins = |(_, lock): &(_, &Lock)| lock.name.as_str().starts_with(prefix);
+        let mut found = self.locks_from(from).take_while(begins);
         let limit = limit.clamp(1, PAGE_LOCKS_MAX);
-        let locks: Vec<_> =
-            found.by_ref().take(limit).map(|(_, id)| self.info(&self.locks[*id])).collect();
+        let locks: Vec<_> = found.by_ref().take(limit).map(|(_, lock)| self.info(lock)).collect();
         let next = found.next().and(locks.last()).map(|last| last.lock.as_str().to_owned());
         LockPage { locks, next }
     }
@@ -202,8 +199,7 @@ impl LockTable {
     /// several locks that is ahead of it. At most [`WAIT_EDGES_MAX`].
     #[must_use]
     pub fn wait_for(&self) -> Vec<WaitEdge> {
-        let edges = self.by_name.values().flat_map(|id| {
-            let lock = &self.locks[*id];
+        let edges = self.locks_from(Bound::Unbounded).flat_map(|(_, lock)| {
             let queue = lock.queue.iter(&self.places, |place| &place.by_queue);
             let blocked = queue.filter(|(place, _)| self.is_blocked(*place));
             blocked.flat_map(move |(_, place)| {

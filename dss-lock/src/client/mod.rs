@@ -1,9 +1,11 @@
 //! Guards: a session that keeps itself alive, and locks that are given back by themselves.
 
+mod asking;
 mod guard;
 mod keeper;
 mod request;
 mod session;
+mod several;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +15,8 @@ use async_trait::async_trait;
 pub use self::guard::{LockGuard, LockLost};
 pub use self::request::{LockRequest, WithLockError};
 pub use self::session::{LockSession, SessionOptions, SessionOwner};
-use crate::command::{AcquireRequest, ReleaseRequest};
+pub use self::several::LocksRequest;
+use crate::command::{AcquireAllRequest, AcquireRequest, ReleaseRequest};
 use crate::names::SessionId;
 use crate::reply::Grant;
 use crate::service::{
@@ -41,6 +44,14 @@ pub trait Locks: Send + Sync + 'static {
     /// Asks for a lock, and waits. Dropping the future takes the request back, whatever has become
     /// of it. A repeat with the same request id is answered as the first one was.
     async fn acquire(&self, request: AcquireRequest) -> Result<Grant, AcquireError>;
+
+    /// Asks for several locks, which are granted together or not at all, in the order of their
+    /// names; otherwise like [`acquire`](Locks::acquire). What cannot do that refuses it with
+    /// [`ServiceError::Unsupported`], as it does unless this is implemented.
+    async fn acquire_all(&self, request: AcquireAllRequest) -> Result<Vec<Grant>, AcquireError> {
+        let _ = request;
+        Err(ServiceError::Unsupported.into())
+    }
 
     /// Gives a lock back.
     async fn release(&self, request: ReleaseRequest) -> Result<(), ReleaseError>;
@@ -70,6 +81,10 @@ impl Locks for LockService {
 
     async fn acquire(&self, request: AcquireRequest) -> Result<Grant, AcquireError> {
         LockService::acquire(self, request).await
+    }
+
+    async fn acquire_all(&self, request: AcquireAllRequest) -> Result<Vec<Grant>, AcquireError> {
+        LockService::acquire_all(self, request).await
     }
 
     async fn release(&self, request: ReleaseRequest) -> Result<(), ReleaseError> {
@@ -143,6 +158,16 @@ impl Locks for AnyLeader {
     async fn acquire(&self, request: AcquireRequest) -> Result<Grant, AcquireError> {
         for service in self.services.iter() {
             match LockService::acquire(service, request.clone()).await {
+                Err(AcquireError::Service(ServiceError::NotLeader { .. })) => {}
+                answer => return answer,
+            }
+        }
+        Err(ServiceError::NotLeader { leader: None }.into())
+    }
+
+    async fn acquire_all(&self, request: AcquireAllRequest) -> Result<Vec<Grant>, AcquireError> {
+        for service in self.services.iter() {
+            match LockService::acquire_all(service, request.clone()).await {
                 Err(AcquireError::Service(ServiceError::NotLeader { .. })) => {}
                 answer => return answer,
             }

@@ -3,15 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
-
 use super::guard::{Held, LockGuard, LockLost};
-use super::session::{Hold, RETRY_AFTER, Shared};
+use super::session::Shared;
 use crate::command::{AcquireRequest, Mode, Wait};
 use crate::names::{LockName, OwnerId};
 use crate::numbers::FencingToken;
 use crate::reply::Grant;
-use crate::service::{AcquireError, ServiceError};
+use crate::service::AcquireError;
 
 /// A request for a lock: exclusive and for ever, unless something else is said.
 #[must_use = "nothing is asked for before it is told to acquire"]
@@ -33,13 +31,6 @@ pub enum WithLockError {
     /// The lock was lost while the work was going on, and the work was dropped.
     #[error(transparent)]
     Lost(#[from] LockLost),
-}
-
-/// What stands in the way of a new grant here.
-enum Present {
-    Nothing,
-    Held(Arc<Held>),
-    Returning,
 }
 
 impl LockRequest {
@@ -87,18 +78,9 @@ impl LockRequest {
     pub async fn acquire(self) -> Result<LockGuard, AcquireError> {
         let turn = self.shared.core.turn(&self.owner);
         let _turn = turn.try_lock().map_err(|_| AcquireError::OwnerBusy)?;
-        let held = loop {
-            if self.shared.core.lost().is_some() {
-                return Err(AcquireError::SessionExpired);
-            }
-            // Before the look, so that what happens after it is not missed.
-            let returned = self.shared.core.returned.notified();
-            match self.present() {
-                Present::Returning => returned.await,
-                Present::Nothing => break None,
-                Present::Held(held) => break Some(held),
-            }
-        };
+        let core = &self.shared.core;
+        let held = core.guarded(&self.owner, std::iter::once(&self.lock)).await?;
+        let held = held.into_iter().next().flatten();
         match held {
             Some(held) if held.covers(self.mode) => Ok(LockGuard::of(held)),
             Some(held) => {
@@ -137,65 +119,21 @@ impl LockRequest {
         Ok(done)
     }
 
-    fn present(&self) -> Present {
-        let key = (self.owner.clone(), self.lock.clone());
-        let holds = self.shared.core.holds();
-        match holds.get(&key) {
-            None => Present::Nothing,
-            Some(Hold::Returning) => Present::Returning,
-            Some(Hold::Held { held, .. }) => match held.upgrade() {
-                // What was taken away by force may be asked for again; its guards stay lost.
-                Some(held) if held.is_lost() => Present::Nothing,
-                Some(held) => Present::Held(held),
-                // It is just being dropped.
-                None => Present::Returning,
-            },
-        }
-    }
-
     async fn ask(&self) -> Result<Grant, AcquireError> {
         let core = &self.shared.core;
-        let begun = Instant::now();
-        let mut request_id = core.next_request();
-        loop {
-            let wait = match self.wait {
-                Wait::For(span) => Wait::For(span.saturating_sub(begun.elapsed())),
-                wait => wait,
-            };
-            let request = AcquireRequest {
+        let send = |request_id, wait| {
+            core.locks.acquire(AcquireRequest {
                 lock: self.lock.clone(),
                 session: core.session().clone(),
                 owner: self.owner.clone(),
                 mode: self.mode,
                 wait,
                 ttl: None,
-                request_id: Some(request_id.clone()),
+                request_id: Some(request_id),
                 reentrant: false,
-            };
-            let answer = tokio::select! {
-                biased;
-                _ = core.until_lost() => return Err(AcquireError::SessionExpired),
-                answer = core.locks.acquire(request) => answer,
-            };
-            match answer {
-                Err(AcquireError::OwnerBusy | AcquireError::Cancelled) => {
-                    // A request of this owner that was dropped is still being taken back.
-                    request_id = core.next_request();
-                }
-                Err(AcquireError::Service(
-                    ServiceError::NotLeader { .. }
-                    | ServiceError::OutcomeUnknown
-                    | ServiceError::Unavailable,
-                )) => {}
-                answer => return answer,
-            }
-            if let Wait::For(span) = self.wait
-                && begun.elapsed() >= span + core.options.ttl
-            {
-                return Err(AcquireError::TimedOut);
-            }
-            sleep(RETRY_AFTER).await;
-        }
+            })
+        };
+        core.ask(self.wait, send).await
     }
 }
 

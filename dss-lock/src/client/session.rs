@@ -12,6 +12,8 @@ use super::Locks;
 use super::guard::{Held, LockLost};
 use super::keeper::{Return, keep};
 use super::request::LockRequest;
+use super::several::LocksRequest;
+use crate::command::Mode;
 use crate::limits::{TTL_MAX, TTL_MIN};
 use crate::names::{LockName, OwnerId, RequestId, SessionId};
 use crate::service::{ServiceError, SessionError, SessionInfo};
@@ -216,6 +218,12 @@ impl LockSession {
         LockRequest::new(Arc::clone(&self.shared), OwnerId::default(), lock)
     }
 
+    /// Asks for several locks at once, for the nameless owner. One that is named twice counts once,
+    /// exclusive if either is.
+    pub fn lock_all(&self, locks: impl IntoIterator<Item = (LockName, Mode)>) -> LocksRequest {
+        LocksRequest::new(Arc::clone(&self.shared), OwnerId::default(), locks)
+    }
+
     /// One sequential task of this session. Tasks that run side by side are to be owners of their
     /// own: an owner asks for one lock at a time, what it holds keeps no request of its own
     /// waiting, and deadlocks are found between owners.
@@ -268,6 +276,12 @@ impl SessionOwner {
     /// Asks for a lock.
     pub fn lock(&self, lock: LockName) -> LockRequest {
         LockRequest::new(Arc::clone(&self.shared), self.owner.clone(), lock)
+    }
+
+    /// Asks for several locks at once. One that is named twice counts once, exclusive if either
+    /// is.
+    pub fn lock_all(&self, locks: impl IntoIterator<Item = (LockName, Mode)>) -> LocksRequest {
+        LocksRequest::new(Arc::clone(&self.shared), self.owner.clone(), locks)
     }
 }
 

@@ -25,6 +25,9 @@ pub enum ServiceError {
     /// again, and is answered with what was done.
     #[error("it is not known whether it was done")]
     OutcomeUnknown,
+    /// What the locks are reached by cannot do this, however often it is asked.
+    #[error("locks that are reached this way cannot do that")]
+    Unsupported,
     /// This node cannot serve. Try another.
     #[error("this node cannot serve locks")]
     Unavailable,

@@ -17,6 +17,7 @@ use dss_raft::{Group, NodeId};
 use serde::{Deserialize, Serialize};
 
 pub use self::error::{AcquireError, ReleaseError, ServiceError, SessionError};
+pub(crate) use self::parked::Parked;
 use self::reign::{Inner, Reign};
 pub use self::sessions::SessionInfo;
 use self::tasks::Tasks;
@@ -118,7 +119,7 @@ impl LockService {
         events: LockEvents,
         courier: Arc<dyn Courier>,
     ) -> Self {
-        let inner = Arc::new(Inner::new(group, courier));
+        let inner = Arc::new(Inner::new(group, courier, Arc::clone(&events.parked)));
         let tasks = Arc::new(Tasks::spawn(&inner, events));
         Self { inner, _tasks: tasks }
     }

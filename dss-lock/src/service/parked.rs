@@ -1,4 +1,4 @@
-//! The acquires of this node that wait for an event.
+//! The acquires of this node that wait for their end.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,7 +12,7 @@ use crate::reply::Outcome;
 
 /// Who is to be woken by the end of which wait.
 #[derive(Debug, Default)]
-pub(super) struct Parked {
+pub(crate) struct Parked {
     waiting: Mutex<BTreeMap<AttemptId, oneshot::Sender<Outcome>>>,
     sequence: AtomicU64,
 }
@@ -34,7 +34,7 @@ impl Parked {
     }
 
     /// Tells those of the attempts that are of this node.
-    pub(super) fn wake(&self, attempts: &[AttemptId], outcome: &Outcome) {
+    pub(crate) fn wake(&self, attempts: &[AttemptId], outcome: &Outcome) {
         let mut waiting = self.waiting();
         for attempt in attempts {
             if let Some(sender) = waiting.remove(attempt) {

@@ -32,7 +32,7 @@ pub(super) struct Inner {
     leases: Mutex<Leases>,
     /// The next expiry has come nearer.
     pub(super) leases_changed: Notify,
-    pub(super) parked: Parked,
+    pub(super) parked: Arc<Parked>,
     pub(super) courier: Arc<dyn Courier>,
     pub(super) runtime: Handle,
 }
@@ -64,14 +64,18 @@ impl Reign {
 }
 
 impl Inner {
-    pub(super) fn new(group: Group<LockMachine>, courier: Arc<dyn Courier>) -> Self {
+    pub(super) fn new(
+        group: Group<LockMachine>,
+        courier: Arc<dyn Courier>,
+        parked: Arc<Parked>,
+    ) -> Self {
         Self {
             group,
             origin: Instant::now(),
             reign: watch::Sender::new(None),
             leases: Mutex::new(Leases::default()),
             leases_changed: Notify::new(),
-            parked: Parked::default(),
+            parked,
             courier,
             runtime: Handle::current(),
         }

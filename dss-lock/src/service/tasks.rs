@@ -28,7 +28,7 @@ pub(super) struct Tasks {
 
 impl Tasks {
     pub(super) fn spawn(inner: &Arc<Inner>, events: LockEvents) -> Self {
-        let LockEvents { events, deadline } = events;
+        let LockEvents { events, deadline, .. } = events;
         let handles = vec![
             tokio::spawn(handle_events(Arc::clone(inner), events)).abort_handle(),
             tokio::spawn(follow_leadership(Arc::clone(inner))).abort_handle(),
@@ -47,11 +47,10 @@ impl Drop for Tasks {
     }
 }
 
-/// Wakes who waits here, and notes the signs of life that came through the log.
+/// Notes the signs of life that came through the log.
 async fn handle_events(inner: Arc<Inner>, mut events: mpsc::UnboundedReceiver<Event>) {
     while let Some(event) = events.recv().await {
         match event {
-            Event::WaitEnded { attempts, outcome, .. } => inner.parked.wake(&attempts, &outcome),
             Event::SessionRenewed { session, ttl, renewal } => {
                 let now = inner.now();
                 inner.with_leases(|leases| leases.handle_renewed(now, &session, ttl, renewal));
@@ -59,7 +58,8 @@ async fn handle_events(inner: Arc<Inner>, mut events: mpsc::UnboundedReceiver<Ev
             Event::SessionEnded { session, renewal } => {
                 inner.with_leases(|leases| leases.handle_ended(&session, renewal));
             }
-            Event::Revoked { .. } => {}
+            // The machine tells those who wait by itself.
+            Event::WaitEnded { .. } | Event::Revoked { .. } => {}
         }
     }
 }

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use dss_lock::{
-    AcquireError, AcquireRequest, AnyLeader, Grant, LockGuard, LockLost, LockSession, Locks, Mode,
-    OwnerId, ReleaseError, ReleaseRequest, ServiceError, SessionError, SessionId, SessionInfo,
-    SessionOptions, WithLockError,
+    AcquireAllRequest, AcquireError, AcquireRequest, AnyLeader, Grant, LockGuard, LockLost,
+    LockSession, Locks, Mode, OwnerId, ReleaseError, ReleaseRequest, ServiceError, SessionError,
+    SessionId, SessionInfo, SessionOptions, WithLockError,
 };
 use tokio::time::{Instant, sleep, timeout};
 
@@ -74,6 +74,11 @@ impl Locks for Link {
     async fn acquire(&self, request: AcquireRequest) -> Result<Grant, AcquireError> {
         self.pass().await?;
         self.to().acquire(request).await
+    }
+
+    async fn acquire_all(&self, request: AcquireAllRequest) -> Result<Vec<Grant>, AcquireError> {
+        self.pass().await?;
+        self.to().acquire_all(request).await
     }
 
     async fn release(&self, request: ReleaseRequest) -> Result<(), ReleaseError> {

@@ -6,4 +6,6 @@ mod cluster;
 mod failover;
 mod fencing;
 mod sessions;
+mod several;
 mod withdrawing;
+mod witness;

@@ -14,82 +14,20 @@
 #![allow(missing_docs, reason = "criterion's macros define undocumented items")]
 #![expect(clippy::disallowed_methods, reason = "what is measured is timed apart from what is not")]
 
-use std::collections::BTreeMap;
+mod naive;
+mod workload;
+
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use dss_lock::{
-    AcquireRequest, AttemptId, ClusterTime, Command, Event, LockName, LockTable, Mode, Outcome,
-    Owner, OwnerId, ReleaseRequest, Reply, SessionId, Wait,
-};
+use dss_lock::{Command, LockName, Outcome, Owner, OwnerId, Reply, Wait};
+use naive::Naive;
+use workload::{Bench, acquire, cancel, locks, owners, release};
 
 const WAITERS: usize = 100_000;
 const CHAIN: usize = 100_000;
 const HOT: usize = 3_000;
-
-/// A table with a position in the log, as a state machine drives it.
-#[derive(Clone, Default)]
-struct Bench {
-    table: LockTable,
-    index: u64,
-    events: Vec<Event>,
-}
-
-impl Bench {
-    fn apply(&mut self, command: Command) -> Reply {
-        self.index += 1;
-        self.events.clear();
-        self.table.apply_into(self.index, ClusterTime::ZERO, command, &mut self.events)
-    }
-
-    fn take(&mut self, owner: &Owner, lock: &LockName) {
-        let reply = self.apply(acquire(owner, lock, Wait::Try));
-        assert!(matches!(reply, Reply::Ended(Outcome::Granted(_))), "{reply:?}");
-    }
-
-    fn wait(&mut self, owner: &Owner, lock: &LockName) {
-        assert_eq!(self.apply(acquire(owner, lock, Wait::Forever)), Reply::Waiting);
-    }
-}
-
-fn acquire(owner: &Owner, lock: &LockName, wait: Wait) -> Command {
-    let request = AcquireRequest {
-        lock: lock.clone(),
-        session: owner.session.clone(),
-        owner: owner.owner.clone(),
-        mode: Mode::Exclusive,
-        wait,
-        ttl: None,
-        request_id: None,
-        reentrant: false,
-    };
-    Command::Acquire { attempt: AttemptId::default(), request }
-}
-
-fn release(owner: &Owner, lock: &LockName) -> Command {
-    let Owner { session, owner } = owner.clone();
-    Command::Release(ReleaseRequest { lock: lock.clone(), session, owner, token: None })
-}
-
-fn cancel(owner: &Owner, lock: &LockName) -> Command {
-    let attempt = AttemptId::default();
-    Command::Cancel { attempt, locks: vec![lock.clone()], owner: owner.clone() }
-}
-
-/// Owners of sessions with a hundred each.
-fn owners(count: usize) -> Vec<Owner> {
-    let owner = |number: usize| Owner {
-        session: SessionId::new(format!("worker-{}", number / 100)).expect("a good name"),
-        owner: OwnerId::new(format!("task-{}", number % 100)).expect("a good name"),
-    };
-    (0..count).map(owner).collect()
-}
-
-fn locks(count: usize) -> Vec<LockName> {
-    let lock = |number| LockName::new(format!("orders/{number}")).expect("a good name");
-    (0..count).map(lock).collect()
-}
 
 fn uncontended(criterion: &mut Criterion) {
     let mut bench = Bench::default();
@@ -201,61 +139,6 @@ fn long_chain(criterion: &mut Criterion) {
         });
     });
     group.finish();
-}
-
-/// The wait-for graph of a table, with numbers for names.
-struct Naive {
-    /// Of each lock, who holds it and who waits for it, the next one first.
-    locks: Vec<(Vec<usize>, Vec<usize>)>,
-    /// Of each owner, the lock that it waits for.
-    awaits: Vec<Option<usize>>,
-}
-
-impl Naive {
-    fn of(table: &LockTable, owners: &[Owner]) -> Self {
-        let numbers: BTreeMap<_, _> = owners.iter().zip(0..).collect();
-        let mut naive = Self { locks: Vec::new(), awaits: vec![None; owners.len()] };
-        let mut after = None;
-        loop {
-            let page = table.locks("", after.as_deref(), usize::MAX);
-            for info in page.locks {
-                let number = |session: SessionId, owner| numbers[&Owner { session, owner }];
-                let holders = info.holders.into_iter();
-                let holders = holders.map(|holder| number(holder.session, holder.owner));
-                let queue = info.queue.into_iter();
-                let queue: Vec<_> = queue.map(|w| number(w.session, w.owner)).collect();
-                for owner in &queue {
-                    naive.awaits[*owner] = Some(naive.locks.len());
-                }
-                naive.locks.push((holders.collect(), queue));
-            }
-            after = page.next;
-            if after.is_none() {
-                return naive;
-            }
-        }
-    }
-
-    /// Whether `requester`, behind everybody in the queue of `lock`, waits for itself. All
-    /// requests are exclusive.
-    fn closes_cycle(&self, requester: usize, lock: usize) -> bool {
-        let mut visited = vec![false; self.awaits.len()];
-        let (holders, queue) = &self.locks[lock];
-        let mut stack: Vec<usize> = holders.iter().chain(queue).copied().collect();
-        while let Some(owner) = stack.pop() {
-            if owner == requester {
-                return true;
-            }
-            if !std::mem::replace(&mut visited[owner], true)
-                && let Some(lock) = self.awaits[owner]
-            {
-                let (holders, queue) = &self.locks[lock];
-                let ahead = queue.iter().take_while(|other| **other != owner);
-                stack.extend(holders.iter().chain(ahead));
-            }
-        }
-        false
-    }
 }
 
 fn hot_lock(criterion: &mut Criterion) {
