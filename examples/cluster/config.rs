@@ -121,6 +121,19 @@ impl ClusterConfig {
         Ok(self)
     }
 
+    /// The same cluster where clients have no more connections to a node than this, which is what
+    /// the operating system lets it have.
+    pub(crate) fn with_connections_up_to(mut self, connections: usize) -> Self {
+        if connections < self.limits.connections_max {
+            tracing::warn!(
+                "connections_max is {}, and {connections} is what the limit of open files allows",
+                self.limits.connections_max
+            );
+            self.limits.connections_max = connections.max(1);
+        }
+        self
+    }
+
     /// The file, or what else described the cluster.
     pub(crate) fn origin(&self) -> &str {
         &self.origin

@@ -9,7 +9,7 @@
 //!   `withdrawals`: what clients that have gone asked for.
 //! - `cache_group`: the Raft group behind the cache; `placement`: where its keys live.
 //! - `redis`: the servers of queues and main memory, where those are not embedded.
-//! - `http`: everything that clients see.
+//! - `http`: everything that clients see; `descriptors`: how many of them there can be.
 //! - `client`: the side of programs that are clients, among them:
 //! - `load`: clients that keep a cluster busy, and what they measure;
 //! - `lock`: a command that runs under a lock; `status`: the cluster in the terminal.
@@ -19,6 +19,7 @@ mod cache_group;
 mod cli;
 mod client;
 mod config;
+mod descriptors;
 mod forward;
 mod http;
 mod life;
@@ -115,6 +116,8 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         None => {
             let storage = cli.storage;
             let config = ClusterConfig::local().with_storage(storage.data_dir, storage.redis)?;
+            let descriptors = descriptors::for_clients() / config.nodes().len();
+            let config = config.with_connections_up_to(descriptors);
             let stop = StopSignals::listen().map_err(Failure::Signals)?;
             local::run(config, stop).await?;
         }
@@ -135,7 +138,7 @@ async fn run_node(arguments: NodeArgs) -> Result<(), Failure> {
     let NodeArgs { config: file, id, storage } = arguments;
     let config = ClusterConfig::read(&file)?.with_storage(storage.data_dir, storage.redis)?;
     let node = config.require_node(&id)?.clone();
-    let config = Arc::new(config);
+    let config = Arc::new(config.with_connections_up_to(descriptors::for_clients()));
     let mut stop = StopSignals::listen().map_err(Failure::Signals)?;
     let running = BoundNode::bind(&config, &node).await?.start().await?;
     tracing::info!(node = %node.name, client = %node.client, peer = %node.peer, "started");

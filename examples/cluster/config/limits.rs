@@ -10,10 +10,11 @@ use toml::Spanned;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Limits {
     /// `connections_max`: how many connections clients may have, all together. One more is
-    /// answered 503 and closed. 10,000: each takes some 20 KiB, and a file descriptor.
+    /// answered 503 and closed. 10,000: each takes some 20 KiB, and a file descriptor; where the
+    /// operating system allows fewer of those, that is the limit.
     pub(crate) connections_max: usize,
     /// `connections_per_address_max`: how many of them from one address, where an IPv6 address
-    /// counts by its first 64 bits. 2,500: one client cannot shut out the others.
+    /// counts by its first 64 bits. 6,000: one client cannot shut out the others.
     pub(crate) connections_per_address_max: usize,
     /// `first_byte_ms`: how long a connection may say nothing at its beginning. 10 s.
     pub(crate) first_byte: Duration,
@@ -42,7 +43,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections_max: 10_000,
-            connections_per_address_max: 2_500,
+            connections_per_address_max: 6_000,
             first_byte: Duration::from_secs(10),
             headers: Duration::from_secs(10),
             body: Duration::from_secs(30),

@@ -59,7 +59,7 @@ use crate::app::App;
 use crate::forward::{ForwardError, Forwarded};
 use crate::peer::Peers;
 
-pub(crate) use self::metrics::{Counter, Recorder};
+pub(crate) use self::metrics::{Counter, Histogram, Recorder};
 pub(crate) use self::names::Names;
 pub(crate) use self::problem::{Code, PROBLEM_JSON, Problem};
 

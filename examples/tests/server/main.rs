@@ -2,9 +2,11 @@
 
 mod client;
 mod failover;
+mod histories;
 mod locking;
 mod process;
 mod requests;
 mod signals;
+mod slow;
 mod startup;
 mod strangers;

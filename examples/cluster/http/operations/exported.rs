@@ -14,6 +14,9 @@ pub(crate) fn write(app: &App, exposition: &mut Exposition) {
     exposition.family("dss_ready", Kind::Gauge, "Whether the node can serve.").sample(&[], ready);
     write_raft(&groups(app), exposition);
     write_raft_counters(app, exposition);
+    let help = "How long the log took to make writes of all groups durable, fsync included.";
+    let mut family = exposition.family("dss_raft_persist_seconds", Kind::Histogram, help);
+    app.log_writes.write(&mut family, &[]);
     write_cache(app, exposition);
     let mut family =
         exposition.family("dss_peer_up", Kind::Gauge, "Whether this node is connected to a peer.");
