@@ -83,6 +83,18 @@ pub trait Broker: Send + Sync + 'static {
         delay: Duration,
     ) -> Result<Settled, BrokerError>;
 
+    /// Never started: to be delivered again at once, without counting this attempt.
+    ///
+    /// # Errors
+    ///
+    /// See [`BrokerError`].
+    async fn hand_back(
+        &self,
+        topic: &TopicName,
+        group: &GroupName,
+        receipts: Vec<Receipt>,
+    ) -> Result<Settled, BrokerError>;
+
     /// Still at it: the leases end `visibility` from now.
     ///
     /// # Errors
@@ -234,6 +246,7 @@ impl From<Refusal> for BrokerError {
             Refusal::Invalid { field, problem } => Self::Invalid { field, problem },
             Refusal::TooLarge { what, bytes_max } => Self::TooLarge { what, bytes_max },
             Refusal::Full
+            | Refusal::TopicFull
             | Refusal::TooManyTopics
             | Refusal::TooManyGroups
             | Refusal::TooManyInFlight => Self::Overloaded,

@@ -103,6 +103,23 @@ pub enum Command {
         /// The topic.
         topic: TopicName,
     },
+    /// Settle all that a group has not, its dead letters included; messages in flight are lost to
+    /// their consumers. Takes as long as the topic has messages. Answered by [`Reply::Done`].
+    PurgeGroup {
+        /// The topic.
+        topic: TopicName,
+        /// The group.
+        group: GroupName,
+    },
+    /// Forget a group, as if it had never received: what only it had not settled goes with it,
+    /// unless it was the last. Takes as long as the topic has messages. Answered by
+    /// [`Reply::Done`].
+    DeleteGroup {
+        /// The topic.
+        topic: TopicName,
+        /// The group.
+        group: GroupName,
+    },
     /// Forget a topic. Answered by [`Reply::Done`].
     Delete {
         /// The topic.
@@ -183,6 +200,13 @@ pub enum Event {
         topic: TopicName,
         /// The message.
         message: MessageId,
+    },
+    /// A group is gone.
+    GroupDeleted {
+        /// The topic.
+        topic: TopicName,
+        /// The group.
+        group: GroupName,
     },
     /// A topic is gone.
     Deleted {

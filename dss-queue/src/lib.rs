@@ -15,8 +15,9 @@
 //! [`Queue`] is the whole of it as a deterministic value: no clock, no I/O, no threads. Its only
 //! input is [`Queue::apply`], with the time as an argument. What is around it comes with the
 //! feature `raft` (on by default): [`QueueMachine`] puts it behind a `dss_raft::Group`,
-//! [`ReplicatedBroker`] serves topics from several such groups, one per shard, and [`Broker`] is
-//! the async trait that services program against.
+//! [`ReplicatedBroker`] serves topics from several such groups, one per shard, [`LocalBroker`] from
+//! a folder of one process, and [`Broker`] is the async trait that services program against.
+//! [`Consumer`] runs a handler for each message, and keeps leases while it works.
 //!
 //! What it is not: exactly-once (a consumer that stalls past its lease shares its message with the
 //! next one; the [`Receipt`] tells the queue who is late, and consumers can make their effects
@@ -88,11 +89,11 @@
 //! - a group that is first named by a receive starts at the oldest message that is kept: at
 //!   everything, if it is the first group, else at what the slowest of the others has left;
 //! - a group that nobody receives for any more keeps the messages of its topic for ever, unless
-//!   the topic has a `retention` or a `max_length`.
+//!   the topic has a `retention`, a `max_length` or a `max_bytes`.
 //!
-//! Those two drop the oldest messages for all groups, also such as nobody has seen. What is in
+//! Those drop the oldest messages for all groups, also such as nobody has seen. What is in
 //! flight then can still be acknowledged, but does not come back. Dead letters are not touched:
-//! they stay until they are redriven, or the topic is purged or deleted.
+//! they stay until they are redriven, or purged or deleted with their topic or group.
 //!
 //! A group is a cursor plus exceptions: what it costs grows with what it has in flight, not with
 //! its backlog. Everything has a limit, see [`limits`]; what a shard keeps lives in memory.
@@ -100,9 +101,13 @@
 #[cfg(feature = "raft")]
 mod broker;
 mod command;
+#[cfg(feature = "raft")]
+mod consumer;
 mod group;
 mod id;
 pub mod limits;
+#[cfg(feature = "raft")]
+mod local;
 #[cfg(feature = "raft")]
 mod machine;
 mod message;
@@ -121,16 +126,22 @@ mod waiters;
 #[cfg(feature = "raft")]
 pub use broker::{Broker, BrokerError, ReceiveRequest, TopicInfo};
 pub use command::{Command, Event, GroupInfo, LeaseInfo, Reply, Settled, TopicSummary};
+#[cfg(feature = "raft")]
+pub use consumer::{Consumer, Lease, Tally, Verdict};
 pub use id::{MessageId, ParseIdError, Receipt, ShardId};
 #[cfg(feature = "raft")]
+pub use local::{LocalBroker, OpenError};
+#[cfg(feature = "raft")]
 pub use machine::{QueueEvents, QueueMachine};
-pub use message::{DeadLetter, DeadReason, Delivery, NewMessage};
+pub use message::{
+    DeadLetter, DeadReason, Delivery, MessageState, NewMessage, Peek, PeekedMessage,
+};
 pub use name::{ConsumerName, GroupName, NameError, TopicName};
 pub use queue::{Availability, Queue};
 pub use refusal::Refusal;
 #[cfg(feature = "raft")]
 pub use replicated::ReplicatedBroker;
-pub use settings::TopicSettings;
+pub use settings::{Backoff, Overflow, TopicSettings};
 pub use snapshot::DecodeError;
 pub use time::UnixMillis;
 

@@ -77,3 +77,10 @@ pub const REDRIVE_MAX: usize = 1_000;
 
 /// Dead letters of one listing, oldest first.
 pub const DEAD_LETTERS_LISTED_MAX: usize = 1_000;
+
+/// Messages of one [`Queue::peek`](crate::Queue::peek).
+pub const PEEKED_MAX: usize = 1_000;
+
+/// Messages that one [`Queue::peek`](crate::Queue::peek) looks at, since a group may be done with
+/// most of what is kept for others.
+pub const PEEK_LOOKS_MAX: usize = 10_000;

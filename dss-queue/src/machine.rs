@@ -54,6 +54,7 @@ impl QueueMachine {
                 Event::Available { topic, group, count } => {
                     self.waiters.call(topic, group, *count);
                 }
+                Event::GroupDeleted { topic, group } => self.waiters.call(topic, group, u64::MAX),
                 Event::Deleted { topic } => self.waiters.call_all_groups(topic, u64::MAX),
                 Event::Died { .. } | Event::Dropped { .. } => {}
             }

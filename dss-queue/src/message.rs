@@ -11,7 +11,7 @@ use crate::limits::{
     BATCH_BYTES_MAX, HEADER_BYTES_MAX, HEADERS_MAX, MESSAGE_OVERHEAD_BYTES, NAME_BYTES_MAX,
     PAYLOAD_BYTES_MAX, PUBLISH_MESSAGES_MAX,
 };
-use crate::name::Key;
+use crate::name::{ConsumerName, Key};
 use crate::refusal::Refusal;
 use crate::settings::check_delay;
 use crate::time::UnixMillis;
@@ -84,9 +84,13 @@ impl NewMessage {
 
     /// What storing it adds to what a shard keeps.
     pub(crate) fn weight(&self) -> u64 {
+        self.text_weight() + self.dedupe_id.as_deref().map_or(0, dedupe_weight)
+    }
+
+    /// What storing it adds to what its topic's log keeps.
+    pub(crate) fn text_weight(&self) -> u64 {
         let key = self.key.as_ref().map_or(0, String::len);
-        let dedupe = self.dedupe_id.as_deref().map_or(0, dedupe_weight);
-        weight(self.payload.len() + key + header_bytes(&self.headers)) + dedupe
+        weight(self.payload.len() + key + header_bytes(&self.headers))
     }
 }
 
@@ -101,6 +105,16 @@ fn check_text(field: &'static str, text: Option<&str>) -> Result<(), Refusal> {
 
 fn header_bytes(headers: &BTreeMap<String, String>) -> usize {
     headers.iter().map(|(name, value)| name.len() + value.len()).sum()
+}
+
+/// What keeping a message adds to what a shard keeps.
+pub(crate) fn weight_of(
+    payload_bytes: usize,
+    key: Option<&Key>,
+    headers: Option<&BTreeMap<String, String>>,
+) -> u64 {
+    let key = key.map_or(0, |key| key.as_str().len());
+    weight(payload_bytes + key + headers.map_or(0, header_bytes))
 }
 
 fn weight(text_bytes: usize) -> u64 {
@@ -124,16 +138,27 @@ pub(crate) struct Message {
 
 impl Message {
     pub(crate) fn weight(&self) -> u64 {
-        let key = self.key.as_ref().map_or(0, |key| key.as_str().len());
-        weight(self.payload.len() + key + header_bytes(&self.headers))
+        weight_of(self.payload.len(), self.key.as_ref(), Some(&self.headers))
     }
 
-    pub(crate) fn delivery(&self, attempt: u32, nonce: u64) -> Delivery {
+    pub(crate) fn into_peeked(self, attempts: u32, state: MessageState) -> PeekedMessage {
+        PeekedMessage {
+            id: self.id,
+            payload: self.payload,
+            key: self.key.map(String::from),
+            headers: self.headers,
+            produced_at: self.produced_at,
+            attempts,
+            state,
+        }
+    }
+
+    pub(crate) fn into_delivery(self, attempt: u32, nonce: u64) -> Delivery {
         Delivery {
             id: self.id,
-            payload: self.payload.clone(),
-            key: self.key.clone().map(String::from),
-            headers: self.headers.clone(),
+            payload: self.payload,
+            key: self.key.map(String::from),
+            headers: self.headers,
             attempt,
             receipt: Receipt::new(self.id, attempt, nonce),
             produced_at: self.produced_at,
@@ -191,4 +216,53 @@ pub struct DeadLetter {
     pub died_at: UnixMillis,
     /// Why.
     pub reason: DeadReason,
+    /// Who had it last, where the broker knows.
+    pub consumer: Option<ConsumerName>,
+}
+
+/// A message that a group, or a topic, has not settled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeekedMessage {
+    /// Its id.
+    pub id: MessageId,
+    /// What it says.
+    pub payload: Bytes,
+    /// Its key.
+    pub key: Option<String>,
+    /// Its headers.
+    pub headers: BTreeMap<String, String>,
+    /// When it was published.
+    pub produced_at: UnixMillis,
+    /// How often it was delivered to the group.
+    pub attempts: u32,
+    /// What it waits for.
+    pub state: MessageState,
+}
+
+/// What a message waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MessageState {
+    /// To be delivered; maybe behind an earlier message of its key.
+    Ready,
+    /// To be settled.
+    InFlight {
+        /// By whom.
+        consumer: ConsumerName,
+        /// Until when.
+        until: UnixMillis,
+    },
+    /// For its delay to end.
+    Delayed {
+        /// When that is.
+        until: UnixMillis,
+    },
+}
+
+/// A page of messages.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Peek {
+    /// The messages, oldest first.
+    pub messages: Vec<PeekedMessage>,
+    /// What to name as `after` for the next page; `None` where this was the last.
+    pub next: Option<MessageId>,
 }

@@ -7,12 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::command::{Command, Event, LeaseInfo, Reply, Settled, TopicSummary};
 use crate::group::{Group, Order, Surroundings};
-use crate::id::{Receipt, ShardId};
+use crate::id::{MessageId, Receipt, ShardId};
 use crate::limits::{
-    DEAD_LETTERS_LISTED_MAX, RECEIPTS_MAX, RECEIVE_MESSAGES_MAX, STORED_BYTES_MAX,
+    DEAD_LETTERS_LISTED_MAX, PEEKED_MAX, RECEIPTS_MAX, RECEIVE_MESSAGES_MAX, STORED_BYTES_MAX,
     TIMERS_PER_COMMAND_MAX, TOPICS_MAX,
 };
-use crate::message::{DeadLetter, NewMessage};
+use crate::message::{DeadLetter, NewMessage, Peek};
 use crate::name::{ConsumerName, GroupName, TopicName};
 use crate::refusal::Refusal;
 use crate::settings::{TopicSettings, check_delay, check_visibility};
@@ -101,6 +101,28 @@ impl Queue {
     #[must_use]
     pub fn leases(&self, topic: &TopicName, group: &GroupName) -> Option<Vec<LeaseInfo>> {
         Some(self.topics.get(topic)?.group(group)?.leases().collect())
+    }
+
+    /// Looks at up to `max` (at most [`PEEKED_MAX`]) messages that a group has not settled, or,
+    /// without a group, at all that are kept; those behind the message `after`, oldest first.
+    /// Nothing is changed by it. `None` where there is no such topic or group.
+    ///
+    /// A page may hold fewer messages, even none, and name a next one: it takes
+    /// [`PEEK_LOOKS_MAX`](crate::limits::PEEK_LOOKS_MAX) looks at most.
+    #[must_use]
+    pub fn peek(
+        &self,
+        topic: &TopicName,
+        group: Option<&GroupName>,
+        after: Option<MessageId>,
+        max: usize,
+    ) -> Option<Peek> {
+        let topic = self.topics.get(topic)?;
+        let group = match group {
+            Some(group) => Some(topic.group(group)?),
+            None => None,
+        };
+        Some(topic.peek(group, after, max.min(PEEKED_MAX)))
     }
 
     /// What a receive would come to. Takes no longer than a look-up.
@@ -195,6 +217,14 @@ impl Queue {
                 self.with_topic(&topic, events, |topic, step| topic.purge(step.ids.next_sequence))?;
                 Ok(Reply::Done)
             }
+            Command::PurgeGroup { topic, group } => {
+                self.with_group_number(&topic, &group, events, Topic::purge_group)?;
+                Ok(Reply::Done)
+            }
+            Command::DeleteGroup { topic, group } => {
+                self.with_group_number(&topic, &group, events, Topic::delete_group)?;
+                Ok(Reply::Done)
+            }
             Command::Delete { topic } => self.delete(topic, events),
         }
     }
@@ -231,6 +261,9 @@ impl Queue {
             && messages.iter().any(|message| message.delay >= retention)
         {
             return Err(Refusal::invalid("delay", "must be shorter than the topic's retention"));
+        }
+        if let Some(topic) = self.topics.get(topic) {
+            topic.check_room(self.now, &messages)?;
         }
         self.create(topic)?;
         let ids =
@@ -335,9 +368,21 @@ impl Queue {
         events: &mut Vec<Event>,
         act: impl FnOnce(&mut Group, &mut Surroundings<'_, '_>) -> R,
     ) -> Result<R, Refusal> {
+        self.with_group_number(topic, group, events, |topic, number, step| {
+            topic.with_group(number, step, act)
+        })
+    }
+
+    fn with_group_number<R>(
+        &mut self,
+        topic: &TopicName,
+        group: &GroupName,
+        events: &mut Vec<Event>,
+        act: impl FnOnce(&mut Topic, usize, &mut Step<'_>) -> R,
+    ) -> Result<R, Refusal> {
         self.with_topic(topic, events, |topic, step| {
             let number = topic.group_number(group).ok_or(Refusal::NotFound)?;
-            Ok(topic.with_group(number, step, act))
+            Ok(act(topic, number, step))
         })?
     }
 }

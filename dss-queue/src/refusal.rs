@@ -27,6 +27,9 @@ pub enum Refusal {
     /// catch up first.
     #[error("the shard is full")]
     Full,
+    /// The topic keeps as much as its settings allow, and they refuse more.
+    #[error("the topic is full")]
+    TopicFull,
     /// The shard has [`TOPICS_MAX`](crate::limits::TOPICS_MAX) topics.
     #[error("there are too many topics")]
     TooManyTopics,

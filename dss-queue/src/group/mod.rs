@@ -19,6 +19,8 @@
 //! ```
 
 mod order;
+mod peek;
+mod purge;
 mod receive;
 mod restore;
 mod settle;
@@ -33,7 +35,7 @@ use crate::message::{DeadLetter, DeadReason, Message};
 use crate::name::{ConsumerName, GroupName, Key};
 use crate::settings::TopicSettings;
 use crate::time::UnixMillis;
-use crate::topic::{Log, Step, Stored, Timer, Timers};
+use crate::topic::{Log, Removed, Step, Timer, Timers};
 
 use order::Busy;
 
@@ -48,6 +50,9 @@ pub(crate) struct Group {
     number: usize,
     /// Every message from here on is untouched.
     cursor: u64,
+    /// Every message before this one is done with, delayed ones too: the group was purged. Not
+    /// after the cursor.
+    floor: u64,
     /// By the sequence of the message; every one is before the cursor.
     exceptions: BTreeMap<u64, Exception>,
     /// The keys that have an unsettled message before the cursor.
@@ -105,6 +110,7 @@ struct Dead {
     attempts: u32,
     died_at: UnixMillis,
     reason: DeadReason,
+    consumer: Option<ConsumerName>,
 }
 
 /// What a group's transitions reach beyond the group.
@@ -127,6 +133,7 @@ impl Group {
             name,
             number,
             cursor: 0,
+            floor: 0,
             exceptions: BTreeMap::new(),
             busy: BTreeMap::new(),
             dead: VecDeque::new(),
@@ -165,6 +172,7 @@ impl Group {
             produced_at: dead.message.produced_at,
             died_at: dead.died_at,
             reason: dead.reason,
+            consumer: dead.consumer.clone(),
         })
     }
 
@@ -181,6 +189,9 @@ impl Group {
         key: Option<&Key>,
         around: &mut Surroundings<'_, '_>,
     ) {
+        if sequence < self.floor {
+            return;
+        }
         self.counts.delayed -= 1;
         self.counts.ready += 1;
         if sequence < self.cursor {
@@ -215,12 +226,14 @@ impl Group {
     pub(crate) fn handle_dropped(
         &mut self,
         sequence: u64,
-        stored: &Stored,
+        removed: &Removed,
         around: &mut Surroundings<'_, '_>,
     ) {
-        let key = stored.message.key.as_ref();
-        let delayed = stored.delayed_until.is_some();
-        if sequence >= self.cursor {
+        let key = removed.key.as_ref();
+        let delayed = removed.delayed_until.is_some();
+        if sequence < self.floor {
+            // Purged: counted nowhere.
+        } else if sequence >= self.cursor {
             self.uncount(delayed);
         } else if let Some(exception) = self.exceptions.get(&sequence) {
             if exception.own.is_some() {
@@ -243,12 +256,6 @@ impl Group {
             self.counts.delayed -= 1;
             self.release_key(sequence, key, around);
         }
-    }
-
-    /// Every message is forgotten, the dead ones too.
-    pub(crate) fn purge(&mut self, next_sequence: u64) {
-        let name = self.name.clone();
-        *self = Self { cursor: next_sequence, ..Self::new(name, self.number, &Log::default()) };
     }
 
     /// An untouched message is counted no longer.

@@ -87,7 +87,7 @@ impl Group {
         };
         busy.head = next;
         busy.from = next + 1;
-        let delayed = around.log.get(next).is_some_and(|stored| stored.delayed_until.is_some());
+        let delayed = around.log.get(next).is_some_and(|stored| stored.delayed_until().is_some());
         if !delayed {
             self.exceptions.insert(next, Exception::untouched(Some(key.clone())));
             self.returned.insert(next);

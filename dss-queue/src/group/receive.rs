@@ -67,13 +67,14 @@ impl Group {
         if let Some(sequence) = self.returned.first() {
             return Found::Deliverable(*sequence);
         }
-        let Some((sequence, stored)) = around.log.from(self.cursor).next() else {
+        let Some(stored) = around.log.from(self.cursor).next() else {
             return Found::Nothing;
         };
+        let sequence = stored.sequence();
         self.cursor = sequence + 1;
-        let key = stored.message.key.as_ref();
+        let key = stored.key();
         let is_head = key.is_none_or(|key| self.pass(sequence, key));
-        if !is_head || stored.delayed_until.is_some() {
+        if !is_head || stored.delayed_until().is_some() {
             return Found::Passed;
         }
         self.exceptions.insert(sequence, Exception::untouched(key.cloned()));
@@ -82,9 +83,10 @@ impl Group {
     }
 
     fn payload_bytes(&self, sequence: u64, log: &Log) -> usize {
-        let own = self.exceptions.get(&sequence).and_then(|exception| exception.own.as_deref());
-        own.or_else(|| log.get(sequence).map(|stored| &stored.message))
-            .map_or(0, |message| message.payload.len())
+        match self.exceptions.get(&sequence).and_then(|exception| exception.own.as_deref()) {
+            Some(own) => own.payload.len(),
+            None => log.get(sequence).map_or(0, crate::topic::Stored::payload_bytes),
+        }
     }
 
     fn lease(
@@ -97,18 +99,18 @@ impl Group {
         self.returned.remove(&sequence);
         let exception = self.exceptions.get_mut(&sequence)?;
         let message = match exception.own.as_deref() {
-            Some(own) => own,
-            None => &around.log.get(sequence)?.message,
+            Some(own) => own.clone(),
+            None => around.log.get(sequence)?.to_message(),
         };
         let nonce = around.step.ids.nonce();
         let until = around.step.now + order.visibility;
         exception.attempts = exception.attempts.saturating_add(1);
-        let delivery = message.delivery(exception.attempts, nonce);
+        let id = message.id;
         let consumer = order.consumer.clone();
-        exception.state = State::Leased(Lease { message: message.id, nonce, until, consumer });
+        exception.state = State::Leased(Lease { message: id, nonce, until, consumer });
         self.counts.ready -= 1;
         self.counts.in_flight += 1;
         around.timers.insert((until, timer));
-        Some(delivery)
+        Some(message.into_delivery(exception.attempts, nonce))
     }
 }

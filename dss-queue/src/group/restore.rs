@@ -13,6 +13,7 @@ type Checked = Result<(), &'static str>;
 impl Group {
     pub(crate) fn check(&self, log: &Log, ids: &Ids) -> Checked {
         ensure(self.cursor <= ids.next_sequence, "a cursor is beyond the end")?;
+        ensure(self.floor <= self.cursor, "a floor is beyond the cursor")?;
         for (sequence, exception) in &self.exceptions {
             self.check_exception(*sequence, exception, log, ids)?;
         }
@@ -27,10 +28,10 @@ impl Group {
     pub(crate) fn rebuild(&mut self, number: usize, log: &Log, timers: &mut Timers) -> u64 {
         self.number = number;
         self.returned.clear();
-        let mut counts = Counts { delayed: log.delayed(), ..Counts::default() };
-        let mut held: u64 = self.dead.iter().map(|dead| dead.message.weight()).sum();
+        let purged = log.iter().take_while(|stored| stored.sequence() < self.floor);
+        let purged = purged.filter(|stored| stored.delayed_until().is_some()).count() as u64;
+        let mut counts = Counts { delayed: log.delayed() - purged, ..Counts::default() };
         for (sequence, exception) in &self.exceptions {
-            held += exception.own.as_ref().map_or(0, |own| own.weight());
             match &exception.state {
                 State::Ready => {
                     counts.ready += 1;
@@ -38,32 +39,31 @@ impl Group {
                         self.returned.insert(*sequence);
                     }
                 }
-                State::Leased(lease) => {
-                    counts.in_flight += 1;
-                    timers.insert((lease.until, self.timer(*sequence)));
-                }
-                State::Delayed { until } => {
-                    counts.delayed += 1;
-                    timers.insert((*until, self.timer(*sequence)));
-                }
+                State::Leased(_) => counts.in_flight += 1,
+                State::Delayed { .. } => counts.delayed += 1,
             }
         }
-        let visible =
-            |sequence: u64| log.get(sequence).is_some_and(|stored| stored.delayed_until.is_none());
-        let untouched = log.from(self.cursor).filter(|(sequence, _)| visible(*sequence)).count();
+        timers.extend(self.timers(number));
+        let visible = |sequence: u64| {
+            log.get(sequence).is_some_and(|stored| stored.delayed_until().is_none())
+        };
+        let untouched =
+            log.from(self.cursor).filter(|stored| stored.delayed_until().is_none()).count();
         let parked = self.busy.iter().flat_map(|(key, busy)| log.of_key(key, busy.from, busy.end));
         counts.ready += (untouched + parked.filter(|sequence| visible(*sequence)).count()) as u64;
         self.counts = counts;
-        held
+        self.held()
     }
 
     /// Whether the group is done with a message of the log.
-    pub(crate) fn has_settled(&self, sequence: u64, stored: &Stored) -> bool {
+    pub(crate) fn has_settled(&self, stored: Stored<'_>) -> bool {
+        let sequence = stored.sequence();
         let exception = self.exceptions.get(&sequence);
-        sequence < self.cursor
-            && stored.delayed_until.is_none()
-            && exception.is_none_or(|exception| exception.own.is_some())
-            && !self.is_parked(sequence, stored.message.key.as_ref())
+        sequence < self.floor
+            || sequence < self.cursor
+                && stored.delayed_until().is_none()
+                && exception.is_none_or(|exception| exception.own.is_some())
+                && !self.is_parked(sequence, stored.key())
     }
 
     fn check_exception(
@@ -74,18 +74,19 @@ impl Group {
         ids: &Ids,
     ) -> Checked {
         ensure(sequence < self.cursor, "an exception is not before the cursor")?;
+        ensure(sequence >= self.floor, "an exception was purged")?;
         let message = match (&exception.own, log.get(sequence)) {
-            (Some(own), _) => Some(own.as_ref()),
+            (Some(own), _) => Some((own.id.sequence(), own.key.as_ref())),
             (None, Some(stored)) => {
-                ensure(stored.delayed_until.is_none(), "a delayed message was delivered")?;
-                Some(&stored.message)
+                ensure(stored.delayed_until().is_none(), "a delayed message was delivered")?;
+                Some((sequence, stored.key()))
             }
             (None, None) => None,
         };
         match message {
-            Some(message) => {
-                ensure(message.id.sequence() == sequence, "an exception has another's message")?;
-                ensure(message.key == exception.key, "an exception has another key")?;
+            Some((own, key)) => {
+                ensure(own == sequence, "an exception has another's message")?;
+                ensure(key == exception.key.as_ref(), "an exception has another key")?;
             }
             None => ensure(
                 matches!(exception.state, State::Leased(_)),
@@ -109,13 +110,16 @@ impl Group {
     fn check_busy(&self, key: &crate::name::Key, log: &Log) -> Checked {
         let busy = &self.busy[key];
         ensure(busy.head < self.cursor, "a head is not before the cursor")?;
+        ensure(busy.head >= self.floor, "a head was purged")?;
         ensure(busy.from <= busy.end && busy.end <= self.cursor, "a key is parked nowhere")?;
+        // A redriven message may come from before the others, a parked one from anywhere.
+        ensure(busy.from >= self.floor, "a parked message was purged")?;
         match self.exceptions.get(&busy.head) {
             Some(head) => ensure(head.key.as_ref() == Some(key), "a head has another key")?,
             None => {
                 let head = log.get(busy.head).ok_or("a head is missing")?;
-                ensure(head.message.key.as_ref() == Some(key), "a head has another key")?;
-                ensure(head.delayed_until.is_some(), "a head does not wait")?;
+                ensure(head.key() == Some(key), "a head has another key")?;
+                ensure(head.delayed_until().is_some(), "a head does not wait")?;
                 ensure(!self.is_parked(busy.head, Some(key)), "a head is parked")?;
             }
         }
@@ -132,9 +136,10 @@ impl Group {
 
     /// A message with a key that the cursor passed before its delay was over is a head or parked.
     fn check_delayed(&self, log: &Log) -> Checked {
-        for (sequence, stored) in log.iter().take_while(|(sequence, _)| *sequence < self.cursor) {
-            let Some(key) = stored.message.key.as_ref() else { continue };
-            if stored.delayed_until.is_some() {
+        for stored in log.from(self.floor).take_while(|stored| stored.sequence() < self.cursor) {
+            let sequence = stored.sequence();
+            let Some(key) = stored.key() else { continue };
+            if stored.delayed_until().is_some() {
                 let head = self.busy.get(key).is_some_and(|busy| busy.head == sequence);
                 ensure(head || self.is_parked(sequence, Some(key)), "a delayed message is lost")?;
             }
@@ -147,10 +152,11 @@ impl Group {
         for dead in &self.dead {
             let sequence = dead.message.id.sequence();
             ensure(sequence < self.cursor, "a dead letter is not before the cursor")?;
+            ensure(sequence >= self.floor, "a dead letter was purged")?;
             ensure(seen.insert(sequence), "a dead letter is there twice")?;
             ensure(!self.exceptions.contains_key(&sequence), "a dead letter lives")?;
             ensure(!self.is_parked(sequence, dead.message.key.as_ref()), "a dead letter waits")?;
-            let delayed = log.get(sequence).is_some_and(|stored| stored.delayed_until.is_some());
+            let delayed = log.get(sequence).is_some_and(|stored| stored.delayed_until().is_some());
             ensure(!delayed, "a dead letter is delayed")?;
         }
         Ok(())

@@ -115,7 +115,8 @@ impl Group {
         }
     }
 
-    /// A delivery came to nothing: again after `delay`, or to the dead letters.
+    /// A delivery came to nothing: again after `delay` or the topic's backoff, whichever is longer, or
+    /// to the dead letters.
     pub(super) fn fail(
         &mut self,
         sequence: u64,
@@ -128,12 +129,14 @@ impl Group {
         }
         let timer = self.timer(sequence);
         let Some(exception) = self.exceptions.get_mut(&sequence) else { return };
+        let backoff = around.settings.backoff;
+        let pause = backoff.map_or(delay, |it| it.pause(sequence, exception.attempts).max(delay));
         if exception.attempts >= around.settings.max_attempts {
             self.die(sequence, reason, around);
-        } else if delay.is_zero() {
+        } else if pause.is_zero() {
             self.make_ready(sequence, around.step);
         } else {
-            let until = around.step.now + delay;
+            let until = around.step.now + pause;
             exception.state = State::Delayed { until };
             self.counts.delayed += 1;
             around.timers.insert((until, timer));
@@ -157,7 +160,7 @@ impl Group {
         let message = match &exception.own {
             Some(own) => own.as_ref().clone(),
             None => match around.log.get(sequence) {
-                Some(stored) => stored.message.clone(),
+                Some(stored) => stored.to_message(),
                 None => return,
             },
         };
@@ -169,7 +172,13 @@ impl Group {
             reason,
         });
         let died_at = around.step.now;
-        self.dead.push_back(Dead { message, attempts: exception.attempts, died_at, reason });
+        let attempts = exception.attempts;
+        // The state is still that of the delivery that failed.
+        let consumer = match &exception.state {
+            State::Leased(lease) => Some(lease.consumer.clone()),
+            State::Ready | State::Delayed { .. } => None,
+        };
+        self.dead.push_back(Dead { message, attempts, died_at, reason, consumer });
         self.settled(sequence, &exception, around);
     }
 
@@ -177,7 +186,7 @@ impl Group {
     fn settled(&mut self, sequence: u64, exception: &Exception, around: &mut Surroundings<'_, '_>) {
         match &exception.own {
             Some(own) => *around.held -= own.weight(),
-            None => around.log.settle(sequence, around.groups),
+            None => drop(around.log.settle(sequence, around.groups)),
         }
         self.release_key(sequence, exception.key.as_ref(), around);
     }

@@ -18,7 +18,7 @@ use crate::command::{Command, Reply, Settled};
 use crate::id::{MessageId, Receipt, ShardId};
 use crate::limits::{MESSAGE_OVERHEAD_BYTES, REDRIVE_MAX, STORED_BYTES_MAX};
 use crate::machine::{QueueEvents, QueueMachine};
-use crate::message::{DeadLetter, Delivery, NewMessage};
+use crate::message::{DeadLetter, Delivery, NewMessage, Peek};
 use crate::name::{GroupName, TopicName};
 use crate::queue::check_receipts;
 use crate::settings::{TopicSettings, check_delay, check_visibility};
@@ -75,6 +75,63 @@ impl ReplicatedBroker {
             broker.shards.push(shard);
         }
         broker
+    }
+
+    /// Looks at messages without taking them, see [`Queue::peek`](crate::Queue::peek). A
+    /// linearizable read on any node.
+    ///
+    /// # Errors
+    ///
+    /// See [`BrokerError`]; [`NotFound`](BrokerError::NotFound) where there is no such topic or
+    /// group.
+    pub async fn peek(
+        &self,
+        topic: &TopicName,
+        group: Option<&GroupName>,
+        after: Option<MessageId>,
+        max: usize,
+    ) -> Result<Peek, BrokerError> {
+        let (name, group) = (topic.clone(), group.cloned());
+        let query =
+            move |machine: &QueueMachine| machine.queue().peek(&name, group.as_ref(), after, max);
+        self.shard(topic).group.read(query).await?.ok_or(BrokerError::NotFound)
+    }
+
+    /// Forgets all messages of a topic; see [`Command::Purge`].
+    ///
+    /// # Errors
+    ///
+    /// See [`BrokerError`].
+    pub async fn purge(&self, topic: &TopicName) -> Result<(), BrokerError> {
+        self.shard(topic).propose(&Command::Purge { topic: topic.clone() }).await.map(drop)
+    }
+
+    /// Settles all that a group has not; see [`Command::PurgeGroup`].
+    ///
+    /// # Errors
+    ///
+    /// See [`BrokerError`].
+    pub async fn purge_group(
+        &self,
+        topic: &TopicName,
+        group: &GroupName,
+    ) -> Result<(), BrokerError> {
+        let command = Command::PurgeGroup { topic: topic.clone(), group: group.clone() };
+        self.shard(topic).propose(&command).await.map(drop)
+    }
+
+    /// Forgets a group; see [`Command::DeleteGroup`].
+    ///
+    /// # Errors
+    ///
+    /// See [`BrokerError`].
+    pub async fn delete_group(
+        &self,
+        topic: &TopicName,
+        group: &GroupName,
+    ) -> Result<(), BrokerError> {
+        let command = Command::DeleteGroup { topic: topic.clone(), group: group.clone() };
+        self.shard(topic).propose(&command).await.map(drop)
     }
 
     fn shard(&self, topic: &TopicName) -> &Arc<Shard> {
@@ -165,6 +222,17 @@ impl Broker for ReplicatedBroker {
         check_delay(delay)?;
         let group = group.clone();
         self.settle(topic, Command::Nack { topic: topic.clone(), group, receipts, delay }).await
+    }
+
+    async fn hand_back(
+        &self,
+        topic: &TopicName,
+        group: &GroupName,
+        receipts: Vec<Receipt>,
+    ) -> Result<Settled, BrokerError> {
+        check_receipts(receipts.len())?;
+        let group = group.clone();
+        self.settle(topic, Command::HandBack { topic: topic.clone(), group, receipts }).await
     }
 
     async fn extend(

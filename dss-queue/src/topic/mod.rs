@@ -2,6 +2,8 @@
 
 mod dedupe;
 mod log;
+mod peek;
+mod slots;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,15 +12,16 @@ use serde::{Deserialize, Serialize};
 use crate::command::{Event, TopicSummary};
 use crate::group::{Group, Surroundings};
 use crate::id::{MessageId, ShardId};
-use crate::limits::GROUPS_MAX;
+use crate::limits::{GROUPS_MAX, TIMERS_PER_COMMAND_MAX};
 use crate::message::{Message, NewMessage};
 use crate::name::{GroupName, Key, TopicName};
 use crate::refusal::Refusal;
-use crate::settings::TopicSettings;
+use crate::settings::{Overflow, TopicSettings};
 use crate::time::UnixMillis;
 use dedupe::Dedupe;
 
-pub(crate) use log::{Log, Stored};
+pub(crate) use log::Log;
+pub(crate) use slots::{Removed, Stored};
 
 /// What ends when.
 pub(crate) type Timers = BTreeSet<(UnixMillis, Timer)>;
@@ -103,7 +106,7 @@ impl Topic {
 
     /// When [`fire`](Self::fire) has something to do.
     pub(crate) fn deadline(&self) -> Option<UnixMillis> {
-        if self.is_too_long() {
+        if self.is_too_large() {
             return Some(UnixMillis::ZERO);
         }
         let timer = self.timers.first().map(|(at, _)| *at);
@@ -119,7 +122,7 @@ impl Topic {
             if let Some(timer) = timer {
                 self.timers.remove(&timer);
                 self.fire_timer(timer.1, step);
-            } else if self.is_too_long()
+            } else if self.is_too_large()
                 || self.retained_until().is_some_and(|until| until <= step.now)
             {
                 self.drop_oldest(step);
@@ -153,10 +156,11 @@ impl Topic {
             step.events.push(Event::Published { topic: step.topic.clone(), count: ready });
         }
         // What a lowered limit left over is dropped bit by bit, by `fire`.
-        for _ in 0..ready + delayed {
-            if self.is_too_long() {
-                self.drop_oldest(step);
+        for _ in 0..(ready + delayed).max(TIMERS_PER_COMMAND_MAX as u64) {
+            if !self.is_too_large() {
+                break;
             }
+            self.drop_oldest(step);
         }
         ids
     }
@@ -168,6 +172,39 @@ impl Topic {
         for group in &mut self.groups {
             group.purge(next_sequence);
         }
+    }
+
+    /// The group is done with everything.
+    pub(crate) fn purge_group(&mut self, number: usize, step: &mut Step<'_>) {
+        let next_sequence = step.ids.next_sequence;
+        self.with_group(number, step, |group, around| group.settle_all(next_sequence, around));
+    }
+
+    /// There is no such group any more.
+    pub(crate) fn delete_group(&mut self, number: usize, step: &mut Step<'_>) {
+        let settled: Vec<_> = {
+            let group = &self.groups[number];
+            self.log.iter().filter(|it| group.has_settled(*it)).map(Stored::sequence).collect()
+        };
+        for sequence in settled {
+            self.log.unsettle(sequence);
+        }
+        self.with_group(number, step, |group, around| group.withdraw(around));
+        let removed = self.groups.swap_remove(number);
+        self.numbers.remove(removed.name());
+        if let Some(moved) = self.groups.get_mut(number) {
+            self.numbers.insert(moved.name().clone(), number);
+            moved.renumber(number, &mut self.timers);
+        }
+        if !self.groups.is_empty() {
+            for sequence in self.log.settled_by(self.groups.len()) {
+                if let Some(removed) = self.log.remove(sequence) {
+                    forget_delay(&removed, &mut self.timers);
+                }
+            }
+        }
+        let (topic, group) = (step.topic.clone(), removed.name().clone());
+        step.events.push(Event::GroupDeleted { topic, group });
     }
 
     /// The group of this name, new where there is none.
@@ -214,17 +251,19 @@ impl Topic {
     /// Checks what was decoded and fills what is derived.
     pub(crate) fn rebuild(&mut self, ids: &Ids) -> Result<(), &'static str> {
         self.settings.check().map_err(|_| "settings are out of range")?;
-        for (sequence, stored) in self.log.iter() {
-            if stored.message.id.sequence() != sequence || sequence >= ids.next_sequence {
+        if self.groups.len() > GROUPS_MAX {
+            return Err("there are too many groups");
+        }
+        for stored in self.log.iter() {
+            let sequence = stored.sequence();
+            if sequence >= ids.next_sequence {
                 return Err("a message is out of place");
             }
-            if let Some(until) = stored.delayed_until {
+            if let Some(until) = stored.delayed_until() {
                 self.timers.insert((until, Timer::Reveal { sequence }));
             }
         }
         self.dedupe.rebuild()?;
-        // Twice: first for the index by key, which the groups' checks read.
-        self.log.rebuild(|_, _| 0);
         for (number, group) in self.groups.iter().enumerate() {
             group.check(&self.log, ids)?;
             if self.numbers.insert(group.name().clone(), number).is_some() {
@@ -232,14 +271,13 @@ impl Topic {
             }
         }
         let groups = &self.groups;
-        let settled = |sequence: u64, stored: &Stored| {
-            groups.iter().filter(|group| group.has_settled(sequence, stored)).count()
-        };
-        let forgotten = |(sequence, stored)| settled(sequence, stored) == groups.len();
+        let settled =
+            |stored: Stored<'_>| groups.iter().filter(|group| group.has_settled(stored)).count();
+        let forgotten = |stored| settled(stored) == groups.len();
         if !groups.is_empty() && self.log.iter().any(forgotten) {
             return Err("a message is kept for nobody");
         }
-        self.log.rebuild(settled);
+        self.log.set_settled(settled);
         for (number, group) in self.groups.iter_mut().enumerate() {
             self.held += group.rebuild(number, &self.log, &mut self.timers);
         }
@@ -264,7 +302,7 @@ impl Topic {
             headers: new.headers,
             produced_at: now,
         };
-        self.log.insert(sequence, Stored::new(message, delayed_until));
+        self.log.push(message, delayed_until);
         if let Some(dedupe_id) = new.dedupe_id {
             self.dedupe.remember(now, dedupe_id, id);
         }
@@ -277,7 +315,7 @@ impl Topic {
                 self.with_group(group, step, |group, around| group.handle_timer(sequence, around));
             }
             Timer::Reveal { sequence } => {
-                let key = self.log.reveal(sequence).and_then(|stored| stored.message.key.clone());
+                let key = self.log.reveal(sequence).and_then(|stored| stored.key().cloned());
                 for number in 0..self.groups.len() {
                     self.with_group(number, step, |group, around| {
                         group.handle_revealed(sequence, key.as_ref(), around);
@@ -287,28 +325,60 @@ impl Topic {
         }
     }
 
-    fn is_too_long(&self) -> bool {
-        self.settings.max_length.is_some_and(|max_length| self.log.len() > max_length)
+    fn is_too_large(&self) -> bool {
+        self.settings.overflow == Overflow::DropOldest
+            && !self.has_room(self.log.len(), self.log.bytes())
+    }
+
+    fn has_room(&self, length: u64, bytes: u64) -> bool {
+        self.settings.max_length.is_none_or(|max_length| length <= max_length)
+            && self.settings.max_bytes.is_none_or(|max_bytes| bytes <= max_bytes)
+    }
+
+    /// Whether a publish may store these.
+    pub(crate) fn check_room(
+        &self,
+        now: UnixMillis,
+        messages: &[NewMessage],
+    ) -> Result<(), Refusal> {
+        let is_new = |message: &&NewMessage| {
+            message.dedupe_id.as_ref().is_none_or(|id| self.dedupe.find(now, id).is_none())
+        };
+        let news = || messages.iter().filter(is_new);
+        let (length, bytes): (u64, u64) =
+            (news().count() as u64, news().map(NewMessage::text_weight).sum());
+        let refuses = self.settings.overflow == Overflow::Refuse;
+        let fits = match refuses {
+            true => self.has_room(self.log.len() + length, self.log.bytes() + bytes),
+            // What does not fit into an empty topic would go as it comes.
+            false => self.settings.max_bytes.is_none_or(|max_bytes| bytes <= max_bytes),
+        };
+        if fits || length == 0 { Ok(()) } else { Err(Refusal::TopicFull) }
     }
 
     /// When the oldest message has been kept long enough.
     fn retained_until(&self) -> Option<UnixMillis> {
-        let (_, oldest) = self.log.first()?;
-        self.settings.retention.map(|retention| oldest.message.produced_at + retention)
+        let retention = self.settings.retention?;
+        self.log.first().map(|oldest| oldest.produced_at() + retention)
     }
 
     fn drop_oldest(&mut self, step: &mut Step<'_>) {
-        let Some(sequence) = self.log.first().map(|(sequence, _)| sequence) else { return };
-        let Some(stored) = self.log.remove(sequence) else { return };
-        if let Some(until) = stored.delayed_until {
-            self.timers.remove(&(until, Timer::Reveal { sequence }));
-        }
+        let Some(sequence) = self.log.first().map(Stored::sequence) else { return };
+        let Some(removed) = self.log.remove(sequence) else { return };
+        forget_delay(&removed, &mut self.timers);
         for number in 0..self.groups.len() {
             self.with_group(number, step, |group, around| {
-                group.handle_dropped(sequence, &stored, around);
+                group.handle_dropped(sequence, &removed, around);
             });
         }
-        let (topic, message) = (step.topic.clone(), stored.message.id);
+        let (topic, message) = (step.topic.clone(), removed.id);
         step.events.push(Event::Dropped { topic, message });
+    }
+}
+
+/// A message that waited for its delay is gone.
+pub(crate) fn forget_delay(removed: &Removed, timers: &mut Timers) {
+    if let Some(until) = removed.delayed_until {
+        timers.remove(&(until, Timer::Reveal { sequence: removed.id.sequence() }));
     }
 }

@@ -34,7 +34,7 @@ fn cut_snapshots_and_commands_are_errors() {
     longer.push(0);
     assert!(Queue::restore(&longer).is_err());
     let mut newer = snapshot.to_vec();
-    newer[0] = 2;
+    newer[0] = u8::MAX;
     assert!(Queue::restore(&newer).is_err());
 
     let messages = vec![keyed("a", "k")];

@@ -4,9 +4,13 @@
 
 mod bench;
 mod cluster;
+mod consumer;
 mod decode;
 mod limits;
+mod local;
 mod model;
 mod replicated;
 mod scenarios;
+mod schedules;
+mod tidying;
 mod turbulence;

@@ -140,6 +140,7 @@ impl Settings {
             max_attempts: self.max_attempts.unwrap_or(default.max_attempts),
             retention: self.retention_ms.map(RetentionMs::get),
             max_length: self.max_length,
+            ..default
         })
     }
 }

@@ -10,13 +10,13 @@ mod oracle;
 use std::collections::BTreeMap;
 
 use dss_queue::{
-    Availability, Command, DeadReason, Delivery, NewMessage, Queue, Receipt, Reply, ShardId,
-    TopicSettings, UnixMillis,
+    Availability, Backoff, Command, DeadReason, Delivery, GroupName, MessageState, NewMessage,
+    Overflow, Queue, Receipt, Reply, ShardId, TopicSettings, UnixMillis,
 };
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-use oracle::{Kept, Model, Seen, State};
+use oracle::{Kept, Model, Rules, Seen, State, weight};
 
 use crate::bench::{consumer, group, millis, topic};
 
@@ -30,8 +30,10 @@ enum Step {
     Receive { group: usize, max: u32, visibility: u64 },
     Settle(Settle, How),
     Redrive(usize),
-    Configure { max_attempts: u32, retention: Option<u64>, max_length: Option<u64> },
+    Configure(TopicSettings),
     Purge,
+    PurgeGroup(usize),
+    DeleteGroup(usize),
     Delete,
     Restart,
 }
@@ -79,14 +81,42 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
             .prop_map(|(group, max, visibility)| Step::Receive { group, max, visibility }),
         20 => (settle, how).prop_map(|(settle, how)| Step::Settle(settle, how)),
         3 => (0..GROUPS.len()).prop_map(Step::Redrive),
-        1 => (1u32..4, prop::option::weighted(0.3, 50u64..100), prop::option::weighted(0.3, 1u64..9))
-            .prop_map(|(max_attempts, retention, max_length)| {
-                Step::Configure { max_attempts, retention, max_length }
-            }),
+        1 => settings().prop_map(Step::Configure),
         4 => Just(Step::Restart),
     ];
-    let rare = prop_oneof![60 => step, 1 => Just(Step::Purge), 1 => Just(Step::Delete)];
+    let rare = prop_oneof![
+        60 => step,
+        1 => Just(Step::Purge),
+        1 => Just(Step::Delete),
+        1 => (0..GROUPS.len()).prop_map(Step::PurgeGroup),
+        1 => (0..GROUPS.len()).prop_map(Step::DeleteGroup),
+    ];
     prop::collection::vec(rare, 1..120)
+}
+
+fn settings() -> impl Strategy<Value = TopicSettings> {
+    let backoff = (1u64..20, 0u64..40)
+        .prop_map(|(first, more)| Backoff { first: millis(first), longest: millis(first + more) });
+    (
+        1u32..4,
+        prop::option::weighted(0.3, (50u64..100).prop_map(millis)),
+        prop::option::weighted(0.3, 1u64..9),
+        prop::option::weighted(0.3, 200u64..2_000),
+        prop_oneof![Just(Overflow::DropOldest), Just(Overflow::Refuse)],
+        prop::option::weighted(0.3, backoff),
+    )
+        .prop_map(|(max_attempts, retention, max_length, max_bytes, overflow, backoff)| {
+            let visibility = millis(30_000);
+            TopicSettings {
+                visibility,
+                max_attempts,
+                retention,
+                max_length,
+                max_bytes,
+                overflow,
+                backoff,
+            }
+        })
 }
 
 impl How {
@@ -102,21 +132,21 @@ impl How {
         }
     }
 
-    fn change(self, seen: &mut Seen, kept: bool, max_attempts: u32, now: u64) {
+    fn change(self, seen: &mut Seen, message: &Kept, rules: Rules) {
         match self {
             Self::Ack => {
                 seen.state = State::Gone;
                 seen.settled = true;
             }
-            Self::Nack(delay) => seen.fail(kept, max_attempts, now, delay, DeadReason::Rejected),
+            Self::Nack(delay) => seen.fail(message, rules, delay, DeadReason::Rejected),
             Self::Extend(visibility) => {
                 if let State::Leased { until, .. } = &mut seen.state {
-                    *until = now + visibility;
+                    *until = rules.now + visibility;
                 }
             }
             Self::HandBack => {
                 seen.attempts -= 1;
-                seen.state = if kept || seen.redriven { State::Ready } else { State::Gone };
+                seen.state = if message.kept || seen.redriven { State::Ready } else { State::Gone };
             }
         }
     }
@@ -147,9 +177,9 @@ impl Run {
             Step::Receive { group, max, visibility } => self.receive(group, max, visibility),
             Step::Settle(settle, how) => self.settle(settle, how),
             Step::Redrive(group) => self.redrive(group),
-            Step::Configure { max_attempts, retention, max_length } => {
-                self.configure(max_attempts, retention, max_length);
-            }
+            Step::Configure(settings) => self.configure(&settings),
+            Step::PurgeGroup(group) => self.purge_group(group),
+            Step::DeleteGroup(group) => self.delete_group(group),
             Step::Purge => {
                 self.apply(Command::Purge { topic: topic("orders") });
                 self.model.messages.clear();
@@ -178,7 +208,12 @@ impl Run {
         };
         let messages = news.iter().map(message).collect();
         let command = Command::Publish { shard: ShardId::new(1), topic: topic("orders"), messages };
-        let Reply::Published(ids) = self.apply(command) else { panic!("it is a good publish") };
+        let reply = self.apply(command);
+        if !self.has_room(news) {
+            assert_eq!(reply, Reply::Refused(dss_queue::Refusal::TopicFull));
+            return;
+        }
+        let Reply::Published(ids) = reply else { panic!("it is a good publish: {reply:?}") };
         assert_eq!(ids.len(), news.len());
         self.model.create();
         let model = &mut self.model;
@@ -201,6 +236,25 @@ impl Run {
             model.messages.push(kept);
         }
         model.fire();
+    }
+
+    fn has_room(&self, news: &[New]) -> bool {
+        let model = &self.model;
+        let known = |new: &&New| {
+            let known = new.dedupe.and_then(|dedupe| model.dedupe.get(&dedupe));
+            known.is_some_and(|(ends, _)| *ends > model.now)
+        };
+        let (length, bytes) = news
+            .iter()
+            .filter(|new| !known(new))
+            .fold((0, 0), |(length, bytes), new| (length + 1, bytes + weight(new.key)));
+        if !model.exists || length == 0 {
+            true
+        } else if model.refuses {
+            model.has_room(model.length() + length, model.bytes() + bytes)
+        } else {
+            model.max_bytes.is_none_or(|max| bytes <= max)
+        }
     }
 
     fn receive(&mut self, number: usize, max: u32, visibility: u64) {
@@ -252,18 +306,19 @@ impl Run {
         let recent = &self.receipts[self.receipts.len().saturating_sub(6)..];
         let receipts: Vec<_> = picks.iter().map(|pick| *pick.get(recent)).collect();
         let reply = self.apply(how.command(GROUPS[number], receipts.clone()));
-        let Some(seen) = self.model.groups.get_mut(&number).filter(|_| self.model.exists) else {
+        if !self.knows(number) {
             assert_eq!(reply, Reply::Refused(dss_queue::Refusal::NotFound));
             return;
-        };
+        }
+        let rules = self.model.rules();
+        let Some(seen) = self.model.groups.get_mut(&number) else { unreachable!() };
         let (mut done, mut stale) = (0, Vec::new());
         for receipt in receipts {
             let holds = |seen: &Seen| matches!(seen.state, State::Leased { receipt: held, .. } if held == receipt);
             match seen.iter().position(holds) {
                 None => stale.push(receipt),
                 Some(at) => {
-                    let kept = self.model.messages[at].kept;
-                    how.change(&mut seen[at], kept, self.model.max_attempts, self.model.now);
+                    how.change(&mut seen[at], &self.model.messages[at], rules);
                     done += 1;
                 }
             }
@@ -271,20 +326,46 @@ impl Run {
         assert_eq!(reply, Reply::Settled(dss_queue::Settled { done, stale }));
     }
 
-    fn configure(&mut self, max_attempts: u32, retention: Option<u64>, max_length: Option<u64>) {
-        let settings = TopicSettings {
-            max_attempts,
-            retention: retention.map(millis),
-            max_length,
-            ..TopicSettings::default()
-        };
-        let command = Command::Configure { topic: topic("orders"), settings };
+    fn configure(&mut self, settings: &TopicSettings) {
+        let command = Command::Configure { topic: topic("orders"), settings: settings.clone() };
         assert_eq!(self.apply(command), Reply::Done);
         self.model.create();
-        self.model.max_attempts = max_attempts;
-        self.model.retention = retention;
-        self.model.max_length = max_length;
-        self.model.fire();
+        let model = &mut self.model;
+        model.max_attempts = settings.max_attempts;
+        model.retention = settings.retention.map(|span| span.as_millis().try_into().unwrap());
+        model.max_length = settings.max_length;
+        model.max_bytes = settings.max_bytes;
+        model.refuses = settings.overflow == Overflow::Refuse;
+        model.backoff = settings.backoff;
+        model.fire();
+    }
+
+    fn knows(&self, number: usize) -> bool {
+        self.model.exists && self.model.groups.contains_key(&number)
+    }
+
+    fn purge_group(&mut self, number: usize) {
+        let (topic, group) = (topic("orders"), group(GROUPS[number]));
+        let reply = self.apply(Command::PurgeGroup { topic, group });
+        if !self.knows(number) {
+            assert_eq!(reply, Reply::Refused(dss_queue::Refusal::NotFound));
+            return;
+        }
+        assert_eq!(reply, Reply::Done);
+        for seen in self.model.group(number) {
+            *seen = Seen { state: State::Gone, attempts: 0, settled: true, redriven: false };
+        }
+    }
+
+    fn delete_group(&mut self, number: usize) {
+        let (topic, group) = (topic("orders"), group(GROUPS[number]));
+        let reply = self.apply(Command::DeleteGroup { topic, group });
+        if !self.knows(number) {
+            assert_eq!(reply, Reply::Refused(dss_queue::Refusal::NotFound));
+            return;
+        }
+        assert_eq!(reply, Reply::Done);
+        self.model.groups.remove(&number);
     }
 
     fn redrive(&mut self, number: usize) {
@@ -325,11 +406,49 @@ impl Run {
                 .map(|dead| (dead.id, (dead.attempts, dead.died_at.get(), dead.reason)))
                 .collect();
             assert_eq!(found, expected);
+            self.compare_peek(&name, seen);
             let available = self.queue.availability(&topic("orders"), &name);
             let could = (0..seen.len()).any(|at| self.model.may_come(seen, at));
             assert!(!could || available == Availability::Something, "{name} would wait");
         }
         self.compare_deadline();
+    }
+
+    /// A look at a group, two messages at a time, sees what it has not settled.
+    fn compare_peek(&self, name: &GroupName, seen: &[Seen]) {
+        let (mut found, mut after) = (Vec::new(), None);
+        loop {
+            let page = self.queue.peek(&topic("orders"), Some(name), after, 2);
+            let page = page.expect("it exists");
+            assert!(page.messages.len() <= 2);
+            found.extend(page.messages.into_iter().map(|it| (it.id, it.attempts, it.state)));
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        let hidden = |message: &Kept| match message.hidden_until {
+            Some(until) => MessageState::Delayed { until: UnixMillis::new(until) },
+            None => MessageState::Ready,
+        };
+        let expected: Vec<_> = (self.model.messages.iter().zip(seen))
+            .filter_map(|(message, seen)| {
+                let state = match seen.state {
+                    State::Ready => hidden(message),
+                    State::Delayed { until } => {
+                        MessageState::Delayed { until: UnixMillis::new(until) }
+                    }
+                    State::Leased { until, .. } => MessageState::InFlight {
+                        consumer: consumer(),
+                        until: UnixMillis::new(until),
+                    },
+                    State::Dead { .. } | State::Gone => return None,
+                };
+                // Of a message that was dropped while it was leased only its receipt is left.
+                (message.kept || seen.redriven).then_some((message.id, seen.attempts, state))
+            })
+            .collect();
+        assert_eq!(found, expected, "{name}");
     }
 
     /// The next deadline is never later than what ends next, and never passed.

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use dss_queue::{DeadReason, GroupInfo, MessageId, Receipt};
+use std::time::Duration;
+
+use dss_queue::limits::MESSAGE_OVERHEAD_BYTES;
+use dss_queue::{Backoff, DeadReason, GroupInfo, MessageId, Receipt, UnixMillis};
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum State {
@@ -33,7 +36,7 @@ pub(super) struct Seen {
     pub(super) redriven: bool,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Kept {
     pub(super) id: MessageId,
     pub(super) key: Option<u8>,
@@ -50,6 +53,9 @@ pub(super) struct Model {
     pub(super) max_attempts: u32,
     pub(super) retention: Option<u64>,
     pub(super) max_length: Option<u64>,
+    pub(super) max_bytes: Option<u64>,
+    pub(super) refuses: bool,
+    pub(super) backoff: Option<Backoff>,
     pub(super) messages: Vec<Kept>,
     pub(super) groups: BTreeMap<usize, Vec<Seen>>,
     pub(super) dedupe: BTreeMap<u8, (u64, MessageId)>,
@@ -73,24 +79,29 @@ impl Seen {
     }
 
     /// A delivery has failed.
-    pub(super) fn fail(
-        &mut self,
-        kept: bool,
-        max_attempts: u32,
-        now: u64,
-        delay: u64,
-        reason: DeadReason,
-    ) {
-        if !kept && !self.redriven {
+    pub(super) fn fail(&mut self, message: &Kept, rules: Rules, delay: u64, reason: DeadReason) {
+        let pause = rules
+            .backoff
+            .map_or(Duration::ZERO, |backoff| backoff.pause(message.id.sequence(), self.attempts));
+        let until = UnixMillis::new(rules.now) + pause.max(Duration::from_millis(delay));
+        if !message.kept && !self.redriven {
             self.state = State::Gone;
-        } else if self.attempts >= max_attempts {
-            self.die(now, reason);
-        } else if delay == 0 {
+        } else if self.attempts >= rules.max_attempts {
+            self.die(rules.now, reason);
+        } else if until.get() == rules.now {
             self.state = State::Ready;
         } else {
-            self.state = State::Delayed { until: now + delay };
+            self.state = State::Delayed { until: until.get() };
         }
     }
+}
+
+/// What a failure depends on.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rules {
+    pub(super) now: u64,
+    max_attempts: u32,
+    backoff: Option<Backoff>,
 }
 
 impl Model {
@@ -100,9 +111,14 @@ impl Model {
         }
     }
 
+    pub(super) fn rules(&self) -> Rules {
+        let Self { now, max_attempts, backoff, .. } = *self;
+        Rules { now, max_attempts, backoff }
+    }
+
     /// What the clock brings about; timers first, then what is too old or too many.
     pub(super) fn fire(&mut self) {
-        let now = self.now;
+        let (now, rules) = (self.now, self.rules());
         for message in &mut self.messages {
             message.hidden_until = message.hidden_until.filter(|until| *until > now);
         }
@@ -110,7 +126,7 @@ impl Model {
             for (message, seen) in self.messages.iter().zip(seen) {
                 match seen.state {
                     State::Leased { until, .. } if until <= now => {
-                        seen.fail(message.kept, self.max_attempts, now, 0, DeadReason::Expired);
+                        seen.fail(message, rules, 0, DeadReason::Expired);
                     }
                     State::Delayed { until } if until <= now => seen.state = State::Ready,
                     _ => {}
@@ -121,7 +137,7 @@ impl Model {
         while let Some(oldest) = self.messages.iter().position(|message| message.kept) {
             let produced = self.messages[oldest].produced;
             let old = self.retention.is_some_and(|retention| produced + retention <= now);
-            if !old && self.max_length.is_none_or(|max| self.length() <= max) {
+            if !old && (self.refuses || self.has_room(self.length(), self.bytes())) {
                 return;
             }
             self.drop(oldest);
@@ -130,6 +146,15 @@ impl Model {
 
     pub(super) fn length(&self) -> u64 {
         self.messages.iter().filter(|message| message.kept).count() as u64
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.messages.iter().filter(|message| message.kept).map(|message| weight(message.key)).sum()
+    }
+
+    pub(super) fn has_room(&self, length: u64, bytes: u64) -> bool {
+        self.max_length.is_none_or(|max| length <= max)
+            && self.max_bytes.is_none_or(|max| bytes <= max)
     }
 
     /// What every group has settled is kept no longer.
@@ -186,4 +211,9 @@ impl Model {
         }
         info
     }
+}
+
+/// Of a message with the payload `text`.
+pub(super) fn weight(key: Option<u8>) -> u64 {
+    MESSAGE_OVERHEAD_BYTES + 4 + u64::from(key.is_some())
 }

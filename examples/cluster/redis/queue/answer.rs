@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use dss_queue::{
-    BrokerError, DeadLetter, DeadReason, Delivery, GroupInfo, GroupName, MessageId, Receipt,
-    TopicSettings, UnixMillis,
+    BrokerError, ConsumerName, DeadLetter, DeadReason, Delivery, GroupInfo, GroupName, MessageId,
+    Receipt, TopicSettings, UnixMillis,
 };
 use redis::{FromRedisValue, ParsingError, Value};
 
@@ -129,6 +129,7 @@ impl Fields {
                 "rejected" => DeadReason::Rejected,
                 _ => return Err(Strange),
             },
+            consumer: fields.optional_text()?.and_then(|name| ConsumerName::new(name).ok()),
         })
     }
 

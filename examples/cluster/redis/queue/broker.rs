@@ -15,7 +15,7 @@ use dss_queue::{
 
 use super::RedisBroker;
 use super::place::{CallError, Place};
-use super::settings::{millis, parts_of};
+use super::settings::{check_supported, millis, parts_of};
 use super::settle::What;
 use super::shared::{EPOCH, Found, Shared};
 
@@ -30,6 +30,7 @@ impl Broker for RedisBroker {
         settings: TopicSettings,
     ) -> Result<(), BrokerError> {
         settings.check()?;
+        check_supported(&settings)?;
         let shared = &self.shared;
         let parts = parts_of(&settings);
         shared.ask(&shared.home(topic), &shared.caller.scripts.configure, &parts).await?;
@@ -82,6 +83,16 @@ impl Broker for RedisBroker {
             return Err(invalid("delay", "must not exceed ten years"));
         }
         self.shared.settle(topic, group, receipts, What::Nack(delay)).await
+    }
+
+    async fn hand_back(
+        &self,
+        topic: &TopicName,
+        group: &GroupName,
+        receipts: Vec<Receipt>,
+    ) -> Result<Settled, BrokerError> {
+        check_receipts(&receipts)?;
+        self.shared.settle(topic, group, receipts, What::Back).await
     }
 
     async fn extend(

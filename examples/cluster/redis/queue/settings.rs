@@ -2,7 +2,19 @@
 
 use std::time::Duration;
 
-use dss_queue::TopicSettings;
+use dss_queue::{BrokerError, Overflow, TopicSettings};
+
+/// Whether the scripts can do what the settings say.
+pub(super) fn check_supported(settings: &TopicSettings) -> Result<(), BrokerError> {
+    let refused = |field| BrokerError::Invalid { field, problem: "is not supported on Redis" };
+    if settings.max_bytes.is_some() {
+        return Err(refused("max_bytes"));
+    }
+    if settings.overflow != Overflow::DropOldest {
+        return Err(refused("overflow"));
+    }
+    settings.backoff.map_or(Ok(()), |_| Err(refused("backoff")))
+}
 
 /// Whole milliseconds, rounded up: nothing ends before it should.
 pub(super) fn millis(span: Duration) -> u64 {
@@ -26,7 +38,13 @@ pub(super) fn settings_of(line: &str) -> Option<TopicSettings> {
     let max_attempts = next()?.parse().ok()?;
     let retention = optional(next()?)?.map(Duration::from_millis);
     let max_length = optional(next()?)?;
-    Some(TopicSettings { visibility, max_attempts, retention, max_length })
+    Some(TopicSettings {
+        visibility,
+        max_attempts,
+        retention,
+        max_length,
+        ..TopicSettings::default()
+    })
 }
 
 /// The inner `None` is "none", the outer one no number.
@@ -46,6 +64,7 @@ mod tests {
             max_attempts: 7,
             retention: Some(Duration::from_secs(2)),
             max_length: Some(u64::MAX),
+            ..TopicSettings::default()
         };
         let line = parts_of(&full).join(" ");
         assert_eq!(line, "2 7 2000 18446744073709551615");

@@ -14,7 +14,7 @@ while #letters < count and bytes > 0 do
   bytes = bytes - #dead.payload
   letters[#letters + 1] = {
     dead.id, dead.payload, dead.key or false, dead.headers or false, dead.attempts,
-    tonumber(dead.at), dead.died, dead.reason,
+    tonumber(dead.at), dead.died, dead.reason, dead.consumer or false,
   }
 end
 return { 'OK', letters }

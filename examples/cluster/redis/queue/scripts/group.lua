@@ -120,7 +120,7 @@ local function die(group, sequence, x, message, reason)
   call('RPUSH', group.dead, cmsgpack.pack({
     q = text(sequence), id = message.id or (SHARD .. '-' .. text(sequence)),
     payload = message.payload, key = message.key, headers = message.headers, at = message.at,
-    attempts = x.a, died = NOW, reason = reason,
+    attempts = x.a, died = NOW, reason = reason, consumer = x.c,
   }))
   settle(group, sequence, x)
 end

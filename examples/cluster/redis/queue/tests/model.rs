@@ -207,6 +207,7 @@ impl Run<'_> {
             max_attempts: 1 + u32::from(self.random.byte() % 3),
             retention: self.random.one_in(3).then(|| Duration::from_millis(70)),
             max_length: self.random.one_in(3).then(|| 1 + self.random.below(8)),
+            ..TopicSettings::default()
         };
         self.broker.configure(&self.topic, settings.clone()).await.unwrap();
         let command = Command::Configure { topic: self.topic.clone(), settings };
