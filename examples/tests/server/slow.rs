@@ -42,8 +42,9 @@ enum Slow {
 async fn slow_clients_are_cut_off_while_others_are_served() {
     let cluster = Cluster::start_configured(LIMITS).await;
     let url = cluster.url(0).to_owned();
-    let large = cluster.client.put_bytes(&format!("{url}/v1/cache/large"), vec![b'x'; 1 << 20]);
-    assert_eq!(large.await.expect("an answer").status, 204);
+    let large = format!("{url}/v1/cache/large");
+    let stored = cluster.client.put_bytes(&large, vec![b'x'; 1 << 20]).await;
+    assert_eq!(stored.expect("an answer").status, 204);
     let address: SocketAddr = url.trim_start_matches("http://").parse().expect("an address");
 
     let start = Instant::now();

@@ -63,7 +63,7 @@ impl Contender {
         else {
             return;
         };
-        let lock = self.below(LOCKS as u64) as usize;
+        let lock = self.one_of(LOCKS);
         let is_shared = self.below(5) == 0;
         let Some(mut grant) = self.acquire(&session, lock, is_shared).await else { return };
         grant.until = session.lives_until;
@@ -177,7 +177,7 @@ impl Contender {
         body: &Value,
         headers: &[(&str, &str)],
     ) -> Option<Answer> {
-        let node = self.below(self.nodes.len() as u64) as usize;
+        let node = self.one_of(self.nodes.len());
         let url = format!("{}{path}", self.nodes[node]);
         let headers: Vec<_> =
             [("content-type", "application/json")].iter().chain(headers).copied().collect();
@@ -188,6 +188,10 @@ impl Contender {
             sleep(Duration::from_millis(10)).await;
         }
         answer.ok()?.ok()
+    }
+
+    fn one_of(&mut self, several: usize) -> usize {
+        usize::try_from(self.below(several as u64)).expect("it is below a usize")
     }
 
     /// A number without a pattern that matters here (xorshift64*), the same in every run.
