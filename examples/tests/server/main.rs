@@ -10,3 +10,4 @@ mod signals;
 mod slow;
 mod startup;
 mod strangers;
+mod waits;
