@@ -3,6 +3,7 @@
 mod client;
 mod failover;
 mod histories;
+mod load;
 mod locking;
 mod process;
 mod requests;
