@@ -13,7 +13,7 @@ use super::load::{Load, Place};
 use super::metrics::{Counter, Recorder};
 use super::names::Names;
 use super::problem::{Code, Problem};
-use super::route::{Access, Route};
+use super::route::Route;
 use super::routing::{Call, Conduct, Routing, TRACE_ID};
 use crate::config::Limits;
 
@@ -49,8 +49,8 @@ struct Admitted {
 impl Passage {
     /// Of the route that stands at this place of the table.
     pub(crate) fn of(place: usize, route: &Route) -> Self {
-        let is_vital = route.access == Access::Public;
-        Self { place, conduct: route.conduct, is_fenced: route.is_fenced, is_vital }
+        let Route { conduct, is_fenced, is_vital, .. } = *route;
+        Self { place, conduct, is_fenced, is_vital }
     }
 }
 

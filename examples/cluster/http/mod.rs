@@ -16,6 +16,7 @@ mod cache_version;
 mod extract;
 mod fence;
 mod gateway;
+mod leader;
 mod load;
 mod locks;
 mod messages;
@@ -76,6 +77,7 @@ fn table() -> Vec<Route> {
         cache::routes(),
         ring::routes(),
         operations::routes(),
+        leader::routes(),
     ]
     .into_iter()
     .flatten()
