@@ -7,6 +7,7 @@ mod load;
 mod locking;
 mod process;
 mod requests;
+mod rolling;
 mod signals;
 mod slow;
 mod startup;
