@@ -4,6 +4,7 @@ mod cache;
 mod clients;
 mod groups;
 mod inbox;
+mod listen;
 mod measured;
 mod queues;
 
@@ -74,7 +75,7 @@ impl BoundNode {
         node: &NodeConfig,
     ) -> Result<Self, StartError> {
         let listen = async |which: &str, address: &Address| {
-            TcpListener::bind(address.as_str()).await.map_err(|source| StartError::Listen {
+            listen::on(address).await.map_err(|source| StartError::Listen {
                 origin: config.origin().to_owned(),
                 field: node.field(which),
                 address: address.clone(),
