@@ -1,10 +1,16 @@
-//! Decides, before the tests are compiled, whether a real `redis-server` is there to run against.
+//! Decides, before the tests are compiled, which real programs are there to run against.
+
+/// Each with the condition under which its tests are ignored.
+const PROGRAMS: [(&str, &str); 2] =
+    [("redis-server", "no_redis_server"), ("promtool", "no_promtool")];
 
 fn main() {
     println!("cargo::rerun-if-env-changed=PATH");
-    println!("cargo::rustc-check-cfg=cfg(no_redis_server)");
-    if find_on_path("redis-server").is_none() {
-        println!("cargo::rustc-cfg=no_redis_server");
+    for (program, missing) in PROGRAMS {
+        println!("cargo::rustc-check-cfg=cfg({missing})");
+        if find_on_path(program).is_none() {
+            println!("cargo::rustc-cfg={missing}");
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use crate::cache_group::{CacheMachine, CurrentCache};
 use crate::config::ClusterConfig;
+use crate::http::Histogram;
 use crate::peer::Peers;
 use crate::placement::ViewPlacement;
 use crate::ready::ReadyProbe;
@@ -40,6 +41,8 @@ pub(crate) struct AppInner {
     pub(crate) cache_group: Group<CacheMachine>,
     /// The Raft groups behind the queues; none where those are in Redis.
     pub(crate) queue_groups: Vec<Group<QueueMachine>>,
+    /// How long the log takes to make writes durable.
+    pub(crate) log_writes: Arc<Histogram>,
     /// The other nodes.
     pub(crate) peers: Peers,
     /// Whether the node can serve.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 
+use crate::config::Setting;
 use crate::{load, lock, status};
 
 /// Locks, queues and a coherent cache, served over HTTP by a cluster of nodes.
@@ -25,6 +26,9 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Runs one node of the cluster that a file describes, in the foreground.
     Node(NodeArgs),
+    /// Looks at the cluster's file and what is said beside it.
+    #[command(subcommand)]
+    Config(ConfigCommand),
     /// Keeps a cluster busy and measures throughput and latency.
     Load(load::Options),
     /// Runs a command while it holds a lock, and kills it when the lock is lost.
@@ -33,6 +37,27 @@ pub(crate) enum Command {
     Status(status::Options),
     /// Asks a node whether it serves, for health checks: exit status 0 if so, else 1.
     Health(status::HealthOptions),
+}
+
+/// What to do with a configuration.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Checks it, and shows what a node would run with: the file, over it the environment
+    /// (`DSS_LIMITS_IDLE_MS` for `idle_ms` in `[limits]`), over that the command line.
+    Check(CheckArgs),
+}
+
+/// The options of `config check`.
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// The cluster's file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// A node that it must have.
+    #[arg(long, value_name = "ID")]
+    pub(crate) id: Option<String>,
+    #[command(flatten)]
+    pub(crate) storage: StorageArgs,
 }
 
 /// The options of `node`.
@@ -48,7 +73,7 @@ pub(crate) struct NodeArgs {
     pub(crate) storage: StorageArgs,
 }
 
-/// Where a node keeps its data.
+/// Where a node keeps its data, and what is said in place of the file.
 #[derive(Debug, Args)]
 pub(crate) struct StorageArgs {
     /// The folder in which each node keeps its own.
@@ -57,6 +82,9 @@ pub(crate) struct StorageArgs {
     /// Keep queues and the cache's main memory in these Redis servers.
     #[arg(long, value_name = "URL[,URL…]", value_delimiter = ',')]
     pub(crate) redis: Option<Vec<String>>,
+    /// A setting of the file's `[limits]` or `[timing]`, such as `limits.idle_ms=30000`.
+    #[arg(long = "set", value_name = "NAME=VALUE")]
+    pub(crate) settings: Vec<Setting>,
 }
 
 /// What the command line asked for, where it is not to run.

@@ -2,6 +2,8 @@
 
 mod limits;
 mod parse;
+mod settings;
+mod shown;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -14,6 +16,7 @@ use crate::redis::RedisAddress;
 
 pub(crate) use limits::Limits;
 pub(crate) use parse::ConfigError;
+pub(crate) use settings::Setting;
 
 /// A cluster as its file describes it. One that exists is valid: names and addresses are unique
 /// and well formed, and the timing is one that Raft accepts.
@@ -26,6 +29,8 @@ pub(crate) struct ClusterConfig {
     redis: Vec<RedisAddress>,
     timing: Timing,
     limits: Limits,
+    /// What was said elsewhere than in the file: the setting, and where.
+    overridden: Vec<(String, String)>,
 }
 
 /// One node of a cluster.
@@ -98,6 +103,7 @@ impl ClusterConfig {
             redis: Vec::new(),
             timing: Timing::default(),
             limits: Limits::default(),
+            overridden: Vec::new(),
         }
     }
 
@@ -109,16 +115,25 @@ impl ClusterConfig {
     ) -> Result<Self, ConfigError> {
         if let Some(data_dir) = data_dir {
             self.data_dir = data_dir;
+            self.overridden.push(("data_dir".to_owned(), "--data-dir".to_owned()));
         }
         if let Some(urls) = redis {
-            let mut servers = Vec::new();
-            for url in &urls {
-                parse::add_redis_server(&mut servers, url)
-                    .map_err(|problem| ConfigError::on_the_command_line("--redis", &problem))?;
-            }
-            self.redis = servers;
+            self.set_redis(urls.iter().map(String::as_str), "--redis")?;
         }
         Ok(self)
+    }
+
+    /// The same cluster where clients have no more connections to a node than this, which is what
+    /// the operating system lets it have.
+    pub(crate) fn with_connections_up_to(mut self, connections: usize) -> Self {
+        if connections < self.limits.connections_max {
+            tracing::warn!(
+                "connections_max is {}, and {connections} is what the limit of open files allows",
+                self.limits.connections_max
+            );
+            self.limits.connections_max = connections.max(1);
+        }
+        self
     }
 
     /// The file, or what else described the cluster.
@@ -150,7 +165,7 @@ impl ClusterConfig {
     pub(crate) fn require_node(&self, id: &str) -> Result<&NodeConfig, ConfigError> {
         self.node(id).ok_or_else(|| {
             let problem = format!("no node of {} has the id {id:?}", self.origin);
-            ConfigError::on_the_command_line("--id", &problem)
+            ConfigError::beside_the_file("--id", &problem)
         })
     }
 

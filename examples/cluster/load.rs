@@ -5,12 +5,15 @@
 //! ```
 //!
 //! Each client has one request under way at a time, over a connection that it keeps; clients are
-//! spread evenly over the targets. What is measured is therefore a closed loop: a cluster that
-//! slows down is asked less often.
+//! spread evenly over the targets. That is a closed loop: a cluster that slows down is asked less
+//! often, and what it would have kept waiting is not seen. With `--rate` the loop is open: rounds
+//! are due at fixed times, whatever has become of those before, and the latency of a round's first
+//! request counts from when it was due.
 
 mod histogram;
 mod progress;
 mod report;
+mod schedule;
 mod work;
 
 use std::sync::Arc;
@@ -22,6 +25,7 @@ use tokio::time::Instant;
 
 use self::progress::Progress;
 use self::report::{Measurements, Report};
+use self::schedule::Schedule;
 use self::work::Worker;
 use crate::client::{Client, Target};
 
@@ -40,6 +44,10 @@ pub(crate) struct Options {
     /// For how long.
     #[arg(long, value_name = "S", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=86_400))]
     pub(crate) seconds: u32,
+    /// How many rounds to begin in a second, by all clients together, answered or not; as many as
+    /// are answered, where left out.
+    #[arg(long, value_name = "R", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) rate: Option<u32>,
     /// Write the result as JSON.
     #[arg(long)]
     pub(crate) json: bool,
@@ -75,8 +83,8 @@ pub(crate) enum Error {
 ///
 /// Where nothing was answered, or the result could not be written.
 pub(crate) async fn run(options: Options) -> Result<(), Error> {
-    let start = Instant::now();
-    let until = start + Duration::from_secs(options.seconds.into());
+    let duration = Duration::from_secs(options.seconds.into());
+    let schedule = Arc::new(Schedule::new(Instant::now(), duration, options.rate));
     let progress = Arc::new(Progress::default());
     let client = Client::new();
     let mut clients = JoinSet::new();
@@ -84,9 +92,10 @@ pub(crate) async fn run(options: Options) -> Result<(), Error> {
         let place = number as usize % options.targets.len();
         let target = options.targets[place].clone();
         let worker = Worker::new(number, options.clients, options.workload, target);
-        clients.spawn(worker.run(client.clone(), until, Arc::clone(&progress)));
+        clients.spawn(worker.run(client.clone(), Arc::clone(&schedule), Arc::clone(&progress)));
     }
-    let shown = tokio::spawn(progress::show(Arc::clone(&progress), start, until));
+    let shown =
+        tokio::spawn(progress::show(Arc::clone(&progress), schedule.start(), schedule.until()));
     let mut measurements = Measurements::default();
     while let Some(finished) = clients.join_next().await {
         measurements.merge(&finished.expect("a client does not panic, and is not cancelled"));
@@ -96,6 +105,7 @@ pub(crate) async fn run(options: Options) -> Result<(), Error> {
     if let Some(problem) = measurements.unanswered() {
         return Err(Error::NoAnswer(problem));
     }
-    let report = Report::new(&options, start.elapsed(), &measurements);
+    let report =
+        Report::new(&options, schedule.start().elapsed(), &measurements).missed(schedule.missed());
     Ok(report.write(options.json)?)
 }

@@ -14,15 +14,17 @@
 //!
 //! It runs in a process group of its own, all of which is killed when the lock is lost, or when it
 //! is not known any more to be held: SIGTERM, and SIGKILL after `--grace-ms`. SIGTERM and Ctrl-C
-//! are passed on to it. No such program can promise more: it may itself be paused when the lock is
-//! lost, or killed before the command is; the token is what stops a command that runs on.
+//! are passed on to it. Where standard input is a terminal, the command stays in the terminal's
+//! group, since no other may read from it, and only the command's first process is killed. No such
+//! program can promise more: it may itself be paused when the lock is lost, or killed before the
+//! command is; the token is what stops a command that runs on.
 //!
 //! The exit status is the command's; 128 and the signal's number where a signal ended it; 75 where
 //! the lock could not be had; 76 where it was lost; 126 and 127 where the command could not be
 //! run or found, as with a shell; 130 where it was interrupted before it had the lock.
 
 use std::ffi::OsString;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, IsTerminal as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
 use std::sync::Arc;
@@ -33,7 +35,7 @@ use dss_lock::{
     AcquireError, LockGuard, LockLost, LockName, LockSession, SessionError, SessionId,
     SessionOptions,
 };
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
@@ -175,51 +177,76 @@ async fn run_under(
     stop: &mut StopSignals,
 ) -> Result<u8, Error> {
     let (program, arguments) = options.command.split_first().expect("a command is required");
-    let spawned = Command::new(program)
+    let mut command = Command::new(program);
+    command
         .args(arguments)
         .env("DSS_LOCK", &options.name)
         .env("DSS_FENCING_TOKEN", guard.token().to_string())
         .env("DSS_SESSION", session.name().as_str())
-        .process_group(0)
-        .kill_on_drop(true)
-        .spawn();
-    let mut child = spawned.map_err(|error| Error::Command(program.clone(), error))?;
-    // The group outlives its first process, as long as another one is in it.
-    let group = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+        .kill_on_drop(true);
+    let failed = |error| Error::Command(program.clone(), error);
+    let mut running = Running::start(command, !io::stdin().is_terminal()).map_err(failed)?;
     loop {
         tokio::select! {
             biased;
             lost = guard.lost() => {
-                kill(&mut child, group, Duration::from_millis(options.grace_ms)).await;
+                running.kill(Duration::from_millis(options.grace_ms)).await;
                 return Err(Error::Lost(lost));
             }
-            ended = child.wait() => {
-                let status = ended.map_err(|error| Error::Command(program.clone(), error))?;
-                return Ok(exit_status(status));
+            ended = running.child.wait() => {
+                return Ok(exit_status(ended.map_err(failed)?));
             }
-            () = stop.next() => signal(group, Signal::TERM),
+            () = stop.next() => running.signal(Signal::TERM),
         }
     }
 }
 
-/// Ends all of the command, which has lost its lock.
-async fn kill(child: &mut Child, group: Option<Pid>, grace: Duration) {
-    signal(group, Signal::TERM);
-    tokio::select! {
-        _ended = child.wait() => {}
-        () = sleep(grace) => {}
-    }
-    // Whatever it has started may still be there, and does not get more time than it had.
-    signal(group, Signal::KILL);
-    // It is killed: the wait is short, and says nothing that matters.
-    let _ = child.wait().await;
+/// A command that runs.
+struct Running {
+    child: Child,
+    /// Its process group, where that is its own. It outlives its first process, as long as another
+    /// one is in it.
+    group: Option<Pid>,
 }
 
-fn signal(group: Option<Pid>, signal: Signal) {
-    // A group of which nobody is left cannot be told anything.
-    if let Some(Err(error)) = group.map(|group| kill_process_group(group, signal)) {
-        tracing::debug!("the command's group cannot be signalled: {error}");
+impl Running {
+    fn start(mut command: Command, has_group: bool) -> io::Result<Self> {
+        if has_group {
+            command.process_group(0);
+        }
+        let child = command.spawn()?;
+        let group = if has_group { child.id().and_then(pid) } else { None };
+        Ok(Self { child, group })
     }
+
+    /// Ends all of the command, which has lost its lock.
+    async fn kill(&mut self, grace: Duration) {
+        self.signal(Signal::TERM);
+        tokio::select! {
+            _ended = self.child.wait() => {}
+            () = sleep(grace) => {}
+        }
+        // Whatever it has started may still be there, and does not get more time than it had.
+        self.signal(Signal::KILL);
+        // It is killed: the wait is short, and says nothing that matters.
+        let _ = self.child.wait().await;
+    }
+
+    fn signal(&self, signal: Signal) {
+        let sent = match (self.group, self.child.id().and_then(pid)) {
+            (Some(group), _) => kill_process_group(group, signal),
+            (None, Some(process)) => kill_process(process, signal),
+            (None, None) => return,
+        };
+        // A group of which nobody is left cannot be told anything.
+        if let Err(error) = sent {
+            tracing::debug!("the command cannot be signalled: {error}");
+        }
+    }
+}
+
+fn pid(id: u32) -> Option<Pid> {
+    Pid::from_raw(i32::try_from(id).ok()?)
 }
 
 /// As a shell reports it.

@@ -9,7 +9,7 @@
 //!   `withdrawals`: what clients that have gone asked for.
 //! - `cache_group`: the Raft group behind the cache; `placement`: where its keys live.
 //! - `redis`: the servers of queues and main memory, where those are not embedded.
-//! - `http`: everything that clients see.
+//! - `http`: everything that clients see; `descriptors`: how many of them there can be.
 //! - `client`: the side of programs that are clients, among them:
 //! - `load`: clients that keep a cluster busy, and what they measure;
 //! - `lock`: a command that runs under a lock; `status`: the cluster in the terminal.
@@ -19,6 +19,7 @@ mod cache_group;
 mod cli;
 mod client;
 mod config;
+mod descriptors;
 mod forward;
 mod http;
 mod life;
@@ -41,8 +42,8 @@ use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 
-use crate::cli::{Cli, Command, NodeArgs, Stop};
-use crate::config::{ClusterConfig, ConfigError};
+use crate::cli::{Cli, Command, ConfigCommand, NodeArgs, Stop, StorageArgs};
+use crate::config::{ClusterConfig, ConfigError, Setting};
 use crate::node::{BoundNode, StartError};
 use crate::signals::StopSignals;
 
@@ -104,7 +105,10 @@ fn main() -> ExitCode {
 fn log_to_standard_error(cli: &Cli) {
     let default = match cli.command {
         Some(Command::Node(_) | Command::Load(_)) => "info",
-        None | Some(Command::Lock(_) | Command::Status(_) | Command::Health(_)) => "warn",
+        None
+        | Some(Command::Config(_) | Command::Lock(_) | Command::Status(_) | Command::Health(_)) => {
+            "warn"
+        }
     };
     let filter = EnvFilter::try_from_env("DSS_LOG").unwrap_or_else(|_| EnvFilter::new(default));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
@@ -113,12 +117,20 @@ fn log_to_standard_error(cli: &Cli) {
 async fn run(cli: Cli) -> Result<ExitCode, Failure> {
     match cli.command {
         None => {
-            let storage = cli.storage;
-            let config = ClusterConfig::local().with_storage(storage.data_dir, storage.redis)?;
+            let config = configured(ClusterConfig::local(), cli.storage)?;
+            let descriptors = descriptors::for_clients() / config.nodes().len();
+            let config = config.with_connections_up_to(descriptors);
             let stop = StopSignals::listen().map_err(Failure::Signals)?;
             local::run(config, stop).await?;
         }
         Some(Command::Node(arguments)) => run_node(arguments).await?,
+        Some(Command::Config(ConfigCommand::Check(arguments))) => {
+            let config = configured(ClusterConfig::read(&arguments.config)?, arguments.storage)?;
+            if let Some(id) = &arguments.id {
+                config.require_node(id)?;
+            }
+            print!("{config}");
+        }
         Some(Command::Load(options)) => load::run(options).await?,
         Some(Command::Lock(options)) => {
             let stop = StopSignals::listen().map_err(Failure::Signals)?;
@@ -130,12 +142,20 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The configuration with what the environment and the command line say instead.
+fn configured(config: ClusterConfig, said: StorageArgs) -> Result<ClusterConfig, ConfigError> {
+    config
+        .with_settings(Setting::of_environment(|name| std::env::var_os(name))?)?
+        .with_settings(said.settings)?
+        .with_storage(said.data_dir, said.redis)
+}
+
 /// One node, in the foreground.
 async fn run_node(arguments: NodeArgs) -> Result<(), Failure> {
     let NodeArgs { config: file, id, storage } = arguments;
-    let config = ClusterConfig::read(&file)?.with_storage(storage.data_dir, storage.redis)?;
+    let config = configured(ClusterConfig::read(&file)?, storage)?;
     let node = config.require_node(&id)?.clone();
-    let config = Arc::new(config);
+    let config = Arc::new(config.with_connections_up_to(descriptors::for_clients()));
     let mut stop = StopSignals::listen().map_err(Failure::Signals)?;
     let running = BoundNode::bind(&config, &node).await?.start().await?;
     tracing::info!(node = %node.name, client = %node.client, peer = %node.peer, "started");

@@ -4,6 +4,8 @@ mod cache;
 mod clients;
 mod groups;
 mod inbox;
+mod listen;
+mod measured;
 mod queues;
 
 use std::io;
@@ -22,11 +24,12 @@ use self::cache::CacheParts;
 use self::clients::Clients;
 use self::groups::Groups;
 use self::inbox::NodeInbox;
+use self::measured::Measured;
 use self::queues::Queues;
 use crate::app::{App, AppInner};
 use crate::cache_group::{CacheGroup, CacheMachine, Membership, RaftMemory};
 use crate::config::{Address, ClusterConfig, NodeConfig};
-use crate::http::Http;
+use crate::http::{Histogram, Http};
 use crate::life::{self, LifeError};
 use crate::peer::Peers;
 use crate::ready::{Probes, ReadyProbe};
@@ -72,7 +75,7 @@ impl BoundNode {
         node: &NodeConfig,
     ) -> Result<Self, StartError> {
         let listen = async |which: &str, address: &Address| {
-            TcpListener::bind(address.as_str()).await.map_err(|source| StartError::Listen {
+            listen::on(address).await.map_err(|source| StartError::Listen {
                 origin: config.origin().to_owned(),
                 field: node.field(which),
                 address: address.clone(),
@@ -99,9 +102,11 @@ impl BoundNode {
         blocking(&folder, life::check).await?;
         let storage = FileStorage::open(&folder, identity).await?;
         let peers = Peers::new(&self.config, self.node.id);
+        let log_writes = Arc::new(Histogram::of_writes());
+        let storage = Measured::new(storage, Arc::clone(&log_writes));
         let raft = Node::start(storage, Arc::new(peers.clone()));
         let mut groups = Groups::new(&self.config, self.node.id, raft.clone(), folder);
-        match self.assemble(&mut groups, peers).await {
+        match self.assemble(&mut groups, peers, log_writes).await {
             Ok(running) => Ok(running),
             Err(error) => {
                 raft.shutdown().await;
@@ -110,7 +115,12 @@ impl BoundNode {
         }
     }
 
-    async fn assemble(self, groups: &mut Groups, peers: Peers) -> Result<RunningNode, StartError> {
+    async fn assemble(
+        self,
+        groups: &mut Groups,
+        peers: Peers,
+        log_writes: Arc<Histogram>,
+    ) -> Result<RunningNode, StartError> {
         let Self { config, node, client, peer } = self;
         let (machine, lock_events) = LockMachine::new();
         let lock_group = groups.start("locks", LOCKS, machine).await?;
@@ -152,6 +162,7 @@ impl BoundNode {
             lock_group,
             cache_group,
             queue_groups: queues.groups,
+            log_writes,
             peers: peers.clone(),
             ready,
             view: cache.view,

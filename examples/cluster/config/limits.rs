@@ -1,19 +1,18 @@
 //! What clients may do to a node before it turns them away.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
-
-use serde::Deserialize;
-use toml::Spanned;
 
 /// The limits of one node. The defaults suit a machine with a few gigabytes of memory; each can be
 /// set in `[limits]` of the cluster's file, by the name that stands here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Limits {
     /// `connections_max`: how many connections clients may have, all together. One more is
-    /// answered 503 and closed. 10,000: each takes some 20 KiB, and a file descriptor.
+    /// answered 503 and closed. 10,000: each takes some 20 KiB, and a file descriptor; where the
+    /// operating system allows fewer of those, that is the limit.
     pub(crate) connections_max: usize,
     /// `connections_per_address_max`: how many of them from one address, where an IPv6 address
-    /// counts by its first 64 bits. 2,500: one client cannot shut out the others.
+    /// counts by its first 64 bits. 6,000: one client cannot shut out the others.
     pub(crate) connections_per_address_max: usize,
     /// `first_byte_ms`: how long a connection may say nothing at its beginning. 10 s.
     pub(crate) first_byte: Duration,
@@ -42,7 +41,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections_max: 10_000,
-            connections_per_address_max: 2_500,
+            connections_per_address_max: 6_000,
             first_byte: Duration::from_secs(10),
             headers: Duration::from_secs(10),
             body: Duration::from_secs(30),
@@ -57,81 +56,83 @@ impl Default for Limits {
 }
 
 /// Every value has a range in which it makes sense: none is switched off by 0 or without end.
-const COUNT: std::ops::RangeInclusive<u64> = 1..=1_000_000;
-const MILLIS: std::ops::RangeInclusive<u64> = 1..=3_600_000;
+const COUNT: RangeInclusive<u64> = 1..=1_000_000;
+const MILLIS: RangeInclusive<u64> = 1..=3_600_000;
 /// What the HTTP implementation takes at least.
-const HEAD_BYTES: std::ops::RangeInclusive<u64> = 8_192..=1_048_576;
-const HEADERS: std::ops::RangeInclusive<u64> = 1..=10_000;
+const HEAD_BYTES: RangeInclusive<u64> = 8_192..=1_048_576;
+const HEADERS: RangeInclusive<u64> = 1..=10_000;
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct LimitsTable {
-    connections_max: Option<Spanned<u64>>,
-    connections_per_address_max: Option<Spanned<u64>>,
-    first_byte_ms: Option<Spanned<u64>>,
-    headers_ms: Option<Spanned<u64>>,
-    body_ms: Option<Spanned<u64>>,
-    idle_ms: Option<Spanned<u64>>,
-    answer_ms: Option<Spanned<u64>>,
-    headers_max: Option<Spanned<u64>>,
-    head_bytes_max: Option<Spanned<u64>>,
-    requests_max: Option<Spanned<u64>>,
-    waits_max: Option<Spanned<u64>>,
+/// Where a limit is kept, and what it may be.
+enum Slot<'a> {
+    Count(&'a mut usize, RangeInclusive<u64>),
+    Span(&'a mut Duration),
 }
 
-/// A value out of its range: its field, where it stands and what is wrong.
-pub(super) struct OutOfRange<'a> {
-    pub(super) field: &'static str,
-    pub(super) value: &'a Spanned<u64>,
-    pub(super) problem: String,
-}
+impl Limits {
+    /// What each is called.
+    pub(super) const NAMES: [&'static str; 11] = [
+        "connections_max",
+        "connections_per_address_max",
+        "first_byte_ms",
+        "headers_ms",
+        "body_ms",
+        "idle_ms",
+        "answer_ms",
+        "headers_max",
+        "head_bytes_max",
+        "requests_max",
+        "waits_max",
+    ];
 
-impl LimitsTable {
-    pub(super) fn check(&self) -> Result<Limits, OutOfRange<'_>> {
-        let mut limits = Limits::default();
-        let counts = [
-            ("limits.connections_max", &self.connections_max, COUNT, &mut limits.connections_max),
-            (
-                "limits.connections_per_address_max",
-                &self.connections_per_address_max,
-                COUNT,
-                &mut limits.connections_per_address_max,
-            ),
-            ("limits.headers_max", &self.headers_max, HEADERS, &mut limits.headers_max),
-            ("limits.head_bytes_max", &self.head_bytes_max, HEAD_BYTES, &mut limits.head_bytes_max),
-            ("limits.requests_max", &self.requests_max, COUNT, &mut limits.requests_max),
-            ("limits.waits_max", &self.waits_max, COUNT, &mut limits.waits_max),
-        ];
-        for (field, value, range, limit) in counts {
-            if let Some(number) = within(field, value.as_ref(), &range)? {
-                *limit = usize::try_from(number).expect("the ranges end below 2^32");
+    fn slot(&mut self, name: &str) -> Option<Slot<'_>> {
+        Some(match name {
+            "connections_max" => Slot::Count(&mut self.connections_max, COUNT),
+            "connections_per_address_max" => {
+                Slot::Count(&mut self.connections_per_address_max, COUNT)
             }
-        }
-        let spans = [
-            ("limits.first_byte_ms", &self.first_byte_ms, &mut limits.first_byte),
-            ("limits.headers_ms", &self.headers_ms, &mut limits.headers),
-            ("limits.body_ms", &self.body_ms, &mut limits.body),
-            ("limits.idle_ms", &self.idle_ms, &mut limits.idle),
-            ("limits.answer_ms", &self.answer_ms, &mut limits.answer),
-        ];
-        for (field, value, limit) in spans {
-            if let Some(millis) = within(field, value.as_ref(), &MILLIS)? {
-                *limit = Duration::from_millis(millis);
-            }
-        }
-        Ok(limits)
+            "first_byte_ms" => Slot::Span(&mut self.first_byte),
+            "headers_ms" => Slot::Span(&mut self.headers),
+            "body_ms" => Slot::Span(&mut self.body),
+            "idle_ms" => Slot::Span(&mut self.idle),
+            "answer_ms" => Slot::Span(&mut self.answer),
+            "headers_max" => Slot::Count(&mut self.headers_max, HEADERS),
+            "head_bytes_max" => Slot::Count(&mut self.head_bytes_max, HEAD_BYTES),
+            "requests_max" => Slot::Count(&mut self.requests_max, COUNT),
+            "waits_max" => Slot::Count(&mut self.waits_max, COUNT),
+            _ => return None,
+        })
     }
-}
 
-fn within<'a>(
-    field: &'static str,
-    value: Option<&'a Spanned<u64>>,
-    range: &std::ops::RangeInclusive<u64>,
-) -> Result<Option<u64>, OutOfRange<'a>> {
-    let Some(value) = value else { return Ok(None) };
-    if range.contains(value.as_ref()) {
-        return Ok(Some(*value.as_ref()));
+    /// Sets the limit of this name.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong: with the name, or with the value, which then is as before.
+    pub(super) fn set(&mut self, name: &str, value: u64) -> Result<(), String> {
+        let slot = self.slot(name).ok_or("there is no such limit")?;
+        let range = match &slot {
+            Slot::Count(_, range) => range.clone(),
+            Slot::Span(_) => MILLIS,
+        };
+        if !range.contains(&value) {
+            return Err(format!("must be from {} to {}", range.start(), range.end()));
+        }
+        match slot {
+            Slot::Count(limit, _) => {
+                *limit = usize::try_from(value).expect("the ranges end below 2^32");
+            }
+            Slot::Span(limit) => *limit = Duration::from_millis(value),
+        }
+        Ok(())
     }
-    let problem = format!("must be from {} to {}", range.start(), range.end());
-    Err(OutOfRange { field, value, problem })
+
+    /// Every limit, by its name.
+    pub(super) fn values(mut self) -> impl Iterator<Item = (&'static str, u128)> {
+        Self::NAMES.into_iter().filter_map(move |name| {
+            Some(match self.slot(name)? {
+                Slot::Count(limit, _) => (name, *limit as u128),
+                Slot::Span(limit) => (name, limit.as_millis()),
+            })
+        })
+    }
 }

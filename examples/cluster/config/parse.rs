@@ -8,8 +8,7 @@ use dss_raft::NodeId;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::limits::{Limits, LimitsTable};
-use super::{Address, ClusterConfig, NodeConfig, Timing};
+use super::{Address, ClusterConfig, Limits, NodeConfig, Timing};
 use crate::redis::RedisAddress;
 
 /// The longest name of a cluster or node, in bytes: they become folder names and header values.
@@ -30,8 +29,8 @@ impl ConfigError {
         Self { place: origin.to_owned(), problem: format!("cannot be read: {error}") }
     }
 
-    pub(super) fn on_the_command_line(option: &str, problem: &str) -> Self {
-        Self { place: option.to_owned(), problem: problem.to_owned() }
+    pub(super) fn beside_the_file(place: &str, problem: &str) -> Self {
+        Self { place: place.to_owned(), problem: problem.to_owned() }
     }
 }
 
@@ -44,7 +43,8 @@ struct File {
     nodes: Spanned<Vec<Node>>,
     redis: Option<Redis>,
     timing: Option<Spanned<TimingTable>>,
-    limits: Option<LimitsTable>,
+    #[serde(default)]
+    limits: BTreeMap<String, Spanned<u64>>,
 }
 
 #[derive(Deserialize)]
@@ -128,7 +128,8 @@ pub(super) fn parse(
         nodes: nodes(&source, &file.nodes, hash)?,
         redis: file.redis.map_or(Ok(Vec::new()), |redis| redis_servers(&source, &redis))?,
         timing: file.timing.map_or(Ok(Timing::default()), |table| timing(&source, &table))?,
-        limits: file.limits.map_or(Ok(Limits::default()), |table| limits(&source, &table))?,
+        limits: limits(&source, &file.limits)?,
+        overridden: Vec::new(),
         cluster: file.cluster.into_inner(),
         data_dir: file.data_dir.into_inner(),
     })
@@ -200,20 +201,35 @@ fn timing(source: &Source<'_>, table: &Spanned<TimingTable>) -> Result<Timing, C
         election_timeout: millis(&table.as_ref().election_timeout_ms, defaults.election_timeout),
         heartbeat: millis(&table.as_ref().heartbeat_ms, defaults.heartbeat),
     };
-    let problem = if timing.heartbeat.is_zero() {
-        ("timing.heartbeat_ms", "must be at least 1")
-    } else if timing.election_timeout > ELECTION_TIMEOUT_MAX {
-        ("timing.election_timeout_ms", "must be at most 600000")
-    } else if timing.election_timeout / 3 < timing.heartbeat {
-        ("timing.election_timeout_ms", "must be at least three times heartbeat_ms")
-    } else {
-        return Ok(timing);
-    };
-    Err(source.refuse(problem.0, table, problem.1))
+    timing.check().map_err(|(field, problem)| source.refuse(field, table, problem))
 }
 
-fn limits(source: &Source<'_>, table: &LimitsTable) -> Result<Limits, ConfigError> {
-    table.check().map_err(|wrong| source.refuse(wrong.field, wrong.value, &wrong.problem))
+impl Timing {
+    /// The same, where Raft accepts it; else the field that is wrong, and why.
+    pub(super) fn check(self) -> Result<Self, (&'static str, &'static str)> {
+        if self.heartbeat.is_zero() {
+            Err(("timing.heartbeat_ms", "must be at least 1"))
+        } else if self.election_timeout > ELECTION_TIMEOUT_MAX {
+            Err(("timing.election_timeout_ms", "must be at most 600000"))
+        } else if self.election_timeout / 3 < self.heartbeat {
+            Err(("timing.election_timeout_ms", "must be at least three times heartbeat_ms"))
+        } else {
+            Ok(self)
+        }
+    }
+}
+
+fn limits(
+    source: &Source<'_>,
+    table: &BTreeMap<String, Spanned<u64>>,
+) -> Result<Limits, ConfigError> {
+    let mut limits = Limits::default();
+    for (name, value) in table {
+        limits
+            .set(name, *value.as_ref())
+            .map_err(|problem| source.refuse(&format!("limits.{name}"), value, &problem))?;
+    }
+    Ok(limits)
 }
 
 fn check_name(name: &str) -> Result<(), &'static str> {

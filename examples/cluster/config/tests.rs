@@ -171,3 +171,25 @@ fn limits_are_read_by_name_and_kept_in_their_ranges() {
         assert!(line.contains(named) && line.starts_with("c.toml:21: "), "{line}");
     }
 }
+
+#[test]
+fn connections_are_no_more_than_the_operating_system_allows() {
+    let most = |connections| {
+        ClusterConfig::local().with_connections_up_to(connections).limits().connections_max
+    };
+    let default = Limits::default().connections_max;
+    assert_eq!([most(usize::MAX), most(default), most(700), most(0)], [default, default, 700, 1]);
+}
+
+#[test]
+fn the_example_file_shows_every_limit_with_its_default() {
+    let file = include_str!("../../cluster.toml");
+    ClusterConfig::parse("cluster.toml", file).unwrap();
+    let (_, limits) = file.split_once("# [limits]\n").unwrap();
+    let shown: Vec<(&str, u128)> = limits
+        .lines()
+        .map_while(|line| line.strip_prefix("# ")?.split_once(" = "))
+        .map(|(name, value)| (name, value.split('#').next().unwrap().trim().parse().unwrap()))
+        .collect();
+    assert_eq!(shown, Limits::default().values().collect::<Vec<_>>());
+}

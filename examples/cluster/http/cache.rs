@@ -1,6 +1,7 @@
 //! The cache.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
@@ -12,8 +13,10 @@ use utoipa::ToSchema;
 
 use super::cache_version::{VersionNumber, Wanted, condition, etag};
 use super::extract::{Answer, Name, Named, Raw};
+use super::metrics::Recorder;
 use super::problem::{Code, Problem};
 use super::route::{Access, Route};
+use super::routing::Conduct;
 use crate::app::App;
 
 /// Whether this node had the line.
@@ -37,6 +40,7 @@ pub(crate) fn routes() -> Vec<Route> {
             .refuses(&[Code::NotFound]),
         Route::put(path, Access::Writer, put)
             .named("putValue", "Writes a value.")
+            .conduct(Conduct::Writes)
             .takes_bytes()
             .header("if-match", "Only where this is the version of the value.")
             .header("if-none-match", "`*`: only where there is no value.")
@@ -46,6 +50,7 @@ pub(crate) fn routes() -> Vec<Route> {
             .fenced(),
         Route::delete(path, Access::Writer, delete)
             .named("deleteValue", "Removes a value.")
+            .conduct(Conduct::Writes)
             .header("if-match", "Only where this is the version of the value.")
             .answers_nothing("It is removed.")
             .refuses(&[Code::NotFound, Code::VersionMismatch])
@@ -84,7 +89,11 @@ impl Key {
     }
 }
 
-async fn get(State(app): State<App>, Name(key): Name<Key>) -> Result<Response, Problem> {
+async fn get(
+    State(app): State<App>,
+    State(recorder): State<Arc<Recorder>>,
+    Name(key): Name<Key>,
+) -> Result<Response, Problem> {
     let key = key.into_bytes();
     let get = |cache: CacheNode| {
         let key = key.clone();
@@ -93,6 +102,9 @@ async fn get(State(app): State<App>, Name(key): Name<Key>) -> Result<Response, P
     let Some(read) = in_this_life(&app, get).await? else {
         return Err(absent());
     };
+    if read.hit {
+        recorder.count_hit(read.state);
+    }
     let hit = HeaderValue::from_static(if read.hit { "hit" } else { "miss" });
     let state = HeaderValue::from_static(letter(read.state));
     let octets = HeaderValue::from_static("application/octet-stream");

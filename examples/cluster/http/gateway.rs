@@ -13,7 +13,7 @@ use super::load::{Load, Place};
 use super::metrics::{Counter, Recorder};
 use super::names::Names;
 use super::problem::{Code, Problem};
-use super::route::{Access, Route};
+use super::route::Route;
 use super::routing::{Call, Conduct, Routing, TRACE_ID};
 use crate::config::Limits;
 
@@ -38,11 +38,19 @@ pub(crate) struct Passage {
     is_vital: bool,
 }
 
+/// A request that may be made.
+struct Admitted {
+    call: Call,
+    /// What it is to be done under.
+    fence: Option<Fence>,
+    _place: Option<Place>,
+}
+
 impl Passage {
     /// Of the route that stands at this place of the table.
     pub(crate) fn of(place: usize, route: &Route) -> Self {
-        let is_vital = route.access == Access::Public;
-        Self { place, conduct: route.conduct, is_fenced: route.is_fenced, is_vital }
+        let Route { conduct, is_fenced, is_vital, .. } = *route;
+        Self { place, conduct, is_fenced, is_vital }
     }
 }
 
@@ -60,7 +68,10 @@ impl Gateway {
         let span = tracing::debug_span!("request", ?id, method = %request.method());
         let answered = async {
             let mut response = match self.admit(passage, request).await {
-                Ok((call, _place)) => self.routing.answer(&call).await,
+                Ok(Admitted { call, fence: None, .. }) => self.routing.answer(&call).await,
+                Ok(Admitted { call, fence: Some(fence), .. }) => {
+                    fence.guard(&self.routing, &call).await
+                }
                 Err(response) => response,
             };
             tracing::debug!(status = response.status().as_u16(), "answered");
@@ -86,11 +97,7 @@ impl Gateway {
     /// Who calls, and whether the route's [`Access`](super::route::Access) lets them, belongs here
     /// before the body is read; what an audit log has to keep of the answer, into
     /// [`serve`](Self::serve).
-    async fn admit(
-        &self,
-        passage: Passage,
-        request: Request,
-    ) -> Result<(Call, Option<Place>), Response> {
+    async fn admit(&self, passage: Passage, request: Request) -> Result<Admitted, Response> {
         let (head, body) = request.into_parts();
         // What is refused for load is refused before its body takes memory.
         let place = match passage.is_vital.then_some(None).or_else(|| self.load.enter().map(Some)) {
@@ -102,18 +109,15 @@ impl Gateway {
         };
         let body = body::read(&head.headers, body, self.limits.body);
         let body = body.await.map_err(IntoResponse::into_response)?;
-        if passage.is_fenced
-            && let Some(fence) = Fence::of(&head.headers).map_err(IntoResponse::into_response)?
-        {
-            fence.check(&self.routing).await?;
-        }
+        let fence = if passage.is_fenced { Fence::of(&head.headers) } else { Ok(None) };
+        let fence = fence.map_err(IntoResponse::into_response)?;
         let call = Call::new(passage.conduct, &head, body).named(|| self.names.next());
         if call.wait().is_zero() {
-            return Ok((call, place));
+            return Ok(Admitted { call, fence, _place: place });
         }
         // Who waits has little to do, and takes no place of those who do not.
         let place = self.load.wait().ok_or_else(|| self.overloaded())?;
-        Ok((call, Some(place)))
+        Ok(Admitted { call, fence, _place: Some(place) })
     }
 
     fn overloaded(&self) -> Response {

@@ -229,7 +229,10 @@ async fn acquire(
     if request.request_id.is_none() {
         request.request_id = given_name(&headers)?;
     }
-    match app.locks.acquire(request).await {
+    let waiting = (request.wait != Wait::Try).then(|| recorder.wait_for_lock());
+    let acquired = app.locks.acquire(request).await;
+    drop(waiting);
+    match acquired {
         Ok(grant) => {
             recorder.count(Counter::LocksGranted, 1);
             Ok(Answer(grant.into()))

@@ -1,17 +1,19 @@
 //! What a node counts, and how Prometheus reads it.
 
 mod exposition;
+mod histogram;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use axum::http::StatusCode;
+use dss_mesi::LineState;
 use tokio::time::Instant;
 
 use super::route::Route;
 
 pub(crate) use exposition::{Exposition, Kind, MEDIA_TYPE};
+pub(crate) use histogram::Histogram;
 
 /// Upper bounds of the latency buckets, in microseconds: from a local cache hit to an acquire that
 /// waits.
@@ -77,6 +79,10 @@ pub(crate) struct Recorder {
     routes: Vec<RouteSeries>,
     counters: [AtomicU64; Counter::ALL.len()],
     connections: AtomicU64,
+    lock_waits: Histogram,
+    lock_waiting: AtomicU64,
+    /// Reads that found their line here, by its state.
+    cache_hits: [(LineState, &'static str, AtomicU64); 3],
 }
 
 #[derive(Debug)]
@@ -85,9 +91,7 @@ struct RouteSeries {
     path: &'static str,
     in_flight: AtomicU64,
     outcomes: [AtomicU64; OUTCOMES.len()],
-    /// How many requests took up to each bound and more than the one before; the last is the rest.
-    buckets: [AtomicU64; BUCKETS_MICROS.len() + 1],
-    sum_micros: AtomicU64,
+    durations: Histogram,
 }
 
 impl Recorder {
@@ -100,13 +104,19 @@ impl Recorder {
             path,
             in_flight: AtomicU64::default(),
             outcomes: Default::default(),
-            buckets: Default::default(),
-            sum_micros: AtomicU64::default(),
+            durations: Histogram::new(&BUCKETS_MICROS),
         });
         Self {
             routes: routes.collect(),
             counters: Default::default(),
             connections: AtomicU64::default(),
+            lock_waits: Histogram::new(&BUCKETS_MICROS),
+            lock_waiting: AtomicU64::default(),
+            cache_hits: [
+                (LineState::Modified, "M", AtomicU64::default()),
+                (LineState::Exclusive, "E", AtomicU64::default()),
+                (LineState::Shared, "S", AtomicU64::default()),
+            ],
         }
     }
 
@@ -122,6 +132,19 @@ impl Recorder {
     /// So many clients are connected.
     pub(crate) fn set_connections(&self, connections: usize) {
         self.connections.store(connections as u64, Ordering::Relaxed);
+    }
+
+    /// A read has found its line here in this state.
+    pub(crate) fn count_hit(&self, state: LineState) {
+        if let Some((_, _, hits)) = self.cache_hits.iter().find(|(counted, ..)| *counted == state) {
+            hits.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// An acquire begins to wait, and ends when this is dropped.
+    pub(crate) fn wait_for_lock(self: &Arc<Self>) -> LockWait {
+        self.lock_waiting.fetch_add(1, Ordering::Relaxed);
+        LockWait { recorder: Arc::clone(self), start: Instant::now() }
     }
 
     /// Begins to measure a request to the route at this place of the table.
@@ -140,6 +163,7 @@ impl Recorder {
         exposition
             .family("dss_http_connections", Kind::Gauge, "Connections that clients have.")
             .sample(&[], load(&self.connections));
+        self.write_locks_and_cache(exposition);
         let mut family = exposition.family(
             "dss_http_requests_total",
             Kind::Counter,
@@ -165,10 +189,37 @@ impl Recorder {
             "How long clients waited for their answers.",
         );
         for series in &self.routes {
-            let buckets: Vec<_> = series.buckets.iter().map(load).collect();
-            let sum = Duration::from_micros(load(&series.sum_micros));
-            family.histogram(&series.labels(), &BUCKETS_MICROS, &buckets, sum);
+            series.durations.write(&mut family, &series.labels());
         }
+    }
+
+    fn write_locks_and_cache(&self, exposition: &mut Exposition) {
+        let help = "Acquires under way at this node that may wait.";
+        exposition
+            .family("dss_lock_acquires_waiting", Kind::Gauge, help)
+            .sample(&[], self.lock_waiting.load(Ordering::Relaxed));
+        let help = "How long acquires that may wait took, whatever they ended in.";
+        let mut family = exposition.family("dss_lock_wait_seconds", Kind::Histogram, help);
+        self.lock_waits.write(&mut family, &[]);
+        let help = "Reads that found their line here, by its state.";
+        let mut family = exposition.family("dss_cache_state_hits_total", Kind::Counter, help);
+        for (_, state, hits) in &self.cache_hits {
+            family.sample(&[("state", state)], hits.load(Ordering::Relaxed));
+        }
+    }
+}
+
+/// An acquire that may wait.
+#[derive(Debug)]
+pub(crate) struct LockWait {
+    recorder: Arc<Recorder>,
+    start: Instant,
+}
+
+impl Drop for LockWait {
+    fn drop(&mut self) {
+        self.recorder.lock_waiting.fetch_sub(1, Ordering::Relaxed);
+        self.recorder.lock_waits.record(self.start.elapsed());
     }
 }
 
@@ -203,17 +254,16 @@ impl Measured {
 impl Drop for Measured {
     fn drop(&mut self) {
         let series = &self.recorder.routes[self.route];
-        let micros = u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX);
-        let bucket = BUCKETS_MICROS.partition_point(|bound| *bound < micros);
         series.in_flight.fetch_sub(1, Ordering::Relaxed);
         series.outcomes[self.outcome].fetch_add(1, Ordering::Relaxed);
-        series.buckets[bucket].fetch_add(1, Ordering::Relaxed);
-        series.sum_micros.fetch_add(micros, Ordering::Relaxed);
+        series.durations.record(self.start.elapsed());
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]

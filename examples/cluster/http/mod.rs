@@ -16,6 +16,7 @@ mod cache_version;
 mod extract;
 mod fence;
 mod gateway;
+mod leader;
 mod load;
 mod locks;
 mod messages;
@@ -59,7 +60,7 @@ use crate::app::App;
 use crate::forward::{ForwardError, Forwarded};
 use crate::peer::Peers;
 
-pub(crate) use self::metrics::{Counter, Recorder};
+pub(crate) use self::metrics::{Counter, Histogram, Recorder};
 pub(crate) use self::names::Names;
 pub(crate) use self::problem::{Code, PROBLEM_JSON, Problem};
 
@@ -76,6 +77,7 @@ fn table() -> Vec<Route> {
         cache::routes(),
         ring::routes(),
         operations::routes(),
+        leader::routes(),
     ]
     .into_iter()
     .flatten()

@@ -58,6 +58,8 @@ pub(crate) struct Route {
     pub(crate) conduct: Conduct,
     /// Whether the fencing headers are obeyed.
     pub(crate) is_fenced: bool,
+    /// Whether it is answered however much there is to do.
+    pub(crate) is_vital: bool,
     pub(crate) handler: MethodRouter<Context>,
     pub(crate) operation_id: &'static str,
     pub(crate) summary: &'static str,
@@ -122,6 +124,7 @@ impl Route {
             access,
             conduct,
             is_fenced: false,
+            is_vital: access == Access::Public,
             handler,
             operation_id: "",
             summary: "",
@@ -131,6 +134,12 @@ impl Route {
             refusals: Vec::new(),
             schemas: Vec::new(),
         }
+    }
+
+    /// It is answered however much there is to do, since not to do it makes more to do.
+    pub(crate) fn vital(mut self) -> Self {
+        self.is_vital = true;
+        self
     }
 
     /// How it conducts itself, where the method does not say.

@@ -20,6 +20,8 @@ pub(crate) fn routes() -> Vec<Route> {
         Route::put(path, Access::Writer, open)
             .named("openSession", "Creates a session or renews it: a sign of life.")
             .conduct(Conduct::ActsIdempotently)
+            // A session that is not renewed loses its locks, and whoever has it begins anew.
+            .vital()
             .takes::<OpenSession>()
             .answers::<Session>(StatusCode::OK, "The session as it is now.")
             .refuses(&[Code::SessionExpired]),

@@ -78,6 +78,10 @@ pub(super) struct Report {
     workload: &'static str,
     clients: u32,
     seconds: f64,
+    /// How many rounds should have begun in a second, where that was given.
+    rate: Option<u32>,
+    /// How many of them were not begun, since all clients were waiting for answers.
+    missed: u64,
     /// Requests that were done.
     done: u64,
     /// Requests that were refused or not answered.
@@ -135,11 +139,18 @@ impl Report {
             },
             clients: options.clients,
             seconds: round(seconds),
+            rate: options.rate,
+            missed: 0,
             done,
             failed: measurements.requests() - done,
             throughput: per_second(done),
             operations,
         }
+    }
+
+    /// The same where so many rounds were not begun.
+    pub(super) fn missed(self, missed: u64) -> Self {
+        Self { missed, ..self }
     }
 
     /// Writes the result to standard output.
@@ -158,6 +169,9 @@ impl Report {
             "{} clients, {} workload, {:.1} s: {:.0} requests/s, {} done, {} failed",
             self.clients, self.workload, self.seconds, self.throughput, self.done, self.failed
         )?;
+        if let Some(rate) = self.rate {
+            writeln!(output, "{rate} rounds/s were due, {} were not begun in time", self.missed)?;
+        }
         writeln!(
             output,
             "{:<10}{:>10}{:>10}{:>10}{:>10}{:>10}{:>10}{:>10}",
@@ -198,7 +212,8 @@ mod tests {
 
     fn options() -> Options {
         let targets = vec!["http://127.0.0.1:8001".parse().unwrap()];
-        Options { targets, workload: Workload::Mixed, clients: 2, seconds: 2, json: false }
+        let (workload, rate) = (Workload::Mixed, None);
+        Options { targets, workload, clients: 2, seconds: 2, rate, json: false }
     }
 
     fn measurements() -> Measurements {
@@ -235,6 +250,18 @@ mod tests {
         let starts: Vec<_> =
             table.lines().map(|line| line.split_whitespace().next().unwrap()).collect();
         assert_eq!(starts, ["2", "done", "acquire", "1", "get", "1"], "{table}");
+    }
+
+    #[test]
+    fn an_open_loop_says_what_it_could_not_begin() {
+        let options = Options { rate: Some(50), ..options() };
+        let report = Report::new(&options, Duration::from_secs(2), &measurements()).missed(7);
+        let json = serde_json::to_value(&report).unwrap();
+        assert_eq!((&json["rate"], &json["missed"]), (&50.into(), &7.into()));
+        let mut table = Vec::new();
+        report.write_table(&mut table).unwrap();
+        let table = String::from_utf8(table).unwrap();
+        assert!(table.contains("50 rounds/s were due, 7 were not begun in time\n"), "{table}");
     }
 
     #[test]

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::Workload;
 use super::progress::Progress;
 use super::report::Measurements;
+use super::schedule::{Due, Schedule};
 use crate::client::{Answer, Body, Client, Target};
 
 /// How many keys the cache workload spreads over.
@@ -31,6 +32,8 @@ pub(super) struct Worker {
     topic: String,
     random: Random,
     rounds: u64,
+    /// When the next request should have been made, where that is not when it is.
+    due: Due,
     measurements: Measurements,
 }
 
@@ -45,6 +48,7 @@ impl Worker {
             topic: format!("load-{}", number % clients.div_ceil(CLIENTS_PER_TOPIC)),
             random: Random::new(number),
             rounds: 0,
+            due: None,
             measurements: Measurements::default(),
         }
     }
@@ -53,10 +57,11 @@ impl Worker {
     pub(super) async fn run(
         mut self,
         client: Client,
-        until: Instant,
+        schedule: Arc<Schedule>,
         progress: Arc<Progress>,
     ) -> Measurements {
-        while Instant::now() < until {
+        while let Some(due) = schedule.next().await {
+            self.due = due;
             let workload = match (self.workload, self.rounds % 3) {
                 (Workload::Mixed, 0) => Workload::Lock,
                 (Workload::Mixed, 1) => Workload::Queue,
@@ -110,7 +115,7 @@ impl Worker {
 
     async fn cache(&mut self, client: &Client) {
         let path = format!("/v1/cache/load-{}", self.random.below(KEYS));
-        let start = Instant::now();
+        let start = self.begin();
         if self.random.below(10) == 0 {
             let value = Bytes::from(vec![b'x'; VALUE_BYTES]);
             let answer = client.ask(&self.target, Method::PUT, &path, Body::Raw(value)).await;
@@ -128,6 +133,11 @@ impl Worker {
         }
     }
 
+    /// From when on a request that is made now is measured.
+    fn begin(&mut self) -> Instant {
+        self.due.take().unwrap_or_else(Instant::now)
+    }
+
     /// Asks with JSON and measures; what was done answers JSON.
     async fn ask(
         &mut self,
@@ -137,7 +147,7 @@ impl Worker {
         path: &str,
         body: Value,
     ) -> Option<Value> {
-        let start = Instant::now();
+        let start = self.begin();
         let answer = client.ask(&self.target, method, path, Body::Json(body)).await;
         let body = self.note(operation, start, answer)?;
         serde_json::from_slice(&body).ok()

@@ -75,7 +75,7 @@ async fn nothing_acknowledged_is_lost_when_the_leader_is_killed_and_all_are_rest
 }
 
 /// The node that leads the locks.
-async fn leader(cluster: &Cluster) -> usize {
+pub(crate) async fn leader(cluster: &Cluster) -> usize {
     let url = format!("{}/v1/status", cluster.url(0));
     let status = until(async || {
         let status = cluster.client.get(&url).await.ok()?.json();

@@ -164,6 +164,27 @@ async fn a_command_outlives_the_leader_and_is_told_to_stop() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_program_that_was_paused_for_longer_than_its_lock_lasts_kills_its_command() {
+    let cluster = Cluster::start(&[]).await;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let begun = folder.path().join("begun");
+    let script = format!("echo $$ > {}; sleep 1000", begun.display());
+    let arguments = ["--ttl-ms", "1500", "--grace-ms", "100", "a", "--", "sh", "-c", &script];
+    let paused = lock(&cluster, &arguments);
+    let process = written(&begun).await;
+    signal(&paused, "STOP");
+    // Somebody else gets the lock as soon as it has expired, while the command still runs.
+    let next = output(lock(&cluster, &["a", "--", "echo", "ran"])).await;
+    assert_eq!((status(&next), next.stdout.as_slice()), (0, &b"ran\n"[..]));
+    assert!(is_alive(&process), "nobody can kill it yet");
+
+    signal(&paused, "CONT");
+    let output = output(paused).await;
+    assert_eq!(status(&output), 76, "{output:?}");
+    assert!(!is_alive(&process), "the command is killed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_status_is_shown_in_the_terminal() {
     let mut cluster = Cluster::start(&[]).await;
     let show = |target: &str, more: &[&str]| {

@@ -2,9 +2,14 @@
 
 mod client;
 mod failover;
+mod histories;
+mod load;
 mod locking;
 mod process;
 mod requests;
+mod rolling;
 mod signals;
+mod slow;
 mod startup;
 mod strangers;
+mod waits;

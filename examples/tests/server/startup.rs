@@ -189,6 +189,39 @@ fn a_command_line_that_makes_no_sense_is_refused() {
 }
 
 #[test]
+fn the_configuration_is_checked_and_shown_with_what_is_said_beside_the_file() {
+    let site = Site::new();
+    site.configure("test", "n1", "[limits]\nidle_ms = 1\nbody_ms = 1\nheaders_ms = 1");
+    let config = site.config().display().to_string();
+    let check = |more: &[&str]| {
+        let mut command = Command::new(program());
+        command.args(["config", "check", "--config", &config]).args(more);
+        command.env("DSS_LIMITS_BODY_MS", "2").env("DSS_LIMITS_HEADERS_MS", "2");
+        command
+    };
+    let set = ["--id", "n1", "--set", "limits.headers_ms=3", "--data-dir", "elsewhere"];
+    let shown = check(&set).output().expect("the program starts");
+    assert!(shown.status.success() && shown.stderr.is_empty(), "{shown:?}");
+    let shown = String::from_utf8(shown.stdout).expect("text");
+    for line in ["idle_ms = 1", "body_ms = 2", "headers_ms = 3", "data_dir = \"elsewhere\""] {
+        assert!(shown.lines().any(|other| other == line), "{line} is not in\n{shown}");
+    }
+    assert!(!site.folder.path().join("data").exists(), "nothing is started");
+
+    for (arguments, named) in [
+        (&["--id", "n7"][..], "--id"),
+        (&["--set", "limits.headers_ms=0"], "limits.headers_ms"),
+        (&["--set", "limits.headers=1"], "limits.headers"),
+        (&["--set", "nonsense"], "--set"),
+    ] {
+        let refused = refusal(&mut check(arguments));
+        assert!(refused.contains(named), "{refused}");
+    }
+    let refused = refusal(check(&[]).env("DSS_LIMITS_BODY_MS", "soon"));
+    assert!(refused.contains("DSS_LIMITS_BODY_MS"), "{refused}");
+}
+
+#[test]
 fn a_taken_port_is_named_before_anything_is_created() {
     let site = Site::new();
     for (field, port) in [("nodes[0].client", site.client), ("nodes[0].peer", site.peer)] {

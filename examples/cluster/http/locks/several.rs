@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
-use dss_lock::{AcquireAllRequest, LockName, Mode};
+use dss_lock::{AcquireAllRequest, LockName, Mode, Wait};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -85,7 +85,10 @@ async fn acquire_all(
     if request.request_id.is_none() {
         request.request_id = given_name(&headers)?;
     }
-    match app.locks.acquire_all(request).await {
+    let waiting = (request.wait != Wait::Try).then(|| recorder.wait_for_lock());
+    let acquired = app.locks.acquire_all(request).await;
+    drop(waiting);
+    match acquired {
         Ok(grants) => {
             recorder.count(Counter::LocksGranted, grants.len());
             Ok(Answer(GrantedAll { grants: grants.into_iter().map(Granted::from).collect() }))

@@ -1,7 +1,10 @@
 //! What `/metrics` tells of the parts of a node that count for themselves.
 
-use dss_queue::{GroupInfo, QueueMachine};
+use std::time::Duration;
+
+use dss_queue::{GroupInfo, QueueMachine, UnixMillis};
 use dss_raft::{Metrics, RoleKind, Status};
+use jiff::Timestamp;
 
 use crate::app::App;
 use crate::http::metrics::{Exposition, Kind};
@@ -14,6 +17,9 @@ pub(crate) fn write(app: &App, exposition: &mut Exposition) {
     exposition.family("dss_ready", Kind::Gauge, "Whether the node can serve.").sample(&[], ready);
     write_raft(&groups(app), exposition);
     write_raft_counters(app, exposition);
+    let help = "How long the log took to make writes of all groups durable, fsync included.";
+    let mut family = exposition.family("dss_raft_persist_seconds", Kind::Histogram, help);
+    app.log_writes.write(&mut family, &[]);
     write_cache(app, exposition);
     let mut family =
         exposition.family("dss_peer_up", Kind::Gauge, "Whether this node is connected to a peer.");
@@ -22,42 +28,70 @@ pub(crate) fn write(app: &App, exposition: &mut Exposition) {
     }
 }
 
-/// How many messages the shards hold that this node leads: sums over all topics and groups, of
-/// which there may be any number.
+/// What the shards hold that this node leads: sums over all topics and groups, of which there may
+/// be any number.
 pub(crate) async fn write_queues(app: &App, exposition: &mut Exposition) {
-    let help = "Messages of the shards that this node leads, by what their groups did with them.";
-    let mut family = exposition.family("dss_queue_messages", Kind::Gauge, help);
+    let mut led = Vec::new();
     for (number, group) in app.queue_groups.iter().enumerate() {
         if group.status().role != RoleKind::Leader {
             continue;
         }
         // A group that has stopped has nothing to tell.
-        let Ok(sums) = group.read_local(sums).await else { continue };
-        let shard = format!("shard-{number}");
-        for (state, messages) in [
-            ("ready", sums.ready),
-            ("in_flight", sums.in_flight),
-            ("delayed", sums.delayed),
-            ("dead", sums.dead),
-        ] {
-            family.sample(&[("shard", &shard), ("state", state)], messages);
+        if let Ok(shard) = group.read_local(Shard::of).await {
+            led.push((format!("shard-{number}"), shard));
         }
+    }
+    let help = "Messages of the shards that this node leads, by what their groups did with them.";
+    let mut family = exposition.family("dss_queue_messages", Kind::Gauge, help);
+    for (name, Shard { messages, .. }) in &led {
+        for (state, messages) in [
+            ("ready", messages.ready),
+            ("in_flight", messages.in_flight),
+            ("delayed", messages.delayed),
+            ("dead", messages.dead),
+        ] {
+            family.sample(&[("shard", name), ("state", state)], messages);
+        }
+    }
+    let help = "How long the oldest message has been waiting for its group to acknowledge it.";
+    let mut family = exposition.family("dss_queue_oldest_seconds", Kind::Gauge, help);
+    for (name, shard) in &led {
+        family.sample(&[("shard", name)], shard.oldest_age().as_secs_f64());
     }
 }
 
-fn sums(machine: &QueueMachine) -> GroupInfo {
-    let queue = machine.queue();
-    let topics = queue.topics().filter_map(|topic| queue.topic(topic));
-    topics.flat_map(|topic| topic.groups.into_values()).fold(
-        GroupInfo::default(),
-        |mut sums, group| {
-            sums.ready += group.ready;
-            sums.in_flight += group.in_flight;
-            sums.delayed += group.delayed;
-            sums.dead += group.dead;
-            sums
-        },
-    )
+/// What a shard holds.
+#[derive(Default)]
+struct Shard {
+    messages: GroupInfo,
+    /// When the oldest message was produced that a group has not acknowledged.
+    oldest: Option<UnixMillis>,
+}
+
+impl Shard {
+    fn of(machine: &QueueMachine) -> Self {
+        let queue = machine.queue();
+        let mut shard = Self::default();
+        for topic in queue.topics() {
+            for (group, info) in queue.topic(topic).into_iter().flat_map(|topic| topic.groups) {
+                shard.messages.ready += info.ready;
+                shard.messages.in_flight += info.in_flight;
+                shard.messages.delayed += info.delayed;
+                shard.messages.dead += info.dead;
+                let oldest = queue.peek(topic, Some(&group), None, 1);
+                let oldest =
+                    oldest.and_then(|page| page.messages.first().map(|one| one.produced_at));
+                shard.oldest = [shard.oldest, oldest].into_iter().flatten().min();
+            }
+        }
+        shard
+    }
+
+    /// By this machine's clock, which also says when messages are produced.
+    fn oldest_age(&self) -> Duration {
+        let now = u64::try_from(Timestamp::now().as_millisecond()).unwrap_or_default();
+        self.oldest.map_or(Duration::ZERO, |oldest| UnixMillis::new(now).since(oldest))
+    }
 }
 
 fn write_raft_counters(app: &App, exposition: &mut Exposition) {

@@ -32,6 +32,8 @@ pub(crate) enum Conduct {
     Acts,
     /// Acts, so that acting twice is acting once.
     ActsIdempotently,
+    /// Changes a value that has a version, which a `GET` of the same path tells as its `etag`.
+    Writes,
     /// Waits for a lock for up to `wait_ms`; with a `request_id` it is done once.
     Acquires,
     /// Stores messages; with a `dedupe_id` in each they are stored once.
@@ -104,6 +106,40 @@ impl Call {
         request
     }
 
+    /// Whether it changes a value whatever its version is.
+    pub(crate) fn writes_any_version(&self) -> bool {
+        let names_version = |name| matches!(name, &header::IF_MATCH | &header::IF_NONE_MATCH);
+        self.conduct == Conduct::Writes && !self.headers.keys().any(names_version)
+    }
+
+    /// Whether it removes what its path names.
+    pub(crate) fn removes(&self) -> bool {
+        self.method == Method::DELETE
+    }
+
+    /// What reads the value that this changes.
+    pub(crate) fn reading(&self) -> Self {
+        Self {
+            method: Method::GET,
+            uri: self.uri.clone(),
+            headers: HeaderMap::new(),
+            body: Bytes::new(),
+            conduct: Conduct::Reads,
+            wait: Duration::ZERO,
+            repeating: Repeating::ChangesNothing,
+        }
+    }
+
+    /// The same, done only where this is the version of the value; none where there is none.
+    pub(crate) fn only_on(&self, version: Option<HeaderValue>) -> Self {
+        let mut call = self.clone();
+        match version {
+            Some(version) => call.headers.insert(header::IF_MATCH, version),
+            None => call.headers.insert(header::IF_NONE_MATCH, HeaderValue::from_static("*")),
+        };
+        call
+    }
+
     /// How long it may wait for what it asks for.
     pub(crate) fn wait(&self) -> Duration {
         self.wait
@@ -132,7 +168,9 @@ struct MessageHints {
 impl Hints {
     fn of(conduct: Conduct, body: &[u8]) -> Self {
         match conduct {
-            Conduct::Reads | Conduct::Acts | Conduct::ActsIdempotently => Self::default(),
+            Conduct::Reads | Conduct::Acts | Conduct::ActsIdempotently | Conduct::Writes => {
+                Self::default()
+            }
             Conduct::Acquires | Conduct::Publishes | Conduct::Receives => {
                 serde_json::from_slice(body).unwrap_or_default()
             }
@@ -152,7 +190,7 @@ impl Hints {
                 .messages
                 .as_ref()
                 .is_some_and(|messages| messages.iter().all(|message| message.dedupe_id.is_some())),
-            Conduct::Acts | Conduct::Receives => false,
+            Conduct::Acts | Conduct::Writes | Conduct::Receives => false,
         };
         if safe { Repeating::IsSafe } else { Repeating::IsUnsafe }
     }

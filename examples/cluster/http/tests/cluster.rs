@@ -25,8 +25,8 @@ use crate::app::{App, AppInner};
 use crate::cache_group::{CacheMachine, CurrentCache, Standing, cache_id};
 use crate::config::ClusterConfig;
 use crate::forward::ForwardError;
-use crate::http::Http;
 use crate::http::routing::Forward;
+use crate::http::{Histogram, Http};
 use crate::peer::Peers;
 use crate::placement::ViewPlacement;
 use crate::ready::{Probes, ReadyProbe};
@@ -197,6 +197,7 @@ impl World {
             lock_group,
             cache_group,
             queue_groups: vec![queue_group],
+            log_writes: Arc::new(Histogram::of_writes()),
             peers: Peers::new(&self.config, id),
             ready: ReadyProbe::new(Probes {
                 groups: Vec::new(),

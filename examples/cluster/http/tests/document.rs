@@ -7,9 +7,9 @@ use serde_json::Value;
 use super::cluster::Cluster;
 use crate::http::table;
 
-/// The routes that the contract names, but for those that come with authentication, membership
-/// changes, the audit log, events and the dashboard.
-const CONTRACT: [(&str, &str); 30] = [
+/// The routes that the contract names, but for those that come with membership changes, the audit
+/// log, events and the dashboard.
+const CONTRACT: [(&str, &str); 31] = [
     ("put", "/v1/sessions/{session}"),
     ("get", "/v1/sessions/{session}"),
     ("delete", "/v1/sessions/{session}"),
@@ -40,6 +40,7 @@ const CONTRACT: [(&str, &str); 30] = [
     ("get", "/v1/status"),
     ("get", "/v1/ring"),
     ("get", "/metrics"),
+    ("post", "/v1/leader"),
 ];
 
 async fn document() -> Value {

@@ -132,3 +132,22 @@ async fn what_is_known_of_locks_is_the_same_on_every_node() {
         }
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn leadership_moves_to_whom_it_is_asked_to_through_any_node() {
+    let cluster = Cluster::start(3).await;
+    cluster.leader_of_locks().await;
+    for place in [2, 0, 0, 1] {
+        let to = json!({"to": format!("n{}", place + 1)});
+        let asked = cluster.client((place + 1) % 3);
+        let moved = asked.post("/v1/leader", &to.to_string()).await.json(200);
+        assert_eq!(moved, json!({"leader": to["to"]}));
+        let status = cluster.client(place).get("/v1/status").await.json(200);
+        assert_eq!(status["raft"]["role"], "leader", "{status}");
+        asked.post("/v1/locks/a/acquire", r#"{"session":"s"}"#).await.json(200);
+    }
+    let client = cluster.client(0);
+    for wrong in ["{}", r#"{"to":"n9"}"#, r#"{"to":7}"#, r#"{"to":"n1","now":true}"#] {
+        client.post("/v1/leader", wrong).await.problem(400, "invalid_request");
+    }
+}

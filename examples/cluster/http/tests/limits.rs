@@ -67,3 +67,21 @@ async fn who_waits_takes_no_place_of_those_who_do_not() {
         }
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn signs_of_life_and_probes_are_answered_however_much_there_is_to_do() {
+    let cluster = cluster("requests_max = 1").await;
+    let client = cluster.client(0);
+    let mut asked = JoinSet::new();
+    for number in 0..20 {
+        let client = client.clone();
+        asked.spawn(async move {
+            let session = format!("/v1/sessions/s{number}");
+            client.put(&session, r#"{"ttl_ms":10000}"#).await.json(200);
+            assert_eq!(client.get("/healthz").await.status, 200);
+        });
+    }
+    while let Some(answered) = asked.join_next().await {
+        answered.unwrap();
+    }
+}

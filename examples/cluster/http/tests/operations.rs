@@ -137,6 +137,81 @@ async fn messages_are_counted_by_their_state_over_all_topics() {
     let messages =
         |state: &str| samples[&format!(r#"dss_queue_messages{{shard="shard-0",state="{state}"}}"#)];
     assert_eq!((messages("ready"), messages("in_flight"), messages("dead")), (2.0, 2.0, 0.0));
+    assert!(samples.contains_key(r#"dss_queue_oldest_seconds{shard="shard-0"}"#));
+}
+
+#[tokio::test(start_paused = true)]
+async fn waits_for_locks_and_hits_by_state_are_measured() {
+    let client = Cluster::start(1).await.client(0);
+    client.post("/v1/locks/a/acquire", r#"{"session":"one"}"#).await.json(200);
+    let waits = r#"{"session":"two","wait_ms":40}"#;
+    client.post("/v1/locks/a/acquire", waits).await.problem(409, "wait_timeout");
+    client.put("/v1/cache/k", "v").await;
+    for _ in 0..2 {
+        assert_eq!(client.get("/v1/cache/k").await.status, 200);
+    }
+    let samples = series(client.get("/metrics").await.text());
+    assert_eq!(samples["dss_lock_wait_seconds_count"], 1.0);
+    assert!((0.04..0.2).contains(&samples["dss_lock_wait_seconds_sum"]));
+    assert_eq!(samples["dss_lock_acquires_waiting"], 0.0);
+    let hits = ["M", "E", "S"]
+        .map(|state| samples[&format!(r#"dss_cache_state_hits_total{{state="{state}"}}"#)]);
+    assert_eq!(hits.iter().sum::<f64>(), 2.0, "{hits:?}");
+}
+
+/// What the rules for Prometheus and the dashboard for Grafana look at.
+const RULES: &str = include_str!("../../../ops/alerts.yml");
+const DASHBOARD: &str = include_str!("../../../ops/grafana/dss.json");
+
+#[tokio::test(start_paused = true)]
+async fn rules_and_the_dashboard_look_at_what_there_is() {
+    let client = Cluster::start(1).await.client(0);
+    let publish = r#"{"messages":[{"payload":"1"}]}"#;
+    client.post("/v1/queues/q/messages", publish).await.json(201);
+    let samples = series(client.get("/metrics").await.text());
+    let there: BTreeSet<_> = samples.keys().filter_map(|name| name.split('{').next()).collect();
+    serde_json::from_str::<serde_json::Value>(DASHBOARD).unwrap();
+    let mut looked_at = 0;
+    for text in [RULES, DASHBOARD] {
+        let word = |letter: char| !(letter.is_ascii_alphanumeric() || letter == '_');
+        for name in text.split(word).filter(|word| word.starts_with("dss_")) {
+            assert!(there.contains(name), "{name} is not exported");
+            looked_at += 1;
+        }
+    }
+    assert!(looked_at > 40, "{looked_at}");
+}
+
+/// Has promtool check something: its standard output and whether it was content.
+fn promtool(arguments: &[&str], input: &str) -> (String, bool) {
+    use std::io::Write as _;
+    use std::process::{Command, Stdio};
+
+    let mut child = Command::new("promtool")
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (String::from_utf8(said).unwrap(), output.status.success())
+}
+
+#[tokio::test(start_paused = true)]
+#[cfg_attr(no_promtool, ignore = "promtool (of Prometheus) is not installed")]
+async fn promtool_has_nothing_against_the_metrics_and_the_rules() {
+    let client = Cluster::start(1).await.client(0);
+    let publish = r#"{"messages":[{"payload":"1"}]}"#;
+    client.post("/v1/queues/q/messages", publish).await.json(201);
+    let metrics = client.get("/metrics").await;
+    let (said, content) = promtool(&["check", "metrics"], metrics.text());
+    assert!(content && said.is_empty(), "{said}");
+    let rules = concat!(env!("CARGO_MANIFEST_DIR"), "/ops/alerts.yml");
+    let (said, content) = promtool(&["check", "rules", rules], "");
+    assert!(content, "{said}");
 }
 
 #[tokio::test(start_paused = true)]

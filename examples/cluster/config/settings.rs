@@ -1,0 +1,221 @@
+//! What is said beside the file.
+//!
+//! There is one precedence: the file, over it the environment, over that the command line. A
+//! setting has one name in all of them:
+//!
+//! | file | environment | command line |
+//! | --- | --- | --- |
+//! | `data_dir` | `DSS_DATA_DIR` | `--data-dir DIR` |
+//! | `urls` in `[redis]` | `DSS_REDIS_URLS`, with commas | `--redis URL[,URL…]` |
+//! | `idle_ms` in `[limits]` | `DSS_LIMITS_IDLE_MS` | `--set limits.idle_ms=MS` |
+//! | `heartbeat_ms` in `[timing]` | `DSS_TIMING_HEARTBEAT_MS` | `--set timing.heartbeat_ms=MS` |
+//!
+//! Which nodes there are is for the file alone to say.
+
+use std::ffi::OsString;
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::parse::{ConfigError, add_redis_server};
+use super::{ClusterConfig, Limits};
+
+/// One value for one setting, and where it was said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Setting {
+    name: String,
+    value: String,
+    origin: String,
+}
+
+/// What is not a [`Setting`].
+#[derive(Debug, thiserror::Error)]
+#[error("a setting looks like limits.idle_ms=30000")]
+pub(crate) struct SettingError;
+
+/// As the value of `--set`.
+impl FromStr for Setting {
+    type Err = SettingError;
+
+    fn from_str(text: &str) -> Result<Self, SettingError> {
+        let (name, value) = text.split_once('=').ok_or(SettingError)?;
+        let (name, value) = (name.trim().to_owned(), value.trim().to_owned());
+        let origin = format!("--set {name}");
+        Ok(Self { name, value, origin })
+    }
+}
+
+impl Setting {
+    /// What the environment says, in which `variable` looks up.
+    ///
+    /// # Errors
+    ///
+    /// Where a variable is no text.
+    pub(crate) fn of_environment(
+        variable: impl Fn(&str) -> Option<OsString>,
+    ) -> Result<Vec<Self>, ConfigError> {
+        let limits = Limits::NAMES.map(|name| format!("limits.{name}"));
+        let others =
+            ["data_dir", "redis.urls", "timing.election_timeout_ms", "timing.heartbeat_ms"];
+        let mut settings = Vec::new();
+        for name in others.map(str::to_owned).into_iter().chain(limits) {
+            let origin = format!("DSS_{}", name.replace('.', "_").to_uppercase());
+            if let Some(value) = variable(&origin) {
+                let value = value
+                    .into_string()
+                    .map_err(|_| ConfigError::beside_the_file(&origin, "is not text"))?;
+                settings.push(Self { name, value, origin });
+            }
+        }
+        Ok(settings)
+    }
+
+    fn number(&self) -> Result<u64, ConfigError> {
+        self.value.parse().map_err(|_| self.refuse("is not a number"))
+    }
+
+    fn refuse(&self, problem: &str) -> ConfigError {
+        ConfigError::beside_the_file(&self.origin, problem)
+    }
+}
+
+impl ClusterConfig {
+    /// The same cluster with these settings instead of its own; of two for the same the later
+    /// counts.
+    ///
+    /// # Errors
+    ///
+    /// Where there is no such setting, or its value makes no sense.
+    pub(crate) fn with_settings(
+        mut self,
+        settings: impl IntoIterator<Item = Setting>,
+    ) -> Result<Self, ConfigError> {
+        let mut timing_from = None;
+        for setting in settings {
+            match setting.name.as_str() {
+                "data_dir" if setting.value.is_empty() => {
+                    return Err(setting.refuse("must not be empty"));
+                }
+                "data_dir" => self.data_dir = setting.value.into(),
+                "redis.urls" => {
+                    self.set_redis(setting.value.split(','), &setting.origin)?;
+                    continue;
+                }
+                "timing.election_timeout_ms" => {
+                    self.timing.election_timeout = Duration::from_millis(setting.number()?);
+                    timing_from = Some(setting.origin.clone());
+                }
+                "timing.heartbeat_ms" => {
+                    self.timing.heartbeat = Duration::from_millis(setting.number()?);
+                    timing_from = Some(setting.origin.clone());
+                }
+                name => {
+                    let Some(limit) = name.strip_prefix("limits.") else {
+                        return Err(setting.refuse("there is no such setting"));
+                    };
+                    let set = self.limits.set(limit, setting.number()?);
+                    set.map_err(|problem| setting.refuse(&problem))?;
+                }
+            }
+            self.overridden.push((setting.name, setting.origin));
+        }
+        if let Some(origin) = timing_from {
+            self.timing.check().map_err(|(field, problem)| {
+                ConfigError::beside_the_file(&origin, &format!("{field}: {problem}"))
+            })?;
+        }
+        Ok(self)
+    }
+
+    pub(super) fn set_redis<'a>(
+        &mut self,
+        urls: impl Iterator<Item = &'a str>,
+        origin: &str,
+    ) -> Result<(), ConfigError> {
+        let mut servers = Vec::new();
+        for url in urls {
+            add_redis_server(&mut servers, url)
+                .map_err(|problem| ConfigError::beside_the_file(origin, &problem))?;
+        }
+        self.redis = servers;
+        self.overridden.push(("redis.urls".to_owned(), origin.to_owned()));
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn environment(variables: &[(&str, &str)]) -> Vec<Setting> {
+        let variable = |name: &str| {
+            let of_name = |(other, _): &&(&str, &str)| *other == name;
+            variables.iter().find(of_name).map(|(_, value)| OsString::from(value))
+        };
+        Setting::of_environment(variable).unwrap()
+    }
+
+    fn refusal(setting: &str) -> String {
+        let setting = setting.parse().unwrap();
+        ClusterConfig::local().with_settings([setting]).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_command_line_wins_over_the_environment_and_that_over_the_file() {
+        let file = "cluster='c'\ndata_dir='f'\n[[nodes]]\nid='a'\nclient='h:1'\npeer='h:2'\n\
+                    [limits]\nidle_ms=1\nbody_ms=1\nheaders_ms=1\n[timing]\nheartbeat_ms=10\n";
+        let environment = environment(&[
+            ("DSS_DATA_DIR", "e"),
+            ("DSS_LIMITS_BODY_MS", "2"),
+            ("DSS_LIMITS_HEADERS_MS", "2"),
+            ("DSS_TIMING_HEARTBEAT_MS", "20"),
+            ("DSS_REDIS_URLS", "redis://a,redis://b"),
+            ("DSS_LOG", "debug"),
+        ]);
+        let line = "limits.headers_ms = 3".parse().unwrap();
+        let config = ClusterConfig::parse("c.toml", file).unwrap();
+        let config = config.with_settings(environment).unwrap().with_settings([line]).unwrap();
+        let limits = config.limits();
+        let millis = [limits.idle, limits.body, limits.headers].map(|span| span.as_millis());
+        assert_eq!(millis, [1, 2, 3]);
+        assert_eq!(config.timing().heartbeat, Duration::from_millis(20));
+        assert_eq!(config.data_dir().to_str(), Some("e"));
+        assert_eq!(config.redis_names(), "a:6379, b:6379");
+        let config = config.with_storage(Some("l".into()), Some(vec!["redis://c".into()])).unwrap();
+        assert_eq!(config.data_dir().to_str(), Some("l"));
+        assert_eq!(config.redis_names(), "c:6379");
+    }
+
+    #[test]
+    fn every_limit_has_a_variable_and_a_setting() {
+        for name in Limits::NAMES {
+            let variable = format!("DSS_LIMITS_{}", name.to_uppercase());
+            let settings = environment(&[(&variable, "9000")]);
+            let from_environment = ClusterConfig::local().with_settings(settings).unwrap();
+            let setting = format!("limits.{name}=9000").parse().unwrap();
+            let from_line = ClusterConfig::local().with_settings([setting]).unwrap();
+            assert_eq!(from_environment.limits(), from_line.limits(), "{name}");
+            assert_ne!(from_line.limits(), Limits::default(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_names_where_it_was_said() {
+        for (setting, expected) in [
+            ("limits.idle_ms=0", "--set limits.idle_ms: must be from 1 to 3600000"),
+            ("limits.idle_ms=soon", "--set limits.idle_ms: is not a number"),
+            ("limits.idle=1", "--set limits.idle: there is no such limit"),
+            ("cluster=x", "--set cluster: there is no such setting"),
+            ("data_dir=", "--set data_dir: must not be empty"),
+            ("redis.urls=http://a", "--set redis.urls: "),
+            ("timing.heartbeat_ms=0", "--set timing.heartbeat_ms: timing.heartbeat_ms: must be"),
+            ("timing.heartbeat_ms=900", "--set timing.heartbeat_ms: timing.election_timeout_ms: "),
+        ] {
+            let line = refusal(setting);
+            assert!(line.starts_with(expected), "{setting}: {line}");
+        }
+        assert!("limits.idle_ms".parse::<Setting>().is_err());
+        let settings = environment(&[("DSS_LIMITS_WAITS_MAX", "-1")]);
+        let refused = ClusterConfig::local().with_settings(settings).unwrap_err();
+        assert_eq!(refused.to_string(), "DSS_LIMITS_WAITS_MAX: is not a number");
+    }
+}
