@@ -3,6 +3,7 @@
 mod client;
 mod failover;
 mod locking;
+mod messages;
 mod process;
 mod requests;
 mod signals;
