@@ -219,7 +219,7 @@ fn run(
 #[test]
 fn nothing_is_lost_and_nothing_acknowledged_comes_back_whatever_fails() {
     let sum = Mutex::new(Counts::default());
-    let seeds = seeds(60);
+    let seeds = seeds(150);
     let report = check_seeds(seeds.clone(), |seed| {
         let (report, counts) = run(Options::swarm(seed), None).unwrap_or_else(|it| panic!("{it}"));
         sum.lock().unwrap().add(&counts);
@@ -236,11 +236,11 @@ fn nothing_is_lost_and_nothing_acknowledged_comes_back_whatever_fails() {
     );
     assert_eq!(counts.lost, 0);
     // A run in which little happened has proven little.
-    if seeds.end - seeds.start >= 60 {
-        assert!(report.crashes > 60 && report.partitions > 60, "{report:?}");
-        assert!(counts.published > 1_000 && counts.duplicates > 500, "{counts:?}");
+    if seeds.end - seeds.start >= 150 {
+        assert!(report.crashes > 500 && report.partitions > 150, "{report:?}");
+        assert!(counts.published > 5_000 && counts.duplicates > 5_000, "{counts:?}");
         assert!(
-            counts.republished > 200 && counts.stale > 500 && counts.unheard > 500,
+            counts.republished > 500 && counts.stale > 2_000 && counts.unheard > 1_000,
             "{counts:?}"
         );
     }
@@ -254,7 +254,7 @@ fn a_planted_bug_is_found_in_one_of_the_first_seeds() {
         println!("{flaw:?}: {}", found.unwrap_or_else(|| panic!("{flaw:?} is not found")));
     }
     let bug = PlantedBug::AcknowledgeBeforeDurable;
-    let found = (0..400).find_map(|seed| {
+    let found = (0..100).find_map(|seed| {
         let mut options = Options::swarm(seed).with_bug(bug);
         // Slow syncs, and crashes of everybody in the middle of them.
         options.sync_max = millis(200);
@@ -262,8 +262,5 @@ fn a_planted_bug_is_found_in_one_of_the_first_seeds() {
         options.depose_permille = 900;
         run(options, None).err()
     });
-    println!("{bug:?}: {}", found.expect("what was answered before it was durable goes missing"));
-    let found =
-        [203].into_iter().find_map(|seed| run(Options::swarm(seed).with_bug(bug), None).err());
     println!("{bug:?}: {}", found.expect("what was answered before it was durable goes missing"));
 }
