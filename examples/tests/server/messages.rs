@@ -59,6 +59,11 @@ impl Seen {
         self.published.iter().filter(|id| !self.delivered.contains_key(*id)).count()
     }
 
+    /// Messages whose first deliveries nobody heard of: they came as a later attempt.
+    fn late(&self) -> usize {
+        self.delivered.values().filter(|attempts| attempts.first() > Some(&1)).count()
+    }
+
     fn deliveries(&self) -> usize {
         self.delivered.values().map(BTreeSet::len).sum()
     }
@@ -110,12 +115,13 @@ async fn no_message_is_lost_and_none_that_was_acknowledged_comes_back_under_kill
 
     let seen = traffic.seen();
     println!(
-        "{killed} kills in {:?}: {} messages published, {} deliveries, of which {} again, {} acks \
-         in doubt, {} messages lost",
+        "{killed} kills in {:?}: {} messages published, {} deliveries, of which {} again, {} \
+         delivered first where nobody heard it, {} acks in doubt, {} messages lost",
         started.elapsed(),
         seen.published.len(),
         seen.deliveries(),
         seen.deliveries() - seen.delivered.len(),
+        seen.late(),
         seen.in_doubt.len(),
         seen.lost(),
     );
