@@ -103,7 +103,7 @@ impl Clients {
                 let (receipts, visibility) = (self.some_receipts(detail), millis(VISIBILITY));
                 Command::Extend { topic, group, receipts, visibility }
             }
-            _ if detail % 2 == 0 => {
+            _ if detail.is_multiple_of(2) => {
                 Command::HandBack { topic, group, receipts: self.some_receipts(detail) }
             }
             _ => Command::Tick,
@@ -113,7 +113,7 @@ impl Clients {
     fn fresh(&mut self) -> NewMessage {
         self.published += 1;
         let name = format!("m{}", self.published);
-        let key = (self.published % 3 == 0).then(|| format!("k{}", self.published % 7));
+        let key = self.published.is_multiple_of(3).then(|| format!("k{}", self.published % 7));
         let fresh = NewMessage { key, dedupe_id: Some(name.clone()), ..message(&name) };
         let publish = Publish { message: fresh.clone(), first_at: self.now, answer: None };
         self.publishes.insert(name, publish);
@@ -124,10 +124,10 @@ impl Clients {
     fn some_receipts(&self, random: u64) -> Vec<Receipt> {
         let newest = self.receipts.iter().rev().take(4).collect::<Vec<_>>();
         let any = self.receipts.iter().collect::<Vec<_>>();
-        let from = if random % 4 == 0 { any } else { newest };
+        let from = if random.is_multiple_of(4) { any } else { newest };
         let mut some: BTreeSet<Receipt> = BTreeSet::new();
         some.extend(choose(&from, random >> 2).copied());
-        some.extend(choose(&from, random >> 20).copied().filter(|_| random % 8 == 0));
+        some.extend(choose(&from, random >> 20).copied().filter(|_| random.is_multiple_of(8)));
         some.into_iter().collect()
     }
 }
@@ -156,7 +156,7 @@ impl Workload for Clients {
             return Err(Broken(broken));
         }
         self.answers += 1;
-        if self.answers % 7 == 0 {
+        if self.answers.is_multiple_of(7) {
             self.ledger.lock().unwrap().counts.unheard += 1;
             return Ok(());
         }
