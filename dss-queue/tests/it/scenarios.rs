@@ -180,6 +180,7 @@ fn past_max_attempts_a_message_dies_and_redrive_revives_it() {
     assert_eq!(bench.receive("late", 10), [], "other groups do not see it again");
     assert_eq!(bench.ack("g", receipts(&revived)).done, 2);
     assert_eq!(bench.redrive("g"), 0);
+    assert_eq!(bench.events, [], "nobody is woken for nothing");
 }
 
 #[test]
