@@ -94,12 +94,6 @@ impl Shard {
         topic: &TopicName,
         group: &GroupName,
     ) -> Result<Availability, BrokerError> {
-        // What is there is leased through the log, which finds out whether it still is. Only that
-        // there is nothing must be known for sure.
-        let found = self.look_here(topic, group).await?;
-        if let Availability::NoGroup | Availability::Something = found {
-            return Ok(found);
-        }
         let (topic, group) = (topic.clone(), group.clone());
         Ok(self.group.read(move |machine| machine.queue().availability(&topic, &group)).await?)
     }
