@@ -150,6 +150,16 @@ fn the_whole_ring_as_one_range_holds_every_position() {
 }
 
 #[test]
+fn a_range_holds_its_end_and_not_what_it_begins_behind() {
+    let pair = ring(&["n1", "n2"]);
+    let ranges: Vec<_> = ["n1", "n2"].iter().flat_map(|node| pair.owned_ranges(node)).collect();
+    assert!(ranges.iter().any(|range| range.after > range.through), "one runs over the end");
+    for range in ranges {
+        assert!(range.contains(range.through) && !range.contains(range.after), "{range:?}");
+    }
+}
+
+#[test]
 fn what_is_shown_says_what_there_is() {
     let three = ring(&["n1", "n2", "n3"]);
     let mut list = three.preference_list(b"key");
