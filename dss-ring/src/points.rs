@@ -46,19 +46,28 @@ pub(crate) struct Points {
 }
 
 impl Points {
+    /// A vector for this many points that [`from_sorted`](Self::from_sorted) need not enlarge.
+    pub(crate) fn with_room_for(points: usize) -> Vec<Point> {
+        Vec::with_capacity(points + 1)
+    }
+
     /// The index over these points, which are in order.
     pub(crate) fn from_sorted(mut sorted: Vec<Point>) -> Self {
         debug_assert!(sorted.is_sorted());
         let buckets = sorted.len();
         let end = u32::try_from(buckets).expect("a ring has at most POINTS_MAX points");
-        let mut starts = vec![end; buckets];
+        // How many points lie in the buckets before each, without a branch on where the points
+        // lie, which is random: first what the last point of each bucket says to the next bucket,
+        // then the highest said so far for the buckets without points.
+        let mut starts = vec![0; buckets + 1];
+        for (behind, point) in (1..=end).zip(&sorted) {
+            starts[bucket(point.position(), buckets) + 1] = behind;
+        }
+        starts.truncate(buckets);
         let mut reached = 0;
-        for (index, point) in (0..end).zip(&sorted) {
-            let bucket = bucket(point.position(), buckets);
-            while reached <= bucket {
-                starts[reached] = index;
-                reached += 1;
-            }
+        for start in &mut starts {
+            reached = reached.max(*start);
+            *start = reached;
         }
         if let Some(first) = sorted.first().copied() {
             let last_position = Position::from_bits((1 << Position::BITS) - 1);

@@ -73,7 +73,7 @@ impl<N: RingNode> HashRing<N> {
         if members.windows(2).any(|pair| pair[0].node.ring_bytes() == pair[1].node.ring_bytes()) {
             return Err(RingError::DuplicateNode);
         }
-        let mut sorted = Vec::with_capacity(count_points(&members, points_per_weight)?);
+        let mut sorted = Points::with_room_for(count_points(&members, points_per_weight)?);
         for (owner, member) in (0..=Owner::MAX).zip(&members) {
             sorted.extend(points_of(member, owner, points_per_weight));
         }
@@ -160,12 +160,12 @@ impl<N: RingNode> HashRing<N> {
         members.remove(at);
         let leaver = Owner::try_from(at).expect("a ring has at most NODES_MAX nodes");
         let kept = self.points.as_slice().iter().filter(|point| point.owner() != leaver);
-        let sorted = kept
-            .map(|point| {
-                let owner = point.owner();
-                point.with_owner(owner - Owner::from(owner > leaver))
-            })
-            .collect();
+        let total = count_points(&members, self.points_per_weight)?;
+        let mut sorted = Points::with_room_for(total);
+        sorted.extend(kept.map(|point| {
+            let owner = point.owner();
+            point.with_owner(owner - Owner::from(owner > leaver))
+        }));
         Ok(Self::assemble(members, self.points_per_weight, sorted, self.next_epoch()))
     }
 
@@ -345,7 +345,7 @@ fn merge(
     total: usize,
     change: impl Fn(Point) -> Point,
 ) -> Vec<Point> {
-    let mut sorted = Vec::with_capacity(total);
+    let mut sorted = Points::with_room_for(total);
     for point in added {
         let (before, behind) = kept.split_at(kept.partition_point(|kept| change(*kept) < *point));
         sorted.extend(before.iter().copied().map(&change));

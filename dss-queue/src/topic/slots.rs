@@ -358,6 +358,24 @@ mod tests {
     }
 
     #[test]
+    fn rows_are_filled_and_lose_their_gaps_once_these_are_most_of_them() {
+        let mut slots = Slots::default();
+        let count = 4 * ROW_SLOTS as u64;
+        (1..=count).for_each(|sequence| slots.push(message(sequence, 1_000), None));
+        assert_eq!(slots.rows.len(), 4);
+        // All of the first row but every fourth; there is no gap to close before the last goes.
+        let left = ROW_SLOTS as u64 / 4;
+        let gone = (1..=ROW_SLOTS as u64).filter(|sequence| sequence % 4 != 0);
+        for (removed, sequence) in (1_u64..).zip(gone) {
+            assert_eq!(slots.rows[0].slots.len(), ROW_SLOTS, "before {removed}");
+            assert!(slots.remove(sequence).is_some());
+        }
+        assert_eq!(slots.rows[0].slots.len() as u64, left);
+        let expected = (1..=left).map(|nth| 4 * nth).chain(ROW_SLOTS as u64 + 1..=count);
+        assert!(slots.from(0).map(Stored::sequence).eq(expected));
+    }
+
+    #[test]
     fn slots_find_what_a_map_finds_whatever_is_removed() {
         let mut random = 7_u64;
         let mut below = |bound: u64| {

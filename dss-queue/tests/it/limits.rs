@@ -1,5 +1,7 @@
 //! How much of everything there may be.
 
+use std::time::Duration;
+
 use dss_queue::limits::{
     BATCH_BYTES_MAX, HEADERS_MAX, IN_FLIGHT_MAX, PAYLOAD_BYTES_MAX, PUBLISH_MESSAGES_MAX,
     STORED_BYTES_MAX,
@@ -174,4 +176,24 @@ fn timers_are_fired_a_bounded_number_at_a_time() {
     bench.queue = queue;
     bench.now = 6;
     assert_eq!(bench.receive("g", 1_000).len(), 1_000);
+}
+
+#[test]
+fn a_lease_lasts_up_to_twelve_hours_and_a_delay_up_to_ten_years() {
+    let hours = |hours: u64| Duration::from_secs(hours * 3_600);
+    let mut bench = Bench::new();
+    bench.publish(vec![message("a")]);
+    let receipt = bench.one("g").receipt;
+    let mut extend = |visibility| {
+        let (topic, group, receipts) = (topic("orders"), group("g"), vec![receipt]);
+        bench.apply(Command::Extend { topic, group, receipts, visibility })
+    };
+    assert!(matches!(extend(hours(12)), Reply::Settled(_)));
+    let longer = extend(hours(12) + millis(1));
+    assert!(matches!(longer, Reply::Refused(_)), "{longer:?}");
+
+    let decade = hours(24) * 3_650;
+    let delayed = |delay| vec![NewMessage { delay, ..message("b") }];
+    assert!(bench.try_publish(delayed(decade)).is_ok());
+    assert!(bench.try_publish(delayed(decade + millis(1))).is_err());
 }

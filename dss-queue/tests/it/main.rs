@@ -12,5 +12,6 @@ mod model;
 mod replicated;
 mod scenarios;
 mod schedules;
+mod simulation;
 mod tidying;
 mod turbulence;

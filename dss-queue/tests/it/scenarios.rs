@@ -1,8 +1,8 @@
 //! What the queue promises, one story each.
 
 use dss_queue::{
-    Availability, Command, DeadReason, Event, NewMessage, Refusal, Reply, Settled, TopicSettings,
-    UnixMillis,
+    Availability, Command, DeadReason, Event, NewMessage, Refusal, Reply, Settled, ShardId,
+    TopicSettings, UnixMillis,
 };
 
 use crate::bench::{
@@ -180,6 +180,7 @@ fn past_max_attempts_a_message_dies_and_redrive_revives_it() {
     assert_eq!(bench.receive("late", 10), [], "other groups do not see it again");
     assert_eq!(bench.ack("g", receipts(&revived)).done, 2);
     assert_eq!(bench.redrive("g"), 0);
+    assert_eq!(bench.events, [], "nobody is woken for nothing");
 }
 
 #[test]
@@ -384,4 +385,22 @@ fn availability_says_what_a_receive_would_find() {
     assert_eq!(ask(&bench), Availability::Nothing, "b waits for a");
     bench.ack("g", receipts(&first));
     assert_eq!(ask(&bench), Availability::Something);
+}
+
+#[test]
+fn messages_keep_the_ids_of_whichever_shard_gave_them() {
+    let mut bench = Bench::new();
+    let mut ids = bench.publish(vec![message("a")]);
+    for (shard, text) in [(9, "b"), (7, "c"), (9, "d")] {
+        let (shard, topic) = (ShardId::new(shard), topic("orders"));
+        let messages = vec![message(text)];
+        let reply = bench.apply(Command::Publish { shard, topic, messages });
+        let Reply::Published(more) = reply else { panic!("refused: {reply:?}") };
+        assert_eq!(more[0].shard(), shard);
+        ids.extend(more);
+    }
+    let deliveries = bench.receive("g", 10);
+    assert_eq!(texts(&deliveries), ["a", "b", "c", "d"]);
+    assert!(deliveries.iter().map(|delivery| delivery.id).eq(ids), "{deliveries:?}");
+    assert_eq!(bench.ack("g", receipts(&deliveries)).done, 4);
 }

@@ -138,3 +138,33 @@ fn refusals_say_why() {
     assert_eq!(RingError::TooManyNodes.to_string(), "a ring has at most 65536 nodes");
     assert_eq!(RingError::TooManyPoints.to_string(), "a ring has at most 33554432 points");
 }
+
+#[test]
+fn the_whole_ring_as_one_range_holds_every_position() {
+    let alone =
+        HashRing::with_points([("n1", Weight::ONE)], PointsPerWeight::new(1).unwrap()).unwrap();
+    let [whole] = alone.owned_ranges(&"n1")[..] else { panic!("one range") };
+    assert_eq!((whole.after, whole.size()), (whole.through, 1 << Position::BITS));
+    let keys = (0..100_u32).map(|key| Position::of_key(&key.to_be_bytes()));
+    assert!(keys.chain([whole.through]).all(|position| whole.contains(position)));
+}
+
+#[test]
+fn a_range_holds_its_end_and_not_what_it_begins_behind() {
+    let pair = ring(&["n1", "n2"]);
+    let ranges: Vec<_> = ["n1", "n2"].iter().flat_map(|node| pair.owned_ranges(node)).collect();
+    assert!(ranges.iter().any(|range| range.after > range.through), "one runs over the end");
+    for range in ranges {
+        assert!(range.contains(range.through) && !range.contains(range.after), "{range:?}");
+    }
+}
+
+#[test]
+fn what_is_shown_says_what_there_is() {
+    let three = ring(&["n1", "n2", "n3"]);
+    let mut list = three.preference_list(b"key");
+    assert_eq!(format!("{list:?}"), "PreferenceList { met: 0, left: 3 }");
+    list.next();
+    assert_eq!(format!("{list:?}"), "PreferenceList { met: 1, left: 2 }");
+    assert_eq!(format!("{:>3}", weight(7)), "  7");
+}

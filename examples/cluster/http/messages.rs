@@ -227,6 +227,8 @@ struct DeadMessage {
     /// `expired` where the last delivery was not settled in time, `rejected` where it was given
     /// back.
     reason: &'static str,
+    /// Who had it last; `null` where that is not known.
+    consumer: Option<String>,
 }
 
 /// Nothing can be chosen yet; what is misspelt is not ignored either.
@@ -435,6 +437,7 @@ impl From<DeadLetter> for DeadMessage {
                 DeadReason::Expired => "expired",
                 DeadReason::Rejected => "rejected",
             },
+            consumer: letter.consumer.map(|consumer| consumer.as_str().to_owned()),
         }
     }
 }

@@ -7,6 +7,7 @@ mod document;
 mod forwarding;
 mod limits;
 mod locks;
+mod messages;
 mod operations;
 mod queues;
 mod values;

@@ -5,6 +5,7 @@ mod failover;
 mod histories;
 mod load;
 mod locking;
+mod messages;
 mod process;
 mod requests;
 mod rolling;

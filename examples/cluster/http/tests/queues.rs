@@ -88,7 +88,7 @@ async fn messages_are_returned_extended_given_up_and_redriven() {
     let dead = client.get(&format!("{groups}/dead")).await.json(200);
     let [letter] = &dead["messages"].as_array().unwrap()[..] else { panic!("{dead}") };
     assert_eq!((&letter["payload"], &letter["attempts"]), (&json!("a"), &json!(1)));
-    assert_eq!(letter["reason"], "rejected");
+    assert_eq!((&letter["reason"], &letter["consumer"]), (&json!("rejected"), &json!("c")));
     let redriven = client.post(&format!("{groups}/dead/redrive"), "").await.json(200);
     assert_eq!(redriven, json!({"redriven": 1}));
     assert_eq!(receive(&client, json!({"consumer": "c"})).await.len(), 1);

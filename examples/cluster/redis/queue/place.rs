@@ -142,7 +142,7 @@ impl Caller {
     }
 
     /// The stream, and what all other keys of the instance begin with.
-    fn instance(&self, place: &Place) -> String {
+    pub(super) fn instance(&self, place: &Place) -> String {
         let home = place.home.map_or_else(String::new, |home| format!("@{}", shard_text(home)));
         format!("{}:{{{}}}{home}", self.keys, place.topic)
     }

@@ -11,6 +11,7 @@ use tokio::time::sleep;
 use super::random::Random;
 use super::*;
 use crate::redis::queue::drain::Carried;
+use crate::redis::queue::place::shard_text;
 use crate::redis::test_server::RedisServer;
 
 /// Waits until every hand-off has been brought home.
@@ -190,6 +191,42 @@ async fn a_drain_that_is_interrupted_is_repeated_and_moves_every_message_once() 
         drained(&broker, "orders", &billing).await.iter().map(|it| it.parse().unwrap()).collect();
     left.sort_unstable();
     assert_eq!(left, (2..200).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+#[cfg_attr(no_redis_server, ignore = "needs redis-server on the PATH")]
+async fn a_home_that_forgets_how_far_a_drain_has_come_is_found_out() {
+    let mut servers = RedisServer::start_several(3).await;
+    let broker = broker_on(&servers).await;
+    let (orders, billing) = (topic("orders"), group("billing"));
+    broker.configure(&orders, TopicSettings::default()).await.unwrap();
+    let home = home(&broker, &servers, "orders");
+    servers[home].stop().await;
+    opened(&broker, &servers[home], false).await;
+    broker.publish(&orders, (0..10).map(|it| message(&it.to_string())).collect()).await.unwrap();
+    // Only this test drains.
+    broker.tasks.last().unwrap().abort();
+    servers[home].restart().await;
+    opened(&broker, &servers[home], true).await;
+
+    let places = broker.shared.places(&orders);
+    let (target, source) = (&places[0], &places[1]);
+    let none: [&str; 0] = [];
+    let take = &broker.shared.caller.scripts.take;
+    broker.shared.caller.call(source, take, none).await.unwrap();
+    for _ in 0..2 {
+        // The planted bug: the cursor of the drain is gone before the next step.
+        let meta = format!("{}:meta", broker.shared.caller.instance(target));
+        let mut forget = redis::cmd("HDEL");
+        forget.arg(meta).arg(format!("drained {}", shard_text(source.node.shard)));
+        target.node.redis.run::<usize>(&forget).await.unwrap();
+        let carried = broker.shared.carry(source, target).await.unwrap();
+        assert!(matches!(carried, Carried::Batch(_)));
+    }
+    broker.shared.drain().await;
+    let found = broker.receive(&orders, &billing, waiting(100, 1_000)).await.unwrap();
+    let once: BTreeSet<_> = found.iter().map(|delivery| delivery.payload.clone()).collect();
+    assert_eq!((found.len(), once.len()), (20, 10), "every message is there twice");
 }
 
 #[tokio::test]
