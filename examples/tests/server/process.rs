@@ -195,6 +195,11 @@ impl Cluster {
         }
     }
 
+    /// Sends a signal to the node's process.
+    pub(crate) fn signal(&self, node: usize, name: &str) {
+        signal(self.nodes[node].child.as_ref().expect("the node runs"), name);
+    }
+
     /// Whether the node's process is still the one that was started.
     pub(crate) fn is_running(&mut self, node: usize) -> bool {
         let child = self.nodes[node].child.as_mut().expect("the node was started");
