@@ -90,6 +90,7 @@ pub(super) struct Lines {
 }
 
 /// What a hit finds.
+#[cfg(any(feature = "tokio", test))]
 pub(super) struct Hit {
     pub(super) value: Option<Bytes>,
     pub(super) version: Option<Version>,
@@ -141,6 +142,7 @@ impl Lines {
     }
 
     /// What is held of a key, which counts as used.
+    #[cfg(any(feature = "tokio", test))]
     #[inline]
     pub(super) fn hit(&mut self, hash: u64, key: &[u8]) -> Option<Hit> {
         let slots = &self.slots;

@@ -210,6 +210,9 @@ async fn statistics_tell_what_is_held() {
     assert_eq!((held.modified, held.exclusive, held.shared), (1, 1, 1));
     assert_eq!((held.bytes, held.writing_back), ("avalue".len() + "b".len() + "cv".len(), 0));
     assert_eq!(held.directory + two.statistics().directory, 3);
+    assert!(one.get_cached(b"a").is_some() && one.get(bytes("a")).await.unwrap().is_some());
+    let hits = one.statistics().hits - held.hits;
+    assert_eq!((hits, one.statistics().misses), (2, held.misses));
 
     // What makes room for another line waits for a home that cannot be reached.
     let (there, here) = (key_at_home(1), key_at_home(2));
