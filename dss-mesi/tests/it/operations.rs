@@ -221,4 +221,8 @@ async fn statistics_tell_what_is_held() {
     two.put(here, bytes("v"), Condition::None).await.unwrap();
     let held = two.statistics();
     assert_eq!((held.modified, held.shared, held.writing_back), (1, 0, 1));
+    assert!(!two.flush().await, "main memory does not have all of it");
+    cluster.network.heal();
+    assert!(two.flush().await);
+    assert_eq!((two.statistics().modified, two.statistics().writing_back), (0, 0));
 }
