@@ -87,10 +87,11 @@
 //! [`Cache`] and [`Home`] are the two deterministic cores: no clock, no I/O, no randomness, and
 //! their documentation is the table of the protocol. [`CacheNode`] runs some of each, every one for
 //! its part of the keys and behind a lock of its own (feature `tokio`, on by default). The page
-//! [`walk`] follows one line through two writers, a crash and a partition. The protocol is the textbook's directory MESI (Sorin, Hill and
-//! Wood, *A Primer on Memory Consistency and Cache Coherence*, chapter 8) made for networks: with
-//! requests that are repeated, a sequence over grants and recalls, and write-backs that are kept
-//! until they are confirmed, in place of its transient states.
+//! [`walk`] follows one line through two writers, a crash and a partition. The protocol is the
+//! textbook's directory MESI (Sorin, Hill and Wood, *A Primer on Memory Consistency and Cache
+//! Coherence*, chapter 8) made for networks: with requests that are repeated, a sequence over grants
+//! and recalls, and write-backs that are kept until they are confirmed, in place of its transient
+//! states.
 
 mod cache;
 #[cfg(test)]
@@ -121,6 +122,8 @@ pub mod walk;
 pub use cache::{Answer, Cache, Cause, Condition, Dropped, LineView, OperationId, Output, Read};
 pub use config::{CacheConfig, WritePolicy};
 pub use conformance::memory_conformance;
+#[cfg(feature = "tokio")]
+pub use conformance::{Arrival, transport_conformance};
 #[cfg(feature = "tokio")]
 pub use driver::{CacheNode, InMemoryNetwork, LoadError};
 pub use error::CacheError;

@@ -12,7 +12,7 @@ use crate::view::{Epoch, NodeId, View};
 ///
 /// The protocol needs no promise from it: a message may be lost, doubled, delayed or overtaken,
 /// but what arrives is what was sent. Whoever implements it hands what arrives to
-/// `CacheNode::deliver`.
+/// `CacheNode::deliver`, and can put it to the test by `transport_conformance`.
 pub trait Transport: Send + Sync + 'static {
     /// Sends, or drops where it cannot. Never blocks.
     fn send(&self, to: NodeId, message: Message);

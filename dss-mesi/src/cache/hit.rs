@@ -19,20 +19,26 @@ impl Cache {
     #[cfg(feature = "tokio")]
     #[inline]
     pub(crate) fn hit(&mut self, now: Timestamp, hash: u64, key: &[u8]) -> Option<Option<Read>> {
-        if !self.is_short_way_open || now >= self.lease? {
+        if now >= self.open_until {
             return None;
         }
-        let slot = self.lines.hit(hash, key)?;
-        self.statistics.hits += 1;
-        let (value, version) = (slot.value(), slot.version());
-        let state = slot.state();
-        Some(value.zip(version).map(|(value, version)| Read { value, version, state, hit: true }))
+        let hit = self.lines.hit(hash, key)?;
+        self.hits += 1;
+        let state = hit.state;
+        let written = hit.value.zip(hit.version);
+        Some(written.map(|(value, version)| Read { value, version, state, hit: true }))
+    }
+
+    /// Closes the short way.
+    pub(super) const fn close_short_way(&mut self) {
+        self.open_until = Timestamp::ZERO;
     }
 
     /// Opens or closes the short way, as things stand.
     pub(super) fn set_short_way(&mut self, now: Timestamp) {
         let leased = self.lease.is_some_and(|lease| now + MARGIN < lease);
-        self.is_short_way_open = leased && self.is_member && !self.leaving;
+        let is_open = leased && self.is_member && !self.leaving;
+        self.open_until = self.lease.filter(|_| is_open).unwrap_or(Timestamp::ZERO);
         if let (true, Some(lease)) = (leased, self.lease) {
             let closes =
                 Timestamp::since_origin(lease.since(Timestamp::ZERO).saturating_sub(MARGIN));

@@ -67,10 +67,14 @@ impl Line {
 /// and takes the first whose line was not used since it came by last. That is nearly the order of
 /// last use, and a use costs one bit of the slot that it reads anyway.
 #[derive(Clone)]
+// What a hit looks at comes first.
+#[repr(C)]
 pub(super) struct Lines {
+    index: HashTable<u32>,
     slots: Vec<Option<Slot>>,
     free: Vec<u32>,
-    index: HashTable<u32>,
+    /// Seq and version of lines in whose slots they have no room.
+    wide: BTreeMap<u32, (Seq, Option<Version>)>,
     seed: u64,
     /// Few lines are being written at a time: what is on its way is kept apart.
     throughs: BTreeMap<Bytes, Box<Through>>,
@@ -85,6 +89,14 @@ pub(super) struct Lines {
     exclusive: usize,
 }
 
+/// What a hit finds.
+#[cfg(any(feature = "tokio", test))]
+pub(super) struct Hit {
+    pub(super) value: Option<Bytes>,
+    pub(super) version: Option<Version>,
+    pub(super) state: LineState,
+}
+
 /// The hash by which a key is found.
 pub(crate) fn hash_of(key: &[u8], seed: u64) -> u64 {
     xxh3_64_with_seed(key, seed)
@@ -93,9 +105,10 @@ pub(crate) fn hash_of(key: &[u8], seed: u64) -> u64 {
 impl Lines {
     pub(super) const fn new(seed: u64) -> Self {
         Self {
+            index: HashTable::new(),
             slots: Vec::new(),
             free: Vec::new(),
-            index: HashTable::new(),
+            wide: BTreeMap::new(),
             seed,
             throughs: BTreeMap::new(),
             hand: 0,
@@ -128,32 +141,39 @@ impl Lines {
         self.throughs.len()
     }
 
-    /// The slot of the line, which counts as used.
+    /// What is held of a key, which counts as used.
+    #[cfg(any(feature = "tokio", test))]
     #[inline]
-    pub(super) fn hit(&mut self, hash: u64, key: &[u8]) -> Option<&Slot> {
+    pub(super) fn hit(&mut self, hash: u64, key: &[u8]) -> Option<Hit> {
         let slots = &self.slots;
         let is_it = |place: &u32| slots[*place as usize].as_ref().is_some_and(|it| it.is_of(key));
         let place = *self.index.find(hash, is_it)?;
         let slot = self.slots[place as usize].as_mut()?;
         slot.touch();
-        Some(slot)
+        let version = match slot.numbers() {
+            Some(numbers) => numbers.version(),
+            None => self.wide.get(&place)?.1,
+        };
+        Some(Hit { value: slot.value(), version, state: slot.state() })
     }
 
     /// The line, which counts as used.
     pub(super) fn touch(&mut self, key: &Bytes) -> Option<Line> {
-        self.hit(hash_of(key, self.seed), key)?;
-        self.peek(key)
+        let place = self.place(key)?;
+        self.slots[place as usize].as_mut()?.touch();
+        self.line(place, self.throughs.get(key).cloned())
     }
 
     /// The line, without using it.
     pub(super) fn peek(&self, key: &Bytes) -> Option<Line> {
-        let slot = self.slot(key)?;
-        Some(slot.line(self.throughs.get(key).cloned()))
+        self.line(self.place(key)?, self.throughs.get(key).cloned())
     }
 
     /// How the line is held, and which version of it.
     pub(super) fn state(&self, key: &Bytes) -> Option<(LineState, Option<Version>)> {
-        self.slot(key).map(|slot| (slot.state(), slot.version()))
+        let place = self.place(key)?;
+        let slot = self.slots[place as usize].as_ref()?;
+        Some((slot.state(), self.numbers(place, slot).1))
     }
 
     pub(super) fn contains(&self, key: &Bytes) -> bool {
@@ -178,11 +198,13 @@ impl Lines {
         change: impl FnOnce(&mut Line) -> R,
     ) -> Option<R> {
         let place = self.place(key)?;
+        let through = self.throughs.remove(key);
+        let mut line = self.line(place, through)?;
+        let result = change(&mut line);
         let slot = self.slots[place as usize].as_mut()?;
         let (bytes, state) = (slot.bytes(), slot.state());
-        let mut line = slot.line(self.throughs.remove(key));
-        let result = change(&mut line);
         slot.set(key, &line);
+        keep_wide(&mut self.wide, place, slot, &line);
         let (bytes_after, state_after) = (slot.bytes(), slot.state());
         if let Some(through) = line.through {
             self.throughs.insert(key.clone(), through);
@@ -199,18 +221,17 @@ impl Lines {
         let slot = Slot::new(key, &line, self.sweep);
         self.bytes += slot.bytes();
         self.count(line.state);
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.grow(entries_max);
+            self.slots.push(None);
+            u32::try_from(self.slots.len() - 1).expect("fewer lines than 2^32 fit in memory")
+        });
+        let slot = self.slots[place as usize].insert(slot);
+        keep_wide(&mut self.wide, place, slot, &line);
+        self.newest = place;
         if let Some(through) = line.through {
             self.throughs.insert(key.clone(), through);
         }
-        let place = if let Some(place) = self.free.pop() {
-            self.slots[place as usize] = Some(slot);
-            place
-        } else {
-            self.grow(entries_max);
-            self.slots.push(Some(slot));
-            u32::try_from(self.slots.len() - 1).expect("fewer lines than 2^32 fit in memory")
-        };
-        self.newest = place;
         let (slots, seed) = (&self.slots, self.seed);
         let rehash = |place: &u32| {
             slots[*place as usize].as_ref().map_or(0, |slot| hash_of(slot.key(), seed))
@@ -233,11 +254,14 @@ impl Lines {
         let is_it = |place: &u32| slots[*place as usize].as_ref().is_some_and(|it| it.is_of(key));
         let entry = self.index.find_entry(hash_of(key, seed), is_it).ok()?;
         let (place, _) = entry.remove();
+        let through = self.throughs.remove(key);
+        let line = self.line(place, through)?;
         let slot = self.slots[place as usize].take()?;
+        self.wide.remove(&place);
         self.free.push(place);
         self.bytes -= slot.bytes();
         self.uncount(slot.state());
-        Some(slot.line(self.throughs.remove(key)))
+        Some(line)
     }
 
     /// The line that goes when there is no room, if any may. `pinned` ones may not, nor those of
@@ -282,6 +306,21 @@ impl Lines {
         self.slots[self.place(key)? as usize].as_ref()
     }
 
+    /// The line in this slot, with what is on its way of it.
+    fn line(&self, place: u32, through: Option<Box<Through>>) -> Option<Line> {
+        let slot = self.slots[place as usize].as_ref()?;
+        let (seq, version) = self.numbers(place, slot);
+        let (state, value) = (slot.state(), slot.value());
+        Some(Line { state, seq, version, value, through })
+    }
+
+    fn numbers(&self, place: u32, slot: &Slot) -> (Seq, Option<Version>) {
+        match slot.numbers() {
+            Some(numbers) => (numbers.seq(), numbers.version()),
+            None => self.wide.get(&place).copied().expect("what is in no slot is kept here"),
+        }
+    }
+
     fn count(&mut self, state: LineState) {
         match state {
             LineState::Modified => self.modified += 1,
@@ -299,10 +338,25 @@ impl Lines {
     }
 
     fn iter(&self) -> impl Iterator<Item = (&[u8], Line)> {
-        self.slots.iter().flatten().map(|slot| {
+        (0..).zip(&self.slots).filter_map(|(place, slot)| {
+            let slot = slot.as_ref()?;
             let through = self.throughs.get(slot.key()).cloned();
-            (slot.key(), slot.line(through))
+            Some((slot.key(), self.line(place, through)?))
         })
+    }
+}
+
+/// Keeps what has no room in the slot.
+fn keep_wide(
+    wide: &mut BTreeMap<u32, (Seq, Option<Version>)>,
+    place: u32,
+    slot: &Slot,
+    line: &Line,
+) {
+    if slot.numbers().is_none() {
+        wide.insert(place, (line.seq, line.version));
+    } else if !wide.is_empty() {
+        wide.remove(&place);
     }
 }
 
@@ -332,6 +386,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crate::view::Epoch;
 
     fn line(state: LineState, value: Option<&'static str>) -> Line {
         let seq = Seq::default();
@@ -388,6 +443,33 @@ mod tests {
         lines.remove(&key(1)).unwrap();
         assert_eq!((lines.len(), lines.bytes(), lines.exclusive()), (0, 0, 0));
         assert_eq!((lines.remove(&key(1)), lines.modified()), (None, 0));
+    }
+
+    #[test]
+    fn numbers_of_any_size_are_kept() {
+        let mut lines = Lines::new(7);
+        let seq = |count| Seq { epoch: Epoch::new(3), count };
+        let at = |count| Line {
+            seq: seq(count),
+            version: Some(Version::next(None, seq(count))),
+            ..line(LineState::Shared, Some("v"))
+        };
+        for (number, count) in [(1, 5), (2, u64::MAX), (3, 6)] {
+            lines.insert(&key(number), at(count), 9);
+        }
+        assert_eq!(lines.peek(&key(2)), Some(at(u64::MAX)));
+        let hit = lines.hit(hash_of(&key(2), 7), &key(2)).unwrap();
+        assert_eq!((hit.value, hit.version), (Some("v".into()), at(u64::MAX).version));
+        lines.modify(&key(1), |line| *line = at(1 << 50));
+        lines.modify(&key(2), |line| *line = at(8));
+        assert_eq!(
+            [1, 2, 3].map(|it| lines.peek(&key(it))),
+            [1 << 50, 8, 6].map(|it| Some(at(it)))
+        );
+        assert_eq!(lines.remove(&key(1)), Some(at(1 << 50)));
+        assert!(lines.wide.is_empty());
+        lines.insert(&key(4), at(9), 9);
+        assert_eq!(lines.peek(&key(4)), Some(at(9)), "in the slot of the one that went");
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod hit;
 mod hold;
 mod inspect;
 mod lines;
+mod numbers;
 mod operation;
 mod recall;
 mod slot;
@@ -71,7 +72,14 @@ use crate::view::{Member, NodeId, Timestamp, View};
 /// Operations ([`read`](Cache::read), [`put`](Cache::put), …) end in an [`Output::Answer`] each.
 /// After every call outputs are polled until there are none.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+// What every hit looks at comes first, so that it lies together.
+#[repr(C)]
 pub struct Cache {
+    /// Until when what is held may be read without looking at view and lease, and at the exact time.
+    open_until: Timestamp,
+    /// Reads that took the short way.
+    hits: u64,
+    lines: Lines,
     config: CacheConfig,
     member: Member,
     placed: Placed,
@@ -79,11 +87,8 @@ pub struct Cache {
     /// Nothing is served at or after it.
     lease: Option<Timestamp>,
     leaving: bool,
-    /// Whether what is held may be read without looking at all of the above, and the exact time.
-    is_short_way_open: bool,
     /// Whether this life of the node is in the view.
     is_member: bool,
-    lines: Lines,
     /// Invariant: no key has both a request here and a write-back, or a request and an owned line.
     pending: BTreeMap<Bytes, Pending>,
     write_backs: BTreeMap<Bytes, WriteBack>,
@@ -165,15 +170,16 @@ impl Cache {
     pub fn new(config: CacheConfig, member: Member, placement: Arc<dyn Placement>) -> Self {
         let lines = Lines::new(config.hash_seed);
         Self {
+            open_until: Timestamp::ZERO,
+            hits: 0,
+            lines,
             config,
             member,
             placed: Placed(placement),
             view: View::default(),
             lease: None,
             leaving: false,
-            is_short_way_open: false,
             is_member: false,
-            lines,
             pending: BTreeMap::new(),
             write_backs: BTreeMap::new(),
             holds: BTreeMap::new(),
@@ -240,6 +246,7 @@ impl Cache {
     #[cfg(test)]
     pub(crate) fn forget_statistics(&mut self) {
         self.statistics = Statistics::default();
+        self.hits = 0;
     }
 
     /// Counts of what has happened and what is held. Those of the home are zero.
@@ -247,6 +254,7 @@ impl Cache {
     pub fn statistics(&self) -> Statistics {
         let (modified, exclusive) = (self.lines.modified(), self.lines.exclusive());
         Statistics {
+            hits: self.hits + self.statistics.hits,
             modified,
             exclusive,
             shared: self.lines.len() - modified - exclusive,

@@ -2,21 +2,20 @@
 
 use bytes::Bytes;
 
-use super::lines::{Line, Through};
+use super::lines::Line;
+use super::numbers::Numbers;
 use crate::line::LineState;
-use crate::version::{Seq, Version};
-use crate::view::Epoch;
 
-/// A line, packed: a cache may hold millions.
+/// A line, packed: a cache may hold millions, and a hit reads one line of the processor's cache.
 ///
 /// Key and value lie in one piece of memory of exactly their size, so that a line keeps alive no
 /// larger buffer that a client or the network has cut them from.
 #[derive(Debug, Clone)]
+#[repr(align(64))]
 pub(super) struct Slot {
     data: Bytes,
-    seq: Seq,
-    /// [`NONE`] where the line has none.
-    version: Version,
+    /// Seq and version; `None` where they are too large for a slot, and kept elsewhere.
+    numbers: Option<Numbers>,
     key_length: u32,
     /// The sweep after which it came.
     born: u8,
@@ -25,15 +24,11 @@ pub(super) struct Slot {
     used: bool,
 }
 
-/// Stands for no version: nothing is written before the first view.
-const NONE: Version = Version { epoch: Epoch::ZERO, grant: 0, write: 0 };
-
 impl Slot {
     pub(super) fn new(key: &[u8], line: &Line, born: u8) -> Self {
         Self {
             data: pack(key, line.value.as_ref()),
-            seq: line.seq,
-            version: line.version.unwrap_or(NONE),
+            numbers: Numbers::new(line.seq, line.version),
             key_length: u32::try_from(key.len()).expect("a key is shorter than 4 GiB"),
             born,
             state: line.state,
@@ -47,16 +42,9 @@ impl Slot {
         if self.value().as_ref() != line.value.as_ref() {
             self.data = pack(key, line.value.as_ref());
         }
-        self.seq = line.seq;
-        self.version = line.version.unwrap_or(NONE);
+        self.numbers = Numbers::new(line.seq, line.version);
         self.state = line.state;
         self.has_value = line.value.is_some();
-    }
-
-    /// The line, with what is on its way of it.
-    pub(super) fn line(&self, through: Option<Box<Through>>) -> Line {
-        let (version, value) = (self.version(), self.value());
-        Line { state: self.state, seq: self.seq, version, value, through }
     }
 
     #[inline]
@@ -78,9 +66,8 @@ impl Slot {
         self.has_value.then(|| self.data.slice(self.key_length as usize..))
     }
 
-    #[inline]
-    pub(super) fn version(&self) -> Option<Version> {
-        (self.version != NONE).then_some(self.version)
+    pub(super) const fn numbers(&self) -> Option<&Numbers> {
+        self.numbers.as_ref()
     }
 
     pub(super) const fn state(&self) -> LineState {
@@ -111,21 +98,59 @@ impl Slot {
     }
 }
 
+/// Bytes that lie beside the count of their copies, in one allocation.
+struct Piece<const LENGTH: usize>([u8; LENGTH]);
+
+impl<const LENGTH: usize> AsRef<[u8]> for Piece<LENGTH> {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+fn piece<const LENGTH: usize>(key: &[u8], value: &[u8]) -> Bytes {
+    let mut piece = [0; LENGTH];
+    let (to_key, to_value) = piece.split_at_mut(key.len());
+    to_key.copy_from_slice(key);
+    to_value[..value.len()].copy_from_slice(value);
+    let mut data = Bytes::from_owner(Piece(piece));
+    data.truncate(key.len() + value.len());
+    data
+}
+
+/// Key and value in one piece of memory. Of short ones the count of copies is in it, so that a read
+/// finds everything in one place: in steps of 16 bytes, as allocators give memory out anyway. Of long
+/// ones it is kept apart, in 32 bytes more.
 fn pack(key: &[u8], value: Option<&Bytes>) -> Bytes {
     let value = value.map_or(&[][..], |value| &value[..]);
-    let data = Bytes::from([key, value].concat());
-    // The first copy has the count of copies allocated: now, it comes to lie beside the data.
-    drop(data.clone());
-    data
+    match (key.len() + value.len()).div_ceil(16) {
+        0..=1 => piece::<16>(key, value),
+        2 => piece::<32>(key, value),
+        3 => piece::<48>(key, value),
+        4 => piece::<64>(key, value),
+        5 => piece::<80>(key, value),
+        6 => piece::<96>(key, value),
+        7 => piece::<112>(key, value),
+        8 => piece::<128>(key, value),
+        9 => piece::<144>(key, value),
+        10 => piece::<160>(key, value),
+        11 => piece::<176>(key, value),
+        12 => piece::<192>(key, value),
+        13 => piece::<208>(key, value),
+        14 => piece::<224>(key, value),
+        15 => piece::<240>(key, value),
+        16 => piece::<256>(key, value),
+        _ => Bytes::from_owner([key, value].concat().into_boxed_slice()),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::version::Seq;
 
     #[test]
     fn a_slot_is_small() {
-        assert!(size_of::<Option<Slot>>() <= 80, "{}", size_of::<Option<Slot>>());
+        assert_eq!(size_of::<Option<Slot>>(), 64);
     }
 
     #[test]

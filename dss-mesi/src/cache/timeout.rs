@@ -35,7 +35,7 @@ impl Cache {
     /// that is on its way may or may not be done.
     pub fn close(&mut self) {
         self.leaving = true;
-        self.is_short_way_open = false;
+        self.close_short_way();
         for id in self.open.keys().copied().collect::<Vec<_>>() {
             if self.give_up_inspection(id) {
                 continue;

@@ -182,7 +182,7 @@ impl Cache {
     /// busy, until the cache [is clean](Cache::is_clean).
     pub fn leave(&mut self, now: Timestamp) {
         self.leaving = true;
-        self.is_short_way_open = false;
+        self.close_short_way();
         for (_, operation) in std::mem::take(&mut self.parked) {
             self.fail(operation.id, CacheError::ShutDown);
         }

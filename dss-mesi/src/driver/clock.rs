@@ -13,7 +13,8 @@ const TICK: Duration = Duration::from_millis(10);
 /// Time since a node was started.
 #[derive(Debug)]
 pub(super) struct Clock {
-    /// Read before the other: what it has gone since then is never too little.
+    /// Read before the other, and less the tick by which the cheap clock may be late: what that has
+    /// gone since then is never too little.
     #[cfg(target_os = "linux")]
     coarse_origin: Duration,
     origin: Instant,
@@ -23,7 +24,7 @@ impl Clock {
     pub(super) fn start() -> Self {
         Self {
             #[cfg(target_os = "linux")]
-            coarse_origin: coarse(),
+            coarse_origin: coarse().saturating_sub(TICK),
             origin: Instant::now(),
         }
     }
@@ -48,7 +49,7 @@ impl Clock {
     pub(super) fn now_at_latest(&self) -> Timestamp {
         #[cfg(target_os = "linux")]
         {
-            Timestamp::since_origin(coarse().saturating_sub(self.coarse_origin) + TICK)
+            Timestamp::since_origin(coarse().saturating_sub(self.coarse_origin))
         }
         #[cfg(not(target_os = "linux"))]
         {

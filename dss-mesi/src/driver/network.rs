@@ -1,9 +1,10 @@
 //! A transport inside one process.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::node::{CacheNode, WeakNode};
+use super::node::CacheNode;
 use crate::message::Message;
 use crate::ports::Transport;
 use crate::view::NodeId;
@@ -16,9 +17,12 @@ pub struct InMemoryNetwork {
     state: Arc<Mutex<State>>,
 }
 
-#[derive(Debug, Default)]
+/// Takes what arrives at a node, with the node that it comes from.
+type Receiver = Arc<dyn Fn(NodeId, Message) + Send + Sync>;
+
+#[derive(Default)]
 struct State {
-    nodes: BTreeMap<NodeId, WeakNode>,
+    receivers: BTreeMap<NodeId, Receiver>,
     isolated: BTreeSet<NodeId>,
 }
 
@@ -37,7 +41,22 @@ impl InMemoryNetwork {
 
     /// From here on, what is sent to `node` is delivered to `to`.
     pub fn attach(&self, node: NodeId, to: &CacheNode) {
-        self.lock().nodes.insert(node, to.downgrade());
+        let to = to.downgrade();
+        self.attach_receiver(node, move |from, message| {
+            if let Some(to) = to.upgrade() {
+                to.deliver(from, message);
+            }
+        });
+    }
+
+    /// From here on, what is sent to `node` is handed to `receiver`, with the node that has sent it,
+    /// by whoever sends: for a node that is more, or less, than a [`CacheNode`].
+    pub fn attach_receiver(
+        &self,
+        node: NodeId,
+        receiver: impl Fn(NodeId, Message) + Send + Sync + 'static,
+    ) {
+        self.lock().receivers.insert(node, Arc::new(receiver));
     }
 
     /// Loses everything from and to `node`.
@@ -56,6 +75,14 @@ impl InMemoryNetwork {
     }
 }
 
+impl fmt::Debug for State {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let nodes: Vec<_> = self.receivers.keys().collect();
+        let mut debug = formatter.debug_struct("State");
+        debug.field("nodes", &nodes).field("isolated", &self.isolated).finish()
+    }
+}
+
 #[derive(Debug)]
 struct Port {
     node: NodeId,
@@ -67,10 +94,10 @@ impl Transport for Port {
         let receiver = {
             let state = self.network.lock();
             let cut = state.isolated.contains(&self.node) || state.isolated.contains(&to);
-            if cut { None } else { state.nodes.get(&to).and_then(WeakNode::upgrade) }
+            if cut { None } else { state.receivers.get(&to).map(Arc::clone) }
         };
         if let Some(receiver) = receiver {
-            receiver.deliver(self.node, message);
+            receiver(self.node, message);
         }
     }
 }

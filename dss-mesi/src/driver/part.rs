@@ -11,6 +11,9 @@ use crate::statistics::Statistics;
 use crate::view::{NodeId, Timestamp};
 
 /// The cores of the keys of one part, and who waits for them.
+// The cache comes first: what every hit looks at lies beside the lock, and what hits of one part
+// change lies apart from what those of others do.
+#[repr(C, align(128))]
 pub(super) struct Part {
     pub(super) cache: Cache,
     pub(super) home: Home,

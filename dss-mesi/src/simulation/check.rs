@@ -4,9 +4,18 @@ use super::world::{World, name};
 use crate::line::LineState;
 
 impl World {
-    /// Of every key: one node may write, or many may read what main memory has.
-    pub(super) fn check_lines(&self) -> Result<(), String> {
-        for key in 0..self.plan.keys {
+    /// Of every key that something has happened to: one node may write, or many may read what main
+    /// memory has.
+    pub(super) fn check_lines(&mut self) -> Result<(), String> {
+        let suspects = std::mem::take(&mut self.suspects);
+        if !self.plan.is_wide() || std::mem::take(&mut self.is_all_suspect) {
+            return self.check_lines_of(0..self.plan.keys);
+        }
+        self.check_lines_of(suspects)
+    }
+
+    fn check_lines_of(&self, keys: impl IntoIterator<Item = usize>) -> Result<(), String> {
+        for key in keys {
             let key = name(key);
             let usable = self.nodes.iter().filter_map(|node| node.running.as_ref());
             let usable = usable.filter(|running| {

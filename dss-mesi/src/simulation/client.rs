@@ -7,14 +7,10 @@ use super::world::{World, name};
 use crate::cache::{Answer, Condition, OperationId};
 use crate::error::CacheError;
 
-/// How many operations one key sees at most: what the checker's bit set holds, less the losses.
-const OPERATIONS_MAX: usize = 90;
-
 impl World {
     pub(super) fn operate(&mut self, slot: usize) -> Result<(), String> {
-        let key = self.random.below(self.plan.keys);
-        let asked = self.history.entries.iter().filter(|entry| entry.key == key).count();
-        if asked >= OPERATIONS_MAX {
+        let key = self.some_key();
+        if self.asked[key] >= self.plan.operations_max {
             return Ok(());
         }
         let known = &self.known[key];
@@ -38,11 +34,24 @@ impl World {
         self.begin(slot, key, call)
     }
 
+    /// Where there are many keys, some are asked for much more often than most.
+    fn some_key(&mut self) -> usize {
+        let mut bound = self.plan.keys;
+        if self.plan.is_wide() {
+            for _ in 0..4 {
+                bound = self.random.below(bound) + 1;
+            }
+        }
+        self.random.below(bound)
+    }
+
     pub(super) fn begin(&mut self, slot: usize, key: usize, call: Call) -> Result<(), String> {
         let Some(running) = self.nodes[slot].running.as_ref() else { return Ok(()) };
         let id = OperationId::new(self.history.entries.len() as u64);
         let entry = Entry { member: running.member, key, call, begun: self.now, ended: None };
         self.history.entries.push(entry);
+        self.asked[key] += 1;
+        self.suspects.push(key);
         let key = name(key);
         self.input(slot, |running, now| match call {
             Call::Read => running.cache.read(now, id, key),

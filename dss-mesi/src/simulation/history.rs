@@ -106,13 +106,11 @@ impl History {
     /// Whether the operations on each key can be put into one order that respects time, in which
     /// each saw what it answered, and writes stand in the order of their versions. `lossy`: what a lost life had not stored may be lost.
     pub(super) fn check(&self, keys: usize, lossy: bool) -> Result<(), String> {
-        for key in 0..keys {
-            let mut intervals: Vec<Interval> = self
-                .entries
-                .iter()
-                .filter(|entry| entry.key == key)
-                .filter_map(|entry| self.interval(entry))
-                .collect();
+        let mut by_key = vec![Vec::new(); keys];
+        for entry in &self.entries {
+            by_key[entry.key].extend(self.interval(entry));
+        }
+        for (key, mut intervals) in by_key.into_iter().enumerate() {
             if lossy {
                 intervals.extend(self.losses.iter().map(|(at, member)| Interval {
                     begun: *at,

@@ -120,11 +120,16 @@ impl World {
             }
             1 => self.pause(slot),
             2 => {
-                let one_way = self.random.chance(300);
+                // Mostly in both directions, or only from the node, or only to it.
+                let die = self.random.between(0, 10);
+                let (from, to) = (die != 0, die > 2 || die == 0);
+                self.tally.one_way_cuts += u64::from(!(from && to));
                 for other in (0..self.nodes.len()).filter(|other| *other != slot) {
                     if self.random.chance(700) {
-                        self.cut.insert((slot, other));
-                        if !one_way {
+                        if from {
+                            self.cut.insert((slot, other));
+                        }
+                        if to {
                             self.cut.insert((other, slot));
                         }
                     }

@@ -18,6 +18,8 @@ pub(super) const MARGIN: u64 = 10_000;
 pub(super) struct Plan {
     pub(super) nodes: usize,
     pub(super) keys: usize,
+    /// How many operations one key sees at most: with the losses, what the checker's bit set holds.
+    pub(super) operations_max: usize,
     pub(super) lossy: bool,
     pub(super) config: CacheConfig,
     /// How long faults happen.
@@ -69,6 +71,7 @@ impl Plan {
         Self {
             nodes: random.below(4) + 2,
             keys,
+            operations_max: 90,
             lossy,
             config,
             trouble: random.between(500_000, 2_500_000),
@@ -82,5 +85,33 @@ impl Plan {
             faults,
             pause_mid_step,
         }
+    }
+
+    /// The same dice for a cluster of three to nine nodes and thousands of keys, that hold hundreds
+    /// of lines each and are busy.
+    pub(super) fn wide(random: &mut Random) -> Self {
+        let plan = Self::new(random, None);
+        let keys = random.below(3_000) + 2_000;
+        let some = |count| NonZeroUsize::new(count).unwrap();
+        let config = plan
+            .config
+            .capacity(some(random.below(keys / 4) + 100), some(random.below(8_000) + 2_000))
+            .directory_max(some(random.below(keys) + 200))
+            .write_backs_max(some(random.below(60) + 4));
+        Self {
+            nodes: random.below(7) + 3,
+            keys,
+            operations_max: 60,
+            config,
+            trouble: random.between(800_000, 1_500_000),
+            pause_between_operations: random.between(800, 2_500),
+            fault_every: random.between(40_000, 150_000),
+            ..plan
+        }
+    }
+
+    /// Whether there are too many keys to look at all of them after every step.
+    pub(super) const fn is_wide(&self) -> bool {
+        self.keys > 100
     }
 }

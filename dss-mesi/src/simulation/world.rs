@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::history::{Call, History};
 use super::membership::Membership;
-use super::plan::Plan;
+use super::plan::{LEASE, Plan};
 use super::random::Random;
 use crate::cache::{Answer, Cache, Output};
 use crate::error::CacheError;
@@ -36,6 +36,12 @@ pub(super) struct World {
     pub(super) last_value: u32,
     /// What clients of each key know: versions to make conditions of.
     pub(super) known: Vec<Vec<Version>>,
+    /// How often each key was asked for.
+    pub(super) asked: Vec<usize>,
+    /// The keys that something has happened to since lines were checked.
+    pub(super) suspects: Vec<usize>,
+    /// Whether something has happened that concerns all keys.
+    pub(super) is_all_suspect: bool,
     pub(super) tally: Tally,
 }
 
@@ -51,6 +57,10 @@ pub(super) struct Tally {
     pub(super) grants_refused: u64,
     pub(super) repeats: u64,
     pub(super) lost: u64,
+    /// Pauses of nodes for longer than leases last.
+    pub(super) pauses_past_lease: u64,
+    /// Nodes that went on to hear others, or to be heard by them, but not both.
+    pub(super) one_way_cuts: u64,
 }
 
 impl Tally {
@@ -64,6 +74,8 @@ impl Tally {
         self.grants_refused += other.grants_refused;
         self.repeats += other.repeats;
         self.lost += other.lost;
+        self.pauses_past_lease += other.pauses_past_lease;
+        self.one_way_cuts += other.one_way_cuts;
     }
 }
 
@@ -143,6 +155,9 @@ impl World {
             last_event: 0,
             last_value: 0,
             known: vec![Vec::new(); plan.keys],
+            asked: vec![0; plan.keys],
+            suspects: Vec::new(),
+            is_all_suspect: false,
             tally: Tally::default(),
             random,
             plan,
@@ -207,9 +222,10 @@ impl World {
             }
         }
         match event {
-            Event::Deliver { to, from, message } => self.input(to, |running, now| {
-                running.handle_message(now, from, message);
-            }),
+            Event::Deliver { to, from, message } => {
+                self.suspects.extend(message.body.key().and_then(number_of));
+                self.input(to, |running, now| running.handle_message(now, from, message))
+            }
             Event::Effect { slot, life, output, answer_after } => {
                 self.affect_memory(slot, life, output, answer_after);
                 Ok(())
@@ -223,10 +239,13 @@ impl World {
             Event::Fenced { slot, life, call, stands } => self.input_of(slot, life, |it, now| {
                 it.home.handle_fenced(now, call, stands);
             }),
-            Event::View { slot, view } => self.input(slot, |running, now| {
-                running.home.handle_view(now, view.clone());
-                running.cache.handle_view(now, view);
-            }),
+            Event::View { slot, view } => {
+                self.is_all_suspect = true;
+                self.input(slot, |running, now| {
+                    running.home.handle_view(now, view.clone());
+                    running.cache.handle_view(now, view);
+                })
+            }
             Event::Lease { slot, life, until } => {
                 let at = self.timestamp(slot, until);
                 self.input_of(slot, life, |running, now| {
@@ -292,6 +311,7 @@ impl World {
 
     pub(super) fn pause(&mut self, slot: usize) {
         let pause = self.random.between(1_000, 700_000);
+        self.tally.pauses_past_lease += u64::from(pause > LEASE);
         self.nodes[slot].paused_until = self.now + pause;
         self.after(pause, Event::Resume { slot });
     }
@@ -399,4 +419,9 @@ impl Running {
 
 pub(super) fn name(key: usize) -> Bytes {
     Bytes::from(format!("key-{key}"))
+}
+
+/// The key with this [`name`].
+fn number_of(name: &Bytes) -> Option<usize> {
+    std::str::from_utf8(name.strip_prefix(b"key-")?).ok()?.parse().ok()
 }

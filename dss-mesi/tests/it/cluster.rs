@@ -10,6 +10,9 @@ use dss_mesi::{
 };
 use tokio::time::Instant;
 
+/// Longer than any test.
+const LEASE: Duration = Duration::from_secs(3_600);
+
 pub(crate) struct Cluster {
     pub(crate) network: InMemoryNetwork,
     pub(crate) memory: InMemoryMemory,
@@ -28,12 +31,21 @@ pub(crate) fn view(epoch: u64, nodes: &[u64]) -> View {
 impl Cluster {
     /// `count` nodes, numbered from 1, in view 1, with leases that outlast the test.
     pub(crate) fn start(count: u64, config: &CacheConfig) -> Self {
+        Self::start_leased(count, config, LEASE)
+    }
+
+    /// The same, with leases of this length.
+    pub(crate) fn start_leased(count: u64, config: &CacheConfig, lease: Duration) -> Self {
         let configs: Vec<CacheConfig> = (0..count).map(|_| config.clone()).collect();
-        Self::start_each(&configs)
+        Self::start_each_leased(&configs, lease)
     }
 
     /// The same, each with its own configuration.
     pub(crate) fn start_each(configs: &[CacheConfig]) -> Self {
+        Self::start_each_leased(configs, LEASE)
+    }
+
+    fn start_each_leased(configs: &[CacheConfig], lease: Duration) -> Self {
         let (network, memory) = (InMemoryNetwork::new(), InMemoryMemory::new());
         let numbers: Vec<u64> = (1..=configs.len() as u64).collect();
         let view = view(1, &numbers);
@@ -49,7 +61,7 @@ impl Cluster {
                     Arc::new(RendezvousPlacement),
                 );
                 network.attach(NodeId::new(number), &node);
-                node.set_lease(Instant::now() + Duration::from_secs(3_600));
+                node.set_lease(Instant::now() + lease);
                 node.set_view(view.clone());
                 node
             })

@@ -8,3 +8,5 @@ mod node;
 mod operations;
 mod races;
 mod rig;
+mod sharing;
+mod tables;

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dss_mesi::{
-    CacheConfig, CacheError, Cause, Condition, LineState, LoadError, NodeId, WritePolicy,
+    CacheConfig, CacheError, Cause, Condition, LineState, LoadError, NodeId, Placement,
+    RendezvousPlacement, WritePolicy,
 };
 
 use crate::cluster::{Cluster, bytes, member, view};
@@ -185,4 +186,43 @@ async fn nodes_divided_differently_change_views_together() {
         }
     }
     assert_eq!(left.members, [member(1), member(2)]);
+}
+
+/// Some key whose home is this node, of two.
+fn key_at_home(home: u64) -> Bytes {
+    let view = view(1, &[1, 2]);
+    let mut keys = (0..).map(|number| bytes(&format!("at home {number}")));
+    keys.find(|key| RendezvousPlacement.home(key, &view) == Some(NodeId::new(home))).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn statistics_tell_what_is_held() {
+    let one_entry = NonZeroUsize::new(1).unwrap();
+    let roomy = shards(write_back(), 2);
+    let small = shards(write_back(), 1).capacity(one_entry, NonZeroUsize::new(1_000).unwrap());
+    let cluster = Cluster::start_each(&[roomy, small]);
+    let [one, two] = &cluster.nodes[..] else { unreachable!() };
+    two.put(bytes("c"), bytes("v"), Condition::None).await.unwrap();
+    one.get(bytes("c")).await.unwrap();
+    one.get(bytes("b")).await.unwrap();
+    one.put(bytes("a"), bytes("value"), Condition::None).await.unwrap();
+    let held = one.statistics();
+    assert_eq!((held.modified, held.exclusive, held.shared), (1, 1, 1));
+    assert_eq!((held.bytes, held.writing_back), ("avalue".len() + "b".len() + "cv".len(), 0));
+    assert_eq!(held.directory + two.statistics().directory, 3);
+    assert!(one.get_cached(b"a").is_some() && one.get(bytes("a")).await.unwrap().is_some());
+    let hits = one.statistics().hits - held.hits;
+    assert_eq!((hits, one.statistics().misses), (2, held.misses));
+
+    // What makes room for another line waits for a home that cannot be reached.
+    let (there, here) = (key_at_home(1), key_at_home(2));
+    two.put(there, bytes("v"), Condition::None).await.unwrap();
+    cluster.network.isolate(NodeId::new(1));
+    two.put(here, bytes("v"), Condition::None).await.unwrap();
+    let held = two.statistics();
+    assert_eq!((held.modified, held.shared, held.writing_back), (1, 0, 1));
+    assert!(!two.flush().await, "main memory does not have all of it");
+    cluster.network.heal();
+    assert!(two.flush().await);
+    assert_eq!((two.statistics().modified, two.statistics().writing_back), (0, 0));
 }
