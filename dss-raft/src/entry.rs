@@ -132,7 +132,6 @@ impl Entries {
     }
 
     /// The entries of `staged`, which is left empty.
-    #[expect(clippy::drain_collect, reason = "the memory that it has is to stay with it")]
     pub(crate) fn drained_from(staged: &mut Vec<Entry>) -> Self {
         // A few entries do not take the memory of many with them: the next ones find it again.
         if 2 * staged.len() < staged.capacity() {
