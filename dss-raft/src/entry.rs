@@ -57,16 +57,33 @@ pub struct Entries {
 
 /// Entries, and what every node asks about them, found out once.
 struct Run {
-    entries: Vec<Entry>,
+    entries: RunEntries,
     weight: usize,
     is_consecutive: bool,
     has_configuration: bool,
 }
 
+/// Where proposals come one by one, every run is of one entry: it takes no memory of its own.
+enum RunEntries {
+    One([Entry; 1]),
+    Many(Vec<Entry>),
+}
+
+impl Deref for RunEntries {
+    type Target = [Entry];
+
+    fn deref(&self) -> &[Entry] {
+        match self {
+            Self::One(entry) => entry,
+            Self::Many(entries) => entries,
+        }
+    }
+}
+
 impl Run {
-    fn new(entries: Vec<Entry>) -> Self {
+    fn new(entries: RunEntries) -> Self {
         let (mut weight, mut has_configuration) = (0, false);
-        for entry in &entries {
+        for entry in &*entries {
             weight += entry.weight();
             has_configuration |= matches!(entry.payload, Payload::Configuration(_));
         }
@@ -133,6 +150,9 @@ impl Entries {
 
     /// The entries of `staged`, which is left empty.
     pub(crate) fn drained_from(staged: &mut Vec<Entry>) -> Self {
+        if staged.len() == 1 {
+            return staged.pop().map(Self::from).unwrap_or_default();
+        }
         // A few entries do not take the memory of many with them: the next ones find it again.
         if 2 * staged.len() < staged.capacity() {
             let mut few = Vec::with_capacity(staged.len());
@@ -147,7 +167,15 @@ impl Entries {
 impl From<Vec<Entry>> for Entries {
     fn from(entries: Vec<Entry>) -> Self {
         let end = entries.len();
-        Self { run: (end > 0).then(|| Arc::new(Run::new(entries))), start: 0, end }
+        let run = (end > 0).then(|| Arc::new(Run::new(RunEntries::Many(entries))));
+        Self { run, start: 0, end }
+    }
+}
+
+impl From<Entry> for Entries {
+    fn from(entry: Entry) -> Self {
+        let run = Run::new(RunEntries::One([entry]));
+        Self { run: Some(Arc::new(run)), start: 0, end: 1 }
     }
 }
 

@@ -12,7 +12,13 @@ pub(crate) fn reached_by_majority<T: Ord + Copy>(
 ) -> Option<T> {
     let reached =
         |candidate: T| values.clone().filter(|value| *value >= candidate).count() >= majority;
-    values.clone().filter(|candidate| reached(*candidate)).max()
+    let mut best = None;
+    for candidate in values.clone() {
+        if best < Some(candidate) && reached(candidate) {
+            best = Some(candidate);
+        }
+    }
+    best
 }
 
 /// The greatest value that a quorum of `configuration` reaches, given those of its voters that have
