@@ -72,6 +72,7 @@ enum RunEntries {
 impl Deref for RunEntries {
     type Target = [Entry];
 
+    #[inline]
     fn deref(&self) -> &[Entry] {
         match self {
             Self::One(entry) => entry,
@@ -106,12 +107,14 @@ impl Entries {
 
     /// The last entry's index, where there is one.
     #[must_use]
+    #[inline]
     pub fn last_index(&self) -> Option<LogIndex> {
         self.last().map(|entry| entry.id.index)
     }
 
     /// The first entry's index, where there is one.
     #[must_use]
+    #[inline]
     pub fn first_index(&self) -> Option<LogIndex> {
         self.first().map(|entry| entry.id.index)
     }
@@ -131,11 +134,13 @@ impl Entries {
     /// Whether indexes are consecutive and terms never fall: what every slice of a log is. At no
     /// cost, where they are.
     #[must_use]
+    #[inline]
     pub fn is_consecutive(&self) -> bool {
         self.run.as_ref().is_none_or(|run| run.is_consecutive || is_consecutive(self))
     }
 
     /// What they weigh together; at no cost, where they are a whole run.
+    #[inline]
     pub(crate) fn weight(&self) -> usize {
         match &self.run {
             Some(run) if self.len() == run.entries.len() => run.weight,
@@ -182,6 +187,7 @@ impl From<Entry> for Entries {
 impl Deref for Entries {
     type Target = [Entry];
 
+    #[inline]
     fn deref(&self) -> &[Entry] {
         self.run.as_deref().map_or(&[], |run| &run.entries[self.start..self.end])
     }

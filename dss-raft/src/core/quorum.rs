@@ -12,13 +12,10 @@ pub(crate) fn reached_by_majority<T: Ord + Copy>(
 ) -> Option<T> {
     let reached =
         |candidate: T| values.clone().filter(|value| *value >= candidate).count() >= majority;
-    let mut best = None;
-    for candidate in values.clone() {
-        if best < Some(candidate) && reached(candidate) {
-            best = Some(candidate);
-        }
-    }
-    best
+    values.clone().fold(None, |best, candidate| {
+        let is_better = best.is_none_or(|best| candidate > best);
+        if is_better && reached(candidate) { Some(candidate) } else { best }
+    })
 }
 
 /// The greatest value that a quorum of `configuration` reaches, given those of its voters that have
