@@ -106,7 +106,8 @@ pub struct Raft {
     proposals_made: u64,
     reads: Reads,
     reported: Leadership,
-    /// Whether role, term or leader may differ from what was reported.
+    /// Whether role (which is a learner's or not by the membership), term or leader may differ from
+    /// what was reported.
     leadership_changed: bool,
     outputs: Outputs,
     /// Whether something came in after notes were last turned into outputs.
