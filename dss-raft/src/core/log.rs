@@ -106,7 +106,9 @@ impl Log {
     /// Makes one chunk of what is staged.
     pub(crate) fn seal(&mut self) -> Entries {
         let entries = Entries::drained_from(&mut self.staged);
-        self.chunks.extend(Chunk::new(entries.clone()));
+        if let Some(chunk) = Chunk::new(entries.clone()) {
+            self.chunks.push_back(chunk);
+        }
         entries
     }
 

@@ -154,12 +154,16 @@ impl Raft {
         debug_assert_eq!(self.leadership(), self.reported);
     }
 
-    /// Begins every input and command.
+    /// Begins every input and command from which outputs may follow.
     fn advance_clock(&mut self, now: Timestamp) {
+        self.pass_time_to(now);
+        self.has_input = true;
+    }
+
+    fn pass_time_to(&mut self, now: Timestamp) {
         /// Time ends here, so that every deadline still lies behind the present. Centuries: nobody
         /// gets here but by mistake.
         const END: Timestamp = Timestamp::since_origin(Duration::from_nanos(u64::MAX / 2));
         self.now = self.now.max(now).min(END);
-        self.has_input = true;
     }
 }
