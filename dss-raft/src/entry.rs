@@ -57,16 +57,34 @@ pub struct Entries {
 
 /// Entries, and what every node asks about them, found out once.
 struct Run {
-    entries: Vec<Entry>,
+    entries: RunEntries,
     weight: usize,
     is_consecutive: bool,
     has_configuration: bool,
 }
 
+/// Where proposals come one by one, every run is of one entry: it takes no memory of its own.
+enum RunEntries {
+    One([Entry; 1]),
+    Many(Vec<Entry>),
+}
+
+impl Deref for RunEntries {
+    type Target = [Entry];
+
+    #[inline]
+    fn deref(&self) -> &[Entry] {
+        match self {
+            Self::One(entry) => entry,
+            Self::Many(entries) => entries,
+        }
+    }
+}
+
 impl Run {
-    fn new(entries: Vec<Entry>) -> Self {
+    fn new(entries: RunEntries) -> Self {
         let (mut weight, mut has_configuration) = (0, false);
-        for entry in &entries {
+        for entry in &*entries {
             weight += entry.weight();
             has_configuration |= matches!(entry.payload, Payload::Configuration(_));
         }
@@ -89,12 +107,14 @@ impl Entries {
 
     /// The last entry's index, where there is one.
     #[must_use]
+    #[inline]
     pub fn last_index(&self) -> Option<LogIndex> {
         self.last().map(|entry| entry.id.index)
     }
 
     /// The first entry's index, where there is one.
     #[must_use]
+    #[inline]
     pub fn first_index(&self) -> Option<LogIndex> {
         self.first().map(|entry| entry.id.index)
     }
@@ -114,11 +134,13 @@ impl Entries {
     /// Whether indexes are consecutive and terms never fall: what every slice of a log is. At no
     /// cost, where they are.
     #[must_use]
+    #[inline]
     pub fn is_consecutive(&self) -> bool {
         self.run.as_ref().is_none_or(|run| run.is_consecutive || is_consecutive(self))
     }
 
     /// What they weigh together; at no cost, where they are a whole run.
+    #[inline]
     pub(crate) fn weight(&self) -> usize {
         match &self.run {
             Some(run) if self.len() == run.entries.len() => run.weight,
@@ -133,6 +155,9 @@ impl Entries {
 
     /// The entries of `staged`, which is left empty.
     pub(crate) fn drained_from(staged: &mut Vec<Entry>) -> Self {
+        if staged.len() == 1 {
+            return staged.pop().map(Self::from).unwrap_or_default();
+        }
         // A few entries do not take the memory of many with them: the next ones find it again.
         if 2 * staged.len() < staged.capacity() {
             let mut few = Vec::with_capacity(staged.len());
@@ -147,13 +172,22 @@ impl Entries {
 impl From<Vec<Entry>> for Entries {
     fn from(entries: Vec<Entry>) -> Self {
         let end = entries.len();
-        Self { run: (end > 0).then(|| Arc::new(Run::new(entries))), start: 0, end }
+        let run = (end > 0).then(|| Arc::new(Run::new(RunEntries::Many(entries))));
+        Self { run, start: 0, end }
+    }
+}
+
+impl From<Entry> for Entries {
+    fn from(entry: Entry) -> Self {
+        let run = Run::new(RunEntries::One([entry]));
+        Self { run: Some(Arc::new(run)), start: 0, end: 1 }
     }
 }
 
 impl Deref for Entries {
     type Target = [Entry];
 
+    #[inline]
     fn deref(&self) -> &[Entry] {
         self.run.as_deref().map_or(&[], |run| &run.entries[self.start..self.end])
     }

@@ -12,7 +12,7 @@ impl Raft {
     /// cannot win disturbs nobody.
     pub(super) fn canvass(&mut self) {
         let deadline = self.draw_retry();
-        self.role = Role::PreCandidate(PreCandidate { granted: Vec::new(), deadline });
+        self.enter(Role::PreCandidate(PreCandidate { granted: Vec::new(), deadline }));
         let request =
             MessageBody::PreVoteRequest { last: self.log.last(), priority: self.config.priority };
         self.request_votes(self.hard_state.term.next(), &request, None);
@@ -25,8 +25,8 @@ impl Raft {
         self.write_pending();
         let own_vote = self.writes.after_hard_state().unwrap_or_default();
         let deadline = self.draw_retry();
-        self.role =
-            Role::Candidate(Candidate { granted: Vec::new(), own_vote, by_transfer, deadline });
+        let granted = Vec::new();
+        self.enter(Role::Candidate(Candidate { granted, own_vote, by_transfer, deadline }));
         // The request waits for the disk: it names this node's last entry. Were that, and the
         // term, lost in a crash, votes could come in for a log that is no longer there.
         let request = MessageBody::VoteRequest { last: self.log.last(), by_transfer };

@@ -66,7 +66,8 @@ impl Raft {
 
     /// Takes note that the state machine has applied everything up to `index`.
     pub fn handle_applied(&mut self, now: Timestamp, index: LogIndex) {
-        self.advance_clock(now);
+        // Nothing is to be done about it, and what the time that has passed makes due has its timeout.
+        self.pass_time_to(now);
         self.applied_index = self.applied_index.max(index.min(self.handed_index));
     }
 }

@@ -139,9 +139,14 @@ impl Raft {
         self.report_leadership();
     }
 
+    /// Whether there is something that no write holds.
+    pub(super) fn has_pending_write(&self) -> bool {
+        self.hard_state_changed || self.log.has_staged()
+    }
+
     /// Writes term, vote and staged entries, where they have changed since the last write.
     pub(super) fn write_pending(&mut self) {
-        if self.hard_state_changed || self.log.has_staged() {
+        if self.has_pending_write() {
             let entries = self.log.seal();
             self.issue(Change { entries, ..Change::default() });
         }
@@ -175,6 +180,7 @@ impl Raft {
     pub(super) fn set_hard_state(&mut self, term: Term, voted_for: Option<NodeId>) {
         let hard_state = HardState { term, voted_for, ..self.hard_state };
         self.hard_state_changed |= hard_state != self.hard_state;
+        self.leadership_changed |= term != self.hard_state.term;
         self.hard_state = hard_state;
     }
 }

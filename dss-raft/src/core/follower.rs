@@ -88,6 +88,7 @@ impl Raft {
         }
         if entries.may_hold_configuration() {
             self.membership.append(&entries);
+            self.leadership_changed = true;
         }
         self.log.append(entries.clone());
         let truncate_from = conflicts.then_some(first);
@@ -101,6 +102,7 @@ impl Raft {
         self.log.truncate_from(first);
         if !self.has(PlantedBug::KeepTruncatedConfiguration) {
             self.membership.truncate_from(first);
+            self.leadership_changed = true;
         }
         self.verified_at_most(first.previous());
     }

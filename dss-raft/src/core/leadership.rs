@@ -12,6 +12,12 @@ use crate::output::{Output, ProposalFate};
 use crate::types::{LogId, LogIndex, NodeId, Term, Timestamp};
 
 impl Raft {
+    /// Begins a role, which the next outputs report.
+    pub(super) fn enter(&mut self, role: Role) {
+        self.role = role;
+        self.leadership_changed = true;
+    }
+
     /// Enters `term`, or stays in it, as a follower.
     pub(super) fn become_follower(&mut self, term: Term, leader: Option<NodeId>) {
         let deadline = match &self.role {
@@ -27,12 +33,12 @@ impl Raft {
             self.set_hard_state(term, None);
         }
         let patience = self.draw_patience();
-        self.role = Role::Follower(Follower {
+        self.enter(Role::Follower(Follower {
             leader,
             verified: LogIndex::ZERO,
             patience,
             deadline: deadline.unwrap_or(self.now + patience),
-        });
+        }));
         if leader.is_some() {
             self.reads.leader_found(self.now);
         }
@@ -83,7 +89,7 @@ impl Raft {
         }
         peers.sort_unstable_by_key(|peer| peer.node);
         let inherited = self.log.weight_after(self.handed_index);
-        self.role = Role::Leader(Box::new(Leader {
+        self.enter(Role::Leader(Box::new(Leader {
             peers,
             by_transfer,
             term_start: last.next(),
@@ -100,7 +106,7 @@ impl Raft {
             has_unlisted_logs: false,
             rounds: VecDeque::new(),
             lease_revoked: false,
-        }));
+        })));
         // The first entry of a term says nothing but who leads, or lists the logs that were met.
         let payload = match self.with_known_logs() {
             Some(configuration) => Payload::Configuration(Box::new(configuration)),

@@ -106,7 +106,9 @@ impl Log {
     /// Makes one chunk of what is staged.
     pub(crate) fn seal(&mut self) -> Entries {
         let entries = Entries::drained_from(&mut self.staged);
-        self.chunks.extend(Chunk::new(entries.clone()));
+        if let Some(chunk) = Chunk::new(entries.clone()) {
+            self.chunks.push_back(chunk);
+        }
         entries
     }
 
@@ -164,7 +166,7 @@ impl Log {
     pub(crate) fn run(&self, from: LogIndex, weight_max: usize) -> (Entries, usize) {
         let Some(position) = self.chunk_of(from) else { return (Entries::EMPTY, 0) };
         let chunk = &self.chunks[position];
-        let (first_part, left) = limited(&chunk.part(from, chunk.last), chunk.weight, weight_max);
+        let (first_part, left) = limited(chunk.part(from, chunk.last), chunk.weight, weight_max);
         let reaches_end = first_part.last_index() == Some(chunk.last);
         if !reaches_end || self.chunks.get(position + 1).is_none_or(|next| next.weight > left) {
             let weight = match &first_part[..] {
@@ -272,9 +274,9 @@ impl Log {
 
 /// The first entries of `run` that weigh at most `weight_max`, at least one, and how much of the
 /// limit is left. `known` bounds the weight of the run, so that most need not be weighed.
-fn limited(run: &Entries, known: usize, weight_max: usize) -> (Entries, usize) {
+fn limited(run: Entries, known: usize, weight_max: usize) -> (Entries, usize) {
     if known <= weight_max {
-        return (run.clone(), weight_max - known);
+        return (run, weight_max - known);
     }
     let mut left = weight_max;
     let mut count = 0;

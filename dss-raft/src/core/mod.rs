@@ -106,6 +106,9 @@ pub struct Raft {
     proposals_made: u64,
     reads: Reads,
     reported: Leadership,
+    /// Whether role (which is a learner's or not by the membership), term or leader may differ from
+    /// what was reported.
+    leadership_changed: bool,
     outputs: Outputs,
     /// Whether something came in after notes were last turned into outputs.
     has_input: bool,
@@ -117,6 +120,7 @@ pub struct Raft {
 impl Raft {
     /// The next thing to do, if there is one.
     #[must_use]
+    #[inline]
     pub fn poll_output(&mut self) -> Option<Output> {
         if self.outputs.is_empty() && std::mem::take(&mut self.has_input) && !self.storage_failed {
             self.flush();
@@ -125,23 +129,41 @@ impl Raft {
     }
 
     /// Turns what was noted into outputs: all of it, so that nothing is left to do until something
-    /// comes in.
+    /// comes in. Most of it has nothing to do most of the time, and is only asked whether it has.
     fn flush(&mut self) {
-        self.pursue_change();
-        self.write_pending();
-        self.replicate();
-        self.hand_over_committed();
-        self.confirm_reads();
+        let leads = matches!(self.role, Role::Leader(_));
+        if leads {
+            self.pursue_change();
+        }
+        if self.has_pending_write() {
+            self.write_pending();
+        }
+        if leads {
+            self.replicate();
+        }
+        if self.handed_index < self.commit_index {
+            self.hand_over_committed();
+        }
+        if leads {
+            self.confirm_reads();
+        }
         self.ask_leader_for_reads();
-        self.report_leadership();
+        if self.leadership_changed {
+            self.report_leadership();
+        }
+        debug_assert_eq!(self.leadership(), self.reported);
     }
 
-    /// Begins every input and command.
+    /// Begins every input and command from which outputs may follow.
     fn advance_clock(&mut self, now: Timestamp) {
+        self.pass_time_to(now);
+        self.has_input = true;
+    }
+
+    fn pass_time_to(&mut self, now: Timestamp) {
         /// Time ends here, so that every deadline still lies behind the present. Centuries: nobody
         /// gets here but by mistake.
         const END: Timestamp = Timestamp::since_origin(Duration::from_nanos(u64::MAX / 2));
         self.now = self.now.max(now).min(END);
-        self.has_input = true;
     }
 }

@@ -12,7 +12,10 @@ pub(crate) fn reached_by_majority<T: Ord + Copy>(
 ) -> Option<T> {
     let reached =
         |candidate: T| values.clone().filter(|value| *value >= candidate).count() >= majority;
-    values.clone().filter(|candidate| reached(*candidate)).max()
+    values.clone().fold(None, |best, candidate| {
+        let is_better = best.is_none_or(|best| candidate > best);
+        if is_better && reached(candidate) { Some(candidate) } else { best }
+    })
 }
 
 /// The greatest value that a quorum of `configuration` reaches, given those of its voters that have

@@ -160,6 +160,7 @@ impl Raft {
         self.commit_index = last.index;
         self.handed_index = last.index;
         self.membership.restart(last.index, snapshot.configuration.clone());
+        self.leadership_changed = true;
         self.snapshot = Some((*snapshot).clone());
         self.compaction = Compaction::new(last.index);
         let after = self.issue(Change {

@@ -122,6 +122,7 @@ impl Raft {
             role,
             reads,
             reported,
+            leadership_changed: false,
             #[cfg(feature = "testing")]
             planted_bug: None,
         };

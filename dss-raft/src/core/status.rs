@@ -121,6 +121,7 @@ impl Raft {
 
     /// Says what has changed since it was last said.
     pub(super) fn report_leadership(&mut self) {
+        self.leadership_changed = false;
         let leadership = self.leadership();
         if leadership != self.reported {
             self.reported = leadership;

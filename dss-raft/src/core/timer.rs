@@ -19,7 +19,10 @@ impl Raft {
             Role::Leader(leader) => Some(leader.deadline()),
         };
         let reads = self.reads.deadline(self.leader().is_some());
-        [role, reads].into_iter().flatten().min()
+        match (role, reads) {
+            (Some(role), Some(reads)) => Some(role.min(reads)),
+            (role, reads) => role.or(reads),
+        }
     }
 
     /// Takes note that time has passed. Harmless when called early.
