@@ -215,6 +215,28 @@ fn a_repeated_answer_confirms_no_later_read() {
 }
 
 #[test]
+fn a_read_begun_after_a_question_was_sent_is_not_answered_by_it() {
+    let mut cluster = led();
+    let now = cluster.now;
+    let raft = cluster.raft(3);
+    let first = raft.read(now);
+    outputs(raft);
+    // What is committed meanwhile, the second one must see.
+    let second = raft.read(now);
+    let asks = |output: &Output| match output {
+        Output::Send { message, .. } => match message.body {
+            MessageBody::ReadIndexRequest { read } => Some(read),
+            _ => None,
+        },
+        _ => None,
+    };
+    assert_eq!(outputs(raft).iter().filter_map(asks).collect::<Vec<_>>(), [second]);
+    let answer = MessageBody::ReadIndexResponse { read: first, index: Some(index(1)) };
+    raft.handle_message(now, node(1), message(1, answer));
+    assert_eq!(read_ends(&outputs(raft)), [(first, Some(index(1)))]);
+}
+
+#[test]
 fn an_answer_that_comes_before_the_question_is_sent_confirms_nothing() {
     let mut cluster = led();
     let now = cluster.now;
