@@ -327,7 +327,7 @@ fn the_removed_leader_of_two_may_still_be_needed_and_comes_back_to_finish() {
 
 /// The leader of nodes 1 to 3, at the commit of a configuration of a change to `target`, before it
 /// has had the time to do anything about it; and what becomes of the change when it is deposed then.
-fn fate_when_deposed_at(target: Configuration, is_joint: bool) -> (LogIndex, ProposalFate) {
+fn fate_when_deposed_at(target: &Configuration, is_joint: bool) -> (LogIndex, ProposalFate) {
     let mut cluster = cluster(5, 3);
     cluster.elect(1);
     let now = cluster.now;
@@ -350,9 +350,9 @@ fn fate_when_deposed_at(target: Configuration, is_joint: bool) -> (LogIndex, Pro
 #[test]
 fn a_leader_deposed_at_the_commit_of_a_change_says_what_became_of_it() {
     // Another leader may be the one that leaves the joint configuration.
-    let (_, fate) = fate_when_deposed_at(of(&[1, 4, 5]), true);
+    let (_, fate) = fate_when_deposed_at(&of(&[1, 4, 5]), true);
     assert_eq!(fate, ProposalFate::Unknown);
-    let (committed, fate) = fate_when_deposed_at(of(&[1, 4, 5]), false);
+    let (committed, fate) = fate_when_deposed_at(&of(&[1, 4, 5]), false);
     assert_eq!(fate, ProposalFate::Committed(committed));
 }
 
