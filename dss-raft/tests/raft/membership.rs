@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-use dss_raft::{ChangeError, Configuration, NodeId, Payload, ProposalFate, ProposalId, RoleKind};
+use dss_raft::{
+    ChangeError, Configuration, LogIndex, MessageBody, NodeId, Payload, ProposalFate, ProposalId,
+    RoleKind,
+};
 
-use crate::cluster::{Cluster, TIMEOUT, index, node, voters};
+use crate::cluster::{Cluster, TIMEOUT, index, message, node, voters};
 
 fn of(numbers: &[u64]) -> Configuration {
     Configuration::of_voters(numbers.iter().copied().map(node))
@@ -320,4 +323,49 @@ fn the_removed_leader_of_two_may_still_be_needed_and_comes_back_to_finish() {
     cluster.advance(TIMEOUT * 6);
     assert_eq!(cluster.leaders(), [node(2)]);
     assert_eq!(members(&mut cluster, 2), [2]);
+}
+
+/// The leader of nodes 1 to 3, at the commit of a configuration of a change to `target`, before it
+/// has had the time to do anything about it; and what becomes of the change when it is deposed then.
+fn fate_when_deposed_at(target: &Configuration, is_joint: bool) -> (LogIndex, ProposalFate) {
+    let mut cluster = cluster(5, 3);
+    cluster.elect(1);
+    let now = cluster.now;
+    let proposal = cluster.raft(1).change(now, &voters(3), target.clone()).unwrap();
+    cluster.step_until(|cluster| {
+        let status = cluster.raft(1).status();
+        status.configuration.voters == target.voters
+            && status.configuration.is_joint() == is_joint
+            && status.commit_index == status.last_index
+    });
+    assert_eq!(fate(&mut cluster, 1, proposal), None);
+    let committed = cluster.raft(1).status().commit_index;
+    let refusal = message(1000, MessageBody::VoteResponse { granted: false });
+    cluster.raft(1).handle_message(now, node(2), refusal);
+    cluster.perform(1);
+    assert_eq!(cluster.role(1), RoleKind::Follower);
+    (committed, fate(&mut cluster, 1, proposal).expect("it does not lead any more"))
+}
+
+#[test]
+fn a_leader_deposed_at_the_commit_of_a_change_says_what_became_of_it() {
+    // Another leader may be the one that leaves the joint configuration.
+    let (_, fate) = fate_when_deposed_at(&of(&[1, 4, 5]), true);
+    assert_eq!(fate, ProposalFate::Unknown);
+    let (committed, fate) = fate_when_deposed_at(&of(&[1, 4, 5]), false);
+    assert_eq!(fate, ProposalFate::Committed(committed));
+}
+
+#[test]
+fn a_new_voter_has_several_rounds_to_catch_up_in() {
+    let mut cluster = cluster(4, 3);
+    cluster.elect(1);
+    cluster.isolate(4);
+    let proposal = change(&mut cluster, 1, of(&[1, 2, 3, 4]));
+    // Longer than a round should take.
+    cluster.advance(TIMEOUT * 2);
+    assert_eq!(fate(&mut cluster, 1, proposal), None);
+    cluster.heal();
+    cluster.advance(TIMEOUT);
+    assert!(matches!(fate(&mut cluster, 1, proposal), Some(ProposalFate::Committed(_))));
 }

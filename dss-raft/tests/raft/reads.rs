@@ -111,6 +111,23 @@ fn answers_to_rounds_begun_before_a_read_do_not_confirm_it() {
 }
 
 #[test]
+fn a_read_begun_after_the_round_of_another_one_waits_for_its_own() {
+    let mut cluster = led();
+    let now = cluster.now;
+    let raft = cluster.raft(1);
+    let first = raft.read(now);
+    let earlier = rounds_sent(&outputs(raft))[0];
+    let second = raft.read(now);
+    let later = rounds_sent(&outputs(raft))[0];
+    assert!(later > earlier);
+    let answer = |round| message(1, MessageBody::AppendAccepted { matched: index(1), round });
+    raft.handle_message(now, node(2), answer(earlier));
+    assert_eq!(read_ends(&outputs(raft)), [(first, Some(index(1)))]);
+    raft.handle_message(now, node(2), answer(later));
+    assert_eq!(read_ends(&outputs(raft)), [(second, Some(index(1)))]);
+}
+
+#[test]
 fn answers_to_rounds_never_begun_confirm_no_later_read() {
     let mut cluster = led();
     let now = cluster.now;
@@ -212,6 +229,28 @@ fn a_repeated_answer_confirms_no_later_read() {
     raft.handle_message(now, node(1), answer);
     assert_eq!(read_ends(&outputs(raft)), []);
     assert!(![first, second].contains(&third));
+}
+
+#[test]
+fn a_read_begun_after_a_question_was_sent_is_not_answered_by_it() {
+    let mut cluster = led();
+    let now = cluster.now;
+    let raft = cluster.raft(3);
+    let first = raft.read(now);
+    outputs(raft);
+    // What is committed meanwhile, the second one must see.
+    let second = raft.read(now);
+    let asks = |output: &Output| match output {
+        Output::Send { message, .. } => match message.body {
+            MessageBody::ReadIndexRequest { read } => Some(read),
+            _ => None,
+        },
+        _ => None,
+    };
+    assert_eq!(outputs(raft).iter().filter_map(asks).collect::<Vec<_>>(), [second]);
+    let answer = MessageBody::ReadIndexResponse { read: first, index: Some(index(1)) };
+    raft.handle_message(now, node(1), message(1, answer));
+    assert_eq!(read_ends(&outputs(raft)), [(first, Some(index(1)))]);
 }
 
 #[test]

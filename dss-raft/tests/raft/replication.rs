@@ -137,6 +137,23 @@ fn a_repeated_append_waits_for_the_same_write() {
 }
 
 #[test]
+fn every_append_waits_for_the_write_of_its_own_last_entry() {
+    let mut raft = lone(3, Restored::default());
+    let waits_for = |raft: &mut Raft, message| {
+        raft.handle_message(Timestamp::ZERO, node(2), message);
+        outputs(raft).into_iter().find_map(|output| match output {
+            Output::Send { after, .. } => after,
+            _ => None,
+        })
+    };
+    let (first, second) = (append(1, (0, 0), &[1], 0), append(1, (1, 1), &[1], 0));
+    assert_eq!(waits_for(&mut raft, first.clone()), Some(PersistSeq::new(1)));
+    assert_eq!(waits_for(&mut raft, second), Some(PersistSeq::new(2)));
+    // What came since is not waited for by a repetition of the first one.
+    assert_eq!(waits_for(&mut raft, first), Some(PersistSeq::new(1)));
+}
+
+#[test]
 fn a_heartbeat_is_answered_at_once_with_what_is_durable() {
     let mut raft = lone(3, restored(1, &[1]));
     raft.handle_message(Timestamp::ZERO, node(2), append(1, (1, 1), &[1, 1], 0));

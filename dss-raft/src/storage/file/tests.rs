@@ -4,15 +4,19 @@ use std::sync::Arc;
 
 use super::disk::{Disk as _, Folder};
 use super::faulty_disk::{FaultyDisk, Loss};
-use super::frame::{FRAME_BYTES, HEADER_BYTES};
+use super::frame::{
+    BatchWriter, FRAME_BYTES, HEADER_BYTES, Position, record_bytes_max, trailer_bytes_max,
+};
 use super::snapshots::SnapshotFiles;
 use super::wal::Wal;
 use bytes::Bytes;
 
-use crate::entry::Entry;
+use crate::codec::Record;
+use crate::entry::{Configuration, Entries, Entry, Payload, Snapshot};
+use crate::output::Persist;
 use crate::ports::{Restored, SnapshotReader, SnapshotStore, SnapshotWriter, StorageError};
 use crate::testing::storage_conformance::{Model, Writes, with_contents, with_descriptors};
-use crate::types::{GroupId, LogIndex};
+use crate::types::{GroupId, LogId, LogIdentity, LogIndex, NodeId, PersistSeq, Term};
 
 const IDENTITY: &str = "dss-raft storage 1: cluster \"test\", node \"n1\" (1)\n";
 /// Small, so that the log rolls every few batches.
@@ -451,4 +455,55 @@ fn a_torn_tail_is_zeroed_before_anything_is_written() {
         let durable = disk.after(Loss::Everything).contents();
         assert!(durable[&newest] == contents[&newest], "{sectors} sectors");
     }
+}
+
+#[test]
+fn a_trailer_takes_no_more_than_is_set_aside_for_it() {
+    // Every other sector holds nothing, which takes the longest list.
+    let command: Vec<u8> = (0..1 << 17).map(|at| u8::from(at % 1024 == 0)).collect();
+    for cut in (0..1024).step_by(8) {
+        let payload = Payload::Command(Bytes::copy_from_slice(&command[cut..]));
+        let id = LogId::new(Term::new(1), LogIndex::new(1));
+        let mut batch = Vec::new();
+        let mut writer = BatchWriter::new(&mut batch, 0, 1, Position::default());
+        let record = Record::Entries(vec![Entry { id, payload }].into());
+        writer.record(GroupId::new(1), &record);
+        writer.finish();
+        let records = record_bytes_max(&record);
+        assert!(batch.len() > command.len() - cut + 120 * 8, "empty sectors are listed");
+        let bytes_max = records + trailer_bytes_max(records);
+        assert!(batch.len() <= bytes_max, "{} > {bytes_max}", batch.len());
+    }
+}
+
+#[test]
+fn a_snapshot_of_a_group_of_very_many_members_finds_room() {
+    let nodes = |from: u64| (from..from + 100).map(|number| NodeId::new(u64::MAX - number));
+    let mut configuration = Configuration::of_voters(nodes(0)).with_learners(nodes(100));
+    configuration.outgoing = nodes(200).collect();
+    let known = |node| (node, LogIdentity::new(u64::MAX));
+    configuration.logs = nodes(0).chain(nodes(100)).chain(nodes(200)).map(known).collect();
+    let disk = FaultyDisk::default();
+    let mut wal = open(&disk).unwrap();
+    let group = GroupId::new(1);
+    let mut last = None;
+    for number in 1..=3 {
+        let id = LogId::new(Term::new(1), LogIndex::new(number));
+        let data = Bytes::from_static(b"state");
+        let snapshot = Snapshot { last: id, configuration: configuration.clone(), data };
+        let persist = Persist {
+            seq: PersistSeq::new(number),
+            hard_state: None,
+            truncate_from: None,
+            snapshot: Some(Box::new(snapshot.clone())),
+            entries: Entries::EMPTY,
+            compact_to: None,
+        };
+        let store = Store(Arc::clone(wal.snapshots()));
+        wal.persist(&with_descriptors(&store, vec![(group, persist)]).unwrap()).unwrap();
+        last = Some(snapshot);
+    }
+    drop(wal);
+    let wal = open(&disk).unwrap();
+    assert_eq!(restore(&wal, group).unwrap().snapshot, last);
 }

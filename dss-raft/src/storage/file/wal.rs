@@ -255,10 +255,9 @@ fn batch_bytes_max(writes: &[(GroupId, Persist)]) -> usize {
     const RECORD_BYTES_MAX: usize = FRAME_BYTES + 96 + ALIGNMENT;
     let of_write = |(_, persist): &(GroupId, Persist)| {
         let entries: usize = persist.entries.iter().map(Entry::weight).sum();
-        let members = persist.snapshot.as_ref().map_or(0, |snapshot| {
-            snapshot.configuration.voters.len() + snapshot.configuration.learners.len()
-        });
-        5 * RECORD_BYTES_MAX + entries + 10 * members
+        let snapshot = persist.snapshot.as_ref();
+        let members = snapshot.map_or(0, |snapshot| snapshot.configuration.weight());
+        5 * RECORD_BYTES_MAX + entries + members
     };
     let records = writes.iter().map(of_write).sum();
     records + trailer_bytes_max(records)
