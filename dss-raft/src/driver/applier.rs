@@ -11,6 +11,7 @@ use super::error::{ProposeError, ReadError};
 use super::group::Applied;
 use super::group_snapshots::GroupSnapshots;
 use super::inputs::Event;
+use super::waiters::Waiters;
 use crate::entry::{Entries, Payload, Snapshot};
 use crate::ports::StateMachine;
 use crate::types::LogIndex;
@@ -18,6 +19,9 @@ use crate::types::LogIndex;
 /// What is expected to take longer than this is done on a blocking thread, where it keeps no other
 /// task waiting; below it, the way there and back would be the greater part.
 const INLINE_MAX: Duration = Duration::from_micros(500);
+
+/// After how many entries the clock is looked at again, which takes as long as a small entry does.
+const CLOCK_EVERY: usize = 8;
 
 /// Who waits for the reply to a proposal, and the share of the limits that it holds meanwhile.
 pub(super) struct ProposalWaiter<R> {
@@ -63,7 +67,7 @@ impl<M> Query<M> {
 /// What the core task wants done with the state machine, in this order.
 pub(super) enum Job<M: StateMachine> {
     /// Apply these, and answer who proposed them here.
-    Apply { entries: Entries, waiters: BTreeMap<LogIndex, ProposalWaiter<M::Reply>> },
+    Apply { entries: Entries, waiters: Waiters<LogIndex, ProposalWaiter<M::Reply>> },
     /// Replace the state.
     Restore(Box<Snapshot>),
     /// Take a snapshot of the state, which is that after this entry.
@@ -205,13 +209,13 @@ impl<M: StateMachine> Worker<M> {
     fn apply(
         &mut self,
         entries: &Entries,
-        mut waiters: BTreeMap<LogIndex, ProposalWaiter<M::Reply>>,
+        mut waiters: Waiters<LogIndex, ProposalWaiter<M::Reply>>,
         limit: Duration,
     ) -> Result<Option<Job<M>>, MachineFailed> {
         let begun = Instant::now();
         let mut done = 0;
         for entry in entries.iter() {
-            if begun.elapsed() > limit {
+            if done % CLOCK_EVERY == 0 && begun.elapsed() > limit {
                 break;
             }
             let index = entry.id.index;
@@ -219,7 +223,7 @@ impl<M: StateMachine> Worker<M> {
             if let Payload::Command(command) = &entry.payload {
                 let reply = catch_unwind(AssertUnwindSafe(|| self.machine.apply(index, command)))
                     .map_err(|_| MachineFailed)?;
-                if let Some(waiter) = waiters.remove(&index) {
+                if let Some(waiter) = waiters.take(index) {
                     waiter.end(Ok(Applied { index, reply }));
                 }
             }

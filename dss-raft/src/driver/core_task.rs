@@ -17,6 +17,7 @@ use super::log_writer::WriterRequest;
 use super::outbox::Outbox;
 use super::published::{Metrics, Published};
 use super::snapshots::Snapshots;
+use super::waiters::Waiters;
 use crate::core::{Raft, Rejected, Status};
 use crate::entry::Entries;
 use crate::output::{Leadership, Output, Persist, ProposalFate};
@@ -61,11 +62,11 @@ pub(super) struct CoreTask<M: StateMachine> {
     /// When requests are taken in again although proposals are not committed.
     gathered_at: Timestamp,
     /// Proposals that the core has taken in and not ended.
-    proposed: BTreeMap<ProposalId, ProposalWaiter<M::Reply>>,
+    proposed: Waiters<ProposalId, ProposalWaiter<M::Reply>>,
     /// Changes of the members that have not ended.
     changes: BTreeMap<ProposalId, ChangeWaiter>,
     /// Proposals that are committed and whose entry was not handed to the applier.
-    committed: BTreeMap<LogIndex, ProposalWaiter<M::Reply>>,
+    committed: Waiters<LogIndex, ProposalWaiter<M::Reply>>,
     /// Reads taken in together share one number: the core's confirmation began after all of them.
     reads: BTreeMap<ReadId, Vec<Query<M>>>,
     /// Who waits for a snapshot up to an entry.
@@ -127,9 +128,9 @@ impl<M: StateMachine> CoreTask<M> {
             outbox: Outbox::new(),
             storage_failed: false,
             gathered_at: Timestamp::ZERO,
-            proposed: BTreeMap::new(),
+            proposed: Waiters::default(),
             changes: BTreeMap::new(),
-            committed: BTreeMap::new(),
+            committed: Waiters::default(),
             reads: BTreeMap::new(),
             snapshots_awaited: Vec::new(),
             metrics: Metrics::default(),
@@ -315,7 +316,7 @@ impl<M: StateMachine> CoreTask<M> {
             Request::Propose { command, waiter } => match self.raft.propose(now, command) {
                 Ok(proposal) => {
                     self.metrics.proposals += 1;
-                    self.proposed.insert(proposal, waiter);
+                    self.proposed.push(proposal, waiter);
                 }
                 Err(rejected) => {
                     self.metrics.proposals_refused += 1;
@@ -450,10 +451,10 @@ impl<M: StateMachine> CoreTask<M> {
                 ProposalFate::Unknown => Err(MembershipError::OutcomeUnknown),
             });
         }
-        let Some(waiter) = self.proposed.remove(&proposal) else { return };
+        let Some(waiter) = self.proposed.take(proposal) else { return };
         match fate {
             ProposalFate::Committed(index) => {
-                self.committed.insert(index, waiter);
+                self.committed.push(index, waiter);
             }
             // A command is never rejected once it has a number.
             ProposalFate::Unknown | ProposalFate::Rejected => {
@@ -471,19 +472,13 @@ impl<M: StateMachine> CoreTask<M> {
         }
     }
 
-    fn take_committed(
-        &mut self,
-        entries: &Entries,
-    ) -> BTreeMap<LogIndex, ProposalWaiter<M::Reply>> {
-        let Some(last) = entries.last_index() else { return BTreeMap::new() };
-        let later = self.committed.split_off(&last.next());
-        std::mem::replace(&mut self.committed, later)
+    fn take_committed(&mut self, entries: &Entries) -> Waiters<LogIndex, ProposalWaiter<M::Reply>> {
+        entries.last_index().map(|last| self.committed.split_to(last)).unwrap_or_default()
     }
 
     /// A snapshot stands for these entries now: they are applied, and their replies lost.
     fn forget_committed(&mut self, last: LogIndex) {
-        let later = self.committed.split_off(&last.next());
-        for waiter in std::mem::replace(&mut self.committed, later).into_values() {
+        for waiter in self.committed.split_to(last).into_values() {
             waiter.end(Err(ProposeError::OutcomeUnknown));
         }
     }

@@ -29,6 +29,7 @@ mod outbox;
 mod published;
 mod snapshot_server;
 mod snapshots;
+mod waiters;
 
 pub use error::{MembershipError, ProposeError, ReadError, SnapshotError, StartGroupError};
 pub use group::{Applied, Group};
