@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::budget::Share;
 use super::error::{ProposeError, ReadError};
 use super::group::Applied;
 use super::group_snapshots::GroupSnapshots;
@@ -26,15 +27,20 @@ const CLOCK_EVERY: usize = 8;
 /// Who waits for the reply to a proposal, and the share of the limits that it holds meanwhile.
 pub(super) struct ProposalWaiter<R> {
     outcome: oneshot::Sender<Result<Applied<R>, ProposeError>>,
-    _budget: OwnedSemaphorePermit,
+    _share: Share,
 }
 
 impl<R> ProposalWaiter<R> {
     pub(super) fn new(
         outcome: oneshot::Sender<Result<Applied<R>, ProposeError>>,
-        budget: OwnedSemaphorePermit,
+        share: Share,
     ) -> Self {
-        Self { outcome, _budget: budget }
+        Self { outcome, _share: share }
+    }
+
+    /// Whether whoever waited has given up.
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.outcome.is_closed()
     }
 
     /// Whoever waited may have given up.
@@ -48,15 +54,15 @@ type Answer<M> = dyn FnOnce(Result<&M, ReadError>) + Send;
 /// A read on its way to the state machine. Dropped instead of answered, it ends as shut down.
 pub(super) struct Query<M> {
     answer: Box<Answer<M>>,
-    _budget: OwnedSemaphorePermit,
+    _share: Share,
 }
 
 impl<M> Query<M> {
     pub(super) fn new(
         answer: impl FnOnce(Result<&M, ReadError>) + Send + 'static,
-        budget: OwnedSemaphorePermit,
+        share: Share,
     ) -> Self {
-        Self { answer: Box::new(answer), _budget: budget }
+        Self { answer: Box::new(answer), _share: share }
     }
 
     pub(super) fn end(self, machine: Result<&M, ReadError>) {

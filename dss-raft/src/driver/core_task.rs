@@ -49,7 +49,7 @@ pub(super) struct Wiring<M: StateMachine> {
     pub(super) heartbeats: Heartbeats,
     pub(super) events: mpsc::UnboundedReceiver<Event>,
     pub(super) messages: Inbox,
-    pub(super) requests: mpsc::Receiver<Request<M>>,
+    pub(super) requests: mpsc::UnboundedReceiver<Request<M>>,
     pub(super) publisher: Publisher,
 }
 
@@ -313,6 +313,8 @@ impl<M: StateMachine> CoreTask<M> {
     fn handle_request(&mut self, now: Timestamp, request: Request<M>, reads: &mut Vec<Query<M>>) {
         self.turn.is_routine = false;
         match request {
+            // Nobody wants it any more, and nobody has it yet.
+            Request::Propose { waiter, .. } if waiter.is_abandoned() => {}
             Request::Propose { command, waiter } => match self.raft.propose(now, command) {
                 Ok(proposal) => {
                     self.metrics.proposals += 1;

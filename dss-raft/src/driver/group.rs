@@ -4,9 +4,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::applier::{ProposalWaiter, Query};
+use super::budget::Budget;
 use super::error::{MembershipError, ProposeError, ReadError, SnapshotError};
 use super::inputs::{Event, Request};
 use super::published::{Metrics, Published};
@@ -41,17 +42,18 @@ pub struct Applied<R> {
 
 /// What the handle and the core task have in common.
 pub(super) struct Shared<M: StateMachine> {
-    pub(super) requests: mpsc::Sender<Request<M>>,
+    /// As many as the budgets let through.
+    pub(super) requests: mpsc::UnboundedSender<Request<M>>,
     pub(super) events: mpsc::UnboundedSender<Event>,
     pub(super) published: Arc<Published>,
     pub(super) leadership: watch::Receiver<Leadership>,
-    pub(super) proposals: Arc<Semaphore>,
-    pub(super) reads: Arc<Semaphore>,
+    pub(super) proposals: Arc<Budget>,
+    pub(super) reads: Arc<Budget>,
 }
 
 impl<M: StateMachine> Shared<M> {
     pub(super) fn new(
-        requests: mpsc::Sender<Request<M>>,
+        requests: mpsc::UnboundedSender<Request<M>>,
         events: mpsc::UnboundedSender<Event>,
         published: Arc<Published>,
         leadership: watch::Receiver<Leadership>,
@@ -61,8 +63,8 @@ impl<M: StateMachine> Shared<M> {
             events,
             published,
             leadership,
-            proposals: Arc::new(Semaphore::new(PROPOSALS_MAX)),
-            reads: Arc::new(Semaphore::new(READS_MAX)),
+            proposals: Budget::new(PROPOSALS_MAX),
+            reads: Budget::new(READS_MAX),
         }
     }
 }
@@ -78,21 +80,16 @@ impl<M: StateMachine> Group<M> {
     ///
     /// See [`ProposeError`]: it says whether the command may still be applied.
     pub async fn propose(&self, command: Bytes) -> Result<Applied<M::Reply>, ProposeError> {
-        let budget = self.proposal_budget(command.len())?;
+        let units = 1 + command.len() / 1024;
+        let share = self.shared.proposals.take(units).ok_or(ProposeError::Overloaded)?;
         let (outcome, ended) = oneshot::channel();
-        let waiter = ProposalWaiter::new(outcome, budget);
+        let waiter = ProposalWaiter::new(outcome, share);
         let request = Request::Propose { command, waiter };
-        if self.shared.requests.send(request).await.is_err() {
+        if self.shared.requests.send(request).is_err() {
             return Err(self.shared.published.stopped().into());
         }
         // Without an answer it went down with the node, at whatever point.
         ended.await.unwrap_or(Err(ProposeError::OutcomeUnknown))
-    }
-
-    fn proposal_budget(&self, bytes: usize) -> Result<OwnedSemaphorePermit, ProposeError> {
-        let units = u32::try_from(1 + bytes / 1024).map_err(|_| ProposeError::Overloaded)?;
-        let proposals = Arc::clone(&self.shared.proposals);
-        proposals.try_acquire_many_owned(units).map_err(|_| ProposeError::Overloaded)
     }
 
     /// Runs `query` on this node's state machine once that has applied everything that was
@@ -129,8 +126,7 @@ impl<M: StateMachine> Group<M> {
         query: impl FnOnce(&M) -> R + Send + 'static,
         request: impl FnOnce(Query<M>) -> Request<M>,
     ) -> Result<R, ReadError> {
-        let reads = Arc::clone(&self.shared.reads);
-        let budget = reads.try_acquire_owned().map_err(|_| ReadError::Overloaded)?;
+        let share = self.shared.reads.take(1).ok_or(ReadError::Overloaded)?;
         let (answer, answered) = oneshot::channel();
         let query = move |machine: Result<&M, ReadError>| {
             if !answer.is_closed() {
@@ -140,7 +136,7 @@ impl<M: StateMachine> Group<M> {
                 let _ = answer.send(result);
             }
         };
-        if self.shared.requests.send(request(Query::new(query, budget))).await.is_err() {
+        if self.shared.requests.send(request(Query::new(query, share))).is_err() {
             return Err(self.shared.published.stopped().into());
         }
         match answered.await {

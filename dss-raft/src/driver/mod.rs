@@ -14,6 +14,7 @@
 
 mod applier;
 mod blocking;
+mod budget;
 mod core_task;
 mod download;
 mod error;

@@ -29,8 +29,6 @@ use crate::output::Leadership;
 use crate::ports::{Restored, SnapshotStore, StateMachine, Storage, StorageError, Transport};
 use crate::types::{GroupId, LogIndex, NodeId, Timestamp};
 
-/// How many requests of clients wait for a core task at most; the next client waits for room.
-const REQUESTS_MAX: usize = 1024;
 /// How long a shutdown waits for another node to take over a group: a few election timeouts of a
 /// fast network. Without it the others elect one by themselves, an election timeout later.
 const HAND_OVER_MAX: Duration = Duration::from_secs(2);
@@ -140,7 +138,7 @@ impl Node {
         };
         let (leadership_sender, leadership) = watch::channel(leadership);
         let (events_sender, events) = mpsc::unbounded_channel();
-        let (requests_sender, requests) = mpsc::channel(REQUESTS_MAX);
+        let (requests_sender, requests) = mpsc::unbounded_channel();
         let (jobs_sender, jobs) = mpsc::unbounded_channel();
         let (inbox_sender, messages) = inbox();
         let published = Arc::new(Published::new(status));
