@@ -8,11 +8,11 @@ use dss_raft::{NodeId, ProposeError, ReadError};
 
 use crate::command::{GroupInfo, Settled};
 use crate::id::{MessageId, Receipt};
-use crate::limits::{RECEIVE_MESSAGES_MAX, WAIT_MAX};
+use crate::limits::{RECEIVE_MESSAGES_MAX, WAIT_MAX, check_visibility};
 use crate::message::{DeadLetter, Delivery, NewMessage};
 use crate::name::{ConsumerName, GroupName, TopicName};
 use crate::refusal::Refusal;
-use crate::settings::{TopicSettings, check_visibility};
+use crate::settings::TopicSettings;
 
 /// A queue with topics and consumer groups, wherever it keeps them.
 ///

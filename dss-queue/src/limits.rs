@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use crate::refusal::Refusal;
+
 /// Bytes of a name of a topic, a group or a consumer, of a key and of a dedupe id. 512 is what a
 /// path segment of the HTTP API may have.
 pub const NAME_BYTES_MAX: usize = 512;
@@ -84,3 +86,39 @@ pub const PEEKED_MAX: usize = 1_000;
 /// Messages that one [`Queue::peek`](crate::Queue::peek) looks at, since a group may be done with
 /// most of what is kept for others.
 pub const PEEK_LOOKS_MAX: usize = 10_000;
+
+/// Whether as many receipts may be settled at a time.
+///
+/// # Errors
+///
+/// [`Refusal::Invalid`], where there are more than [`RECEIPTS_MAX`].
+pub fn check_receipts(count: usize) -> Result<(), Refusal> {
+    if count > RECEIPTS_MAX {
+        return Err(Refusal::invalid("receipts", "must not be more than 1000"));
+    }
+    Ok(())
+}
+
+/// Whether a lease may last this long.
+///
+/// # Errors
+///
+/// [`Refusal::Invalid`], where it is nothing, or more than [`VISIBILITY_MAX`].
+pub fn check_visibility(visibility: Duration) -> Result<(), Refusal> {
+    if visibility.is_zero() || visibility > VISIBILITY_MAX {
+        return Err(Refusal::invalid("visibility", "must be from 1 ms to 12 hours"));
+    }
+    Ok(())
+}
+
+/// Whether a message may be delayed for this long.
+///
+/// # Errors
+///
+/// [`Refusal::Invalid`], where it is more than [`SPAN_MAX`].
+pub fn check_delay(delay: Duration) -> Result<(), Refusal> {
+    if delay > SPAN_MAX {
+        return Err(Refusal::invalid("delay", "must not exceed ten years"));
+    }
+    Ok(())
+}

@@ -9,11 +9,10 @@ use serde::{Deserialize, Serialize};
 use crate::id::{MessageId, Receipt};
 use crate::limits::{
     BATCH_BYTES_MAX, HEADER_BYTES_MAX, HEADERS_MAX, MESSAGE_OVERHEAD_BYTES, NAME_BYTES_MAX,
-    PAYLOAD_BYTES_MAX, PUBLISH_MESSAGES_MAX,
+    PAYLOAD_BYTES_MAX, PUBLISH_MESSAGES_MAX, check_delay,
 };
 use crate::name::{ConsumerName, Key};
 use crate::refusal::Refusal;
-use crate::settings::check_delay;
 use crate::time::UnixMillis;
 
 /// A message to publish.

@@ -9,13 +9,13 @@ use crate::command::{Command, Event, LeaseInfo, Reply, Settled, TopicSummary};
 use crate::group::{Group, Order, Surroundings};
 use crate::id::{MessageId, Receipt, ShardId};
 use crate::limits::{
-    DEAD_LETTERS_LISTED_MAX, PEEKED_MAX, RECEIPTS_MAX, RECEIVE_MESSAGES_MAX, STORED_BYTES_MAX,
-    TIMERS_PER_COMMAND_MAX, TOPICS_MAX,
+    DEAD_LETTERS_LISTED_MAX, PEEKED_MAX, RECEIVE_MESSAGES_MAX, STORED_BYTES_MAX,
+    TIMERS_PER_COMMAND_MAX, TOPICS_MAX, check_delay, check_receipts, check_visibility,
 };
 use crate::message::{DeadLetter, NewMessage, Peek};
 use crate::name::{ConsumerName, GroupName, TopicName};
 use crate::refusal::Refusal;
-use crate::settings::{TopicSettings, check_delay, check_visibility};
+use crate::settings::TopicSettings;
 use crate::time::UnixMillis;
 use crate::topic::{Ids, Step, Topic};
 
@@ -392,11 +392,4 @@ pub(crate) fn check_receive(max: usize, visibility: Option<Duration>) -> Result<
         return Err(Refusal::invalid("max", "must be 1 to 1000"));
     }
     visibility.map_or(Ok(()), check_visibility)
-}
-
-pub(crate) fn check_receipts(count: usize) -> Result<(), Refusal> {
-    if count > RECEIPTS_MAX {
-        return Err(Refusal::invalid("receipts", "must not be more than 1000"));
-    }
-    Ok(())
 }

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::limits::{SPAN_MAX, VISIBILITY_MAX};
+use crate::limits::{SPAN_MAX, check_visibility};
 use crate::refusal::Refusal;
 
 /// How a topic treats its messages. Changes take effect with the next step of each message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TopicSettings {
     /// How long a delivery is a consumer's alone, where its receive does not say. 1 ms to
-    /// [`VISIBILITY_MAX`]; 30 s by default.
+    /// [`VISIBILITY_MAX`](crate::limits::VISIBILITY_MAX); 30 s by default.
     pub visibility: Duration,
     /// How often a message is delivered to a group before it goes to the dead letters: at least
     /// once, 5 times by default.
@@ -119,20 +119,6 @@ impl TopicSettings {
         }
         Ok(())
     }
-}
-
-pub(crate) fn check_visibility(visibility: Duration) -> Result<(), Refusal> {
-    if visibility.is_zero() || visibility > VISIBILITY_MAX {
-        return Err(Refusal::invalid("visibility", "must be from 1 ms to 12 hours"));
-    }
-    Ok(())
-}
-
-pub(crate) fn check_delay(delay: Duration) -> Result<(), Refusal> {
-    if delay > SPAN_MAX {
-        return Err(Refusal::invalid("delay", "must not exceed ten years"));
-    }
-    Ok(())
 }
 
 #[cfg(test)]

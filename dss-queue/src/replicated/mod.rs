@@ -16,12 +16,14 @@ use tokio::task::AbortHandle;
 use crate::broker::{Broker, BrokerError, ReceiveRequest, TopicInfo};
 use crate::command::{Command, Reply, Settled};
 use crate::id::{MessageId, Receipt, ShardId};
-use crate::limits::{MESSAGE_OVERHEAD_BYTES, REDRIVE_MAX, STORED_BYTES_MAX};
+use crate::limits::{
+    MESSAGE_OVERHEAD_BYTES, REDRIVE_MAX, STORED_BYTES_MAX, check_delay, check_receipts,
+    check_visibility,
+};
 use crate::machine::{QueueEvents, QueueMachine};
 use crate::message::{DeadLetter, Delivery, NewMessage, Peek};
 use crate::name::{GroupName, TopicName};
-use crate::queue::check_receipts;
-use crate::settings::{TopicSettings, check_delay, check_visibility};
+use crate::settings::TopicSettings;
 use clock::Clock;
 use shard::Shard;
 

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::applier::{Job, ProposalWaiter, Query};
@@ -15,12 +15,12 @@ use super::inbox::{Delivery, Inbox};
 use super::inputs::{ChangeWaiter, Event, Request};
 use super::log_writer::WriterRequest;
 use super::outbox::Outbox;
-use super::published::{Metrics, Published};
+use super::published::{Metrics, Publisher};
 use super::snapshots::Snapshots;
 use super::waiters::Waiters;
-use crate::core::{Raft, Rejected, Status};
+use crate::core::{Raft, Rejected};
 use crate::entry::Entries;
-use crate::output::{Leadership, Output, Persist, ProposalFate};
+use crate::output::{Output, Persist, ProposalFate};
 use crate::ports::{StateMachine, Transport};
 use crate::types::{GroupId, LogIndex, NodeId, PersistSeq, ProposalId, ReadId, Timestamp};
 use crate::{Envelope, Message};
@@ -95,29 +95,6 @@ impl<M: StateMachine> Default for Turn<M> {
 pub(super) struct SnapshotWaiter {
     answer: oneshot::Sender<Result<Option<LogIndex>, SnapshotError>>,
     named_by: Option<PersistSeq>,
-}
-
-/// Shows the group's state to others; when the task ends, that it leads nothing any more.
-pub(super) struct Publisher {
-    pub(super) published: Arc<Published>,
-    pub(super) leadership: watch::Sender<Leadership>,
-}
-
-impl Publisher {
-    fn leadership(&self, leadership: Leadership) {
-        self.leadership.send_if_modified(|current| {
-            let changed = *current != leadership;
-            *current = leadership;
-            changed
-        });
-    }
-}
-
-impl Drop for Publisher {
-    fn drop(&mut self) {
-        let Status { role, term, .. } = self.published.end();
-        self.leadership(Leadership { role, term, leader: None, by_transfer: false });
-    }
 }
 
 impl<M: StateMachine> CoreTask<M> {

@@ -10,7 +10,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 
 use super::applier::Applier;
-use super::core_task::{CoreTask, Publisher, Wiring};
+use super::core_task::{CoreTask, Wiring};
 use super::error::StartGroupError;
 use super::group::{Group, Shared, transfer};
 use super::group_snapshots::GroupSnapshots;
@@ -18,7 +18,7 @@ use super::heartbeats::{self, Heartbeats};
 use super::inbox::{Delivery, InboxSender, inbox};
 use super::inputs::Event;
 use super::log_writer::{LogWriter, WriterRequest};
-use super::published::Published;
+use super::published::{Published, Publisher};
 use super::snapshot_server::{RequestSender, SnapshotServer};
 use super::snapshots::Snapshots;
 use crate::config::Config;

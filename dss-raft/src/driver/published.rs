@@ -1,10 +1,12 @@
 //! What a core task lets others see: sampled once a turn, read whenever somebody asks.
 
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use tokio::sync::watch;
 
 use super::error::Stopped;
 use crate::core::{Raft, Status};
-use crate::output::RoleKind;
+use crate::output::{Leadership, RoleKind};
 
 /// What a group has done on this node since it was started there: counters, which only rise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -86,5 +88,28 @@ impl Published {
     pub(super) fn stopped(&self) -> Stopped {
         // A task that ended without saying why was ended with its node.
         *self.stopped.get().unwrap_or(&Stopped::ShutDown)
+    }
+}
+
+/// Shows the group's state to others; when the task ends, that it leads nothing any more.
+pub(super) struct Publisher {
+    pub(super) published: Arc<Published>,
+    pub(super) leadership: watch::Sender<Leadership>,
+}
+
+impl Publisher {
+    pub(super) fn leadership(&self, leadership: Leadership) {
+        self.leadership.send_if_modified(|current| {
+            let changed = *current != leadership;
+            *current = leadership;
+            changed
+        });
+    }
+}
+
+impl Drop for Publisher {
+    fn drop(&mut self) {
+        let Status { role, term, .. } = self.published.end();
+        self.leadership(Leadership { role, term, leader: None, by_transfer: false });
     }
 }

@@ -2,6 +2,8 @@
 
 use std::hash::{Hash, Hasher};
 
+use crate::core::Random;
+
 /// A hash of 64 bits: with thirty million states, two of them share one in one of 40,000 runs.
 pub(super) fn fingerprint(what: &impl Hash) -> u64 {
     let mut hasher = Fingerprint::default();
@@ -9,15 +11,12 @@ pub(super) fn fingerprint(what: &impl Hash) -> u64 {
     hasher.finish()
 }
 
-/// SplitMix64's finaliser over one word after the other.
+/// SplitMix64's finaliser, which is its first number, over one word after the other.
 #[derive(Debug, Default)]
 pub(super) struct Fingerprint(u64);
 
-fn mix(mut word: u64) -> u64 {
-    word = word.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    word ^ (word >> 31)
+fn mix(word: u64) -> u64 {
+    Random::new(word).next()
 }
 
 impl Hasher for Fingerprint {

@@ -6,7 +6,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use dss_queue::limits::{
-    BATCH_BYTES_MAX, DEAD_LETTERS_LISTED_MAX, RECEIPTS_MAX, REDRIVE_MAX, SPAN_MAX, VISIBILITY_MAX,
+    BATCH_BYTES_MAX, DEAD_LETTERS_LISTED_MAX, REDRIVE_MAX, check_delay, check_receipts,
+    check_visibility,
 };
 use dss_queue::{
     Broker, BrokerError, DeadLetter, Delivery, GroupInfo, GroupName, MessageId, NewMessage,
@@ -67,7 +68,7 @@ impl Broker for RedisBroker {
         group: &GroupName,
         receipts: Vec<Receipt>,
     ) -> Result<Settled, BrokerError> {
-        check_receipts(&receipts)?;
+        check_receipts(receipts.len())?;
         self.shared.settle(topic, group, receipts, What::Ack).await
     }
 
@@ -78,10 +79,8 @@ impl Broker for RedisBroker {
         receipts: Vec<Receipt>,
         delay: Duration,
     ) -> Result<Settled, BrokerError> {
-        check_receipts(&receipts)?;
-        if delay > SPAN_MAX {
-            return Err(invalid("delay", "must not exceed ten years"));
-        }
+        check_receipts(receipts.len())?;
+        check_delay(delay)?;
         self.shared.settle(topic, group, receipts, What::Nack(delay)).await
     }
 
@@ -91,7 +90,7 @@ impl Broker for RedisBroker {
         group: &GroupName,
         receipts: Vec<Receipt>,
     ) -> Result<Settled, BrokerError> {
-        check_receipts(&receipts)?;
+        check_receipts(receipts.len())?;
         self.shared.settle(topic, group, receipts, What::Back).await
     }
 
@@ -102,10 +101,8 @@ impl Broker for RedisBroker {
         receipts: Vec<Receipt>,
         visibility: Duration,
     ) -> Result<Settled, BrokerError> {
-        check_receipts(&receipts)?;
-        if visibility.is_zero() || visibility > VISIBILITY_MAX {
-            return Err(invalid("visibility", "must be from 1 ms to 12 hours"));
-        }
+        check_receipts(receipts.len())?;
+        check_visibility(visibility)?;
         self.shared.settle(topic, group, receipts, What::Extend(visibility)).await
     }
 
@@ -179,13 +176,6 @@ impl Broker for RedisBroker {
         self.shared.handoffs().remove(topic);
         if found { Ok(()) } else { Err(BrokerError::NotFound) }
     }
-}
-
-fn check_receipts(receipts: &[Receipt]) -> Result<(), BrokerError> {
-    if receipts.len() > RECEIPTS_MAX {
-        return Err(invalid("receipts", "must not be more than 1000"));
-    }
-    Ok(())
 }
 
 fn invalid(field: &'static str, problem: &'static str) -> BrokerError {
