@@ -9,7 +9,9 @@ mod heads;
 mod machine;
 mod tokens;
 
-pub(crate) use self::client::{ControlCourier, ControlGroup, NoMajority};
+#[cfg(test)]
+pub(crate) use self::client::ControlCourier;
+pub(crate) use self::client::{ControlGroup, NoMajority};
 pub(crate) use self::heads::{AuditHead, Chain};
 pub(crate) use self::machine::{ControlCommand, ControlMachine, ControlReply, ControlState};
 pub(crate) use self::tokens::{Role, SecretHash, Token, TokenCommand, TokenReply};

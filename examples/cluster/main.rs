@@ -9,33 +9,40 @@
 //!   `withdrawals`: what clients that have gone asked for.
 //! - `cache_group`: the Raft group behind the cache; `placement`: where its keys live.
 //! - `control_group`: the Raft group of what operators decide.
+//! - `auth`: who may call; `origin`: from where.
 //! - `redis`: the servers of queues and main memory, where those are not embedded.
 //! - `http`: everything that clients see; `descriptors`: how many of them there can be.
 //! - `client`: the side of programs that are clients, among them:
 //! - `load`: clients that keep a cluster busy, and what they measure;
-//! - `lock`: a command that runs under a lock; `status`: the cluster in the terminal.
+//! - `lock`: a command that runs under a lock; `status`: the cluster in the terminal; `token`:
+//!   who may call.
+//!
+//! - `hex`: hashes and keys as text.
 
 mod app;
+mod auth;
 mod cache_group;
 mod cli;
 mod client;
 mod config;
-#[allow(dead_code, reason = "its users come next")]
 mod control_group;
 mod descriptors;
 mod forward;
+mod hex;
 mod http;
 mod life;
 mod load;
 mod local;
 mod lock;
 mod node;
+mod origin;
 mod peer;
 mod placement;
 mod ready;
 mod redis;
 mod signals;
 mod status;
+mod token;
 mod withdrawals;
 
 use std::error::Error;
@@ -68,6 +75,8 @@ enum Failure {
     Lock(#[from] lock::Error),
     #[error(transparent)]
     Status(#[from] status::Error),
+    #[error(transparent)]
+    Token(#[from] token::Error),
     #[error("signals cannot be received")]
     Signals(#[source] std::io::Error),
 }
@@ -96,7 +105,7 @@ fn main() -> ExitCode {
         Err(failure) => {
             eprintln!("error: {}", one_line(&failure));
             match failure {
-                Failure::Load(_) | Failure::Status(_) => ExitCode::FAILURE,
+                Failure::Load(_) | Failure::Status(_) | Failure::Token(_) => ExitCode::FAILURE,
                 Failure::Lock(error) => ExitCode::from(error.status()),
                 _ => ExitCode::from(USAGE),
             }
@@ -109,9 +118,13 @@ fn log_to_standard_error(cli: &Cli) {
     let default = match cli.command {
         Some(Command::Node(_) | Command::Load(_)) => "info",
         None
-        | Some(Command::Config(_) | Command::Lock(_) | Command::Status(_) | Command::Health(_)) => {
-            "warn"
-        }
+        | Some(
+            Command::Config(_)
+            | Command::Lock(_)
+            | Command::Token(_)
+            | Command::Status(_)
+            | Command::Health(_),
+        ) => "warn",
     };
     let filter = EnvFilter::try_from_env("DSS_LOG").unwrap_or_else(|_| EnvFilter::new(default));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
@@ -139,6 +152,7 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
             let stop = StopSignals::listen().map_err(Failure::Signals)?;
             return Ok(ExitCode::from(lock::run(options, stop).await?));
         }
+        Some(Command::Token(command)) => token::run(command).await?,
         Some(Command::Health(options)) => status::health(options).await?,
         Some(Command::Status(options)) => return Ok(status::run(options).await?),
     }

@@ -27,6 +27,7 @@ use self::inbox::NodeInbox;
 use self::measured::Measured;
 use self::queues::Queues;
 use crate::app::{App, AppInner};
+use crate::auth::Authority;
 use crate::cache_group::{CacheGroup, CacheMachine, Membership, RaftMemory};
 use crate::config::{Address, ClusterConfig, NodeConfig};
 use crate::control_group::{ControlGroup, ControlMachine};
@@ -130,6 +131,12 @@ impl BoundNode {
         let (machine, cache_events) = CacheMachine::new();
         let cache_group = groups.start("cache", CACHE, machine).await?;
         let control = start_control(groups, &peers, node.id).await?;
+        let authority = Arc::new(Authority::new(
+            config.auth(),
+            &config.limits(),
+            control.clone(),
+            groups.last_caught_up(),
+        ));
         let redis = config.redis();
         let servers = (!redis.is_empty()).then(|| RedisNodes::start(redis.to_vec()));
         let queues = Queues::start(groups, config.cluster(), servers.as_ref()).await?;
@@ -166,6 +173,7 @@ impl BoundNode {
             lock_group,
             cache_group,
             control: control.clone(),
+            authority,
             queue_groups: queues.groups,
             log_writes,
             peers: peers.clone(),

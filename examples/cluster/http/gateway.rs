@@ -13,9 +13,11 @@ use super::load::{Load, Place};
 use super::metrics::{Counter, Recorder};
 use super::names::Names;
 use super::problem::{Code, Problem};
-use super::route::Route;
+use super::route::{Access, Route};
 use super::routing::{Call, Conduct, Routing, TRACE_ID};
+use crate::auth::{Authority, Denied, Principal, authorize};
 use crate::config::Limits;
+use crate::origin::Origin;
 
 /// The way in.
 #[derive(Debug, Clone)]
@@ -24,6 +26,7 @@ pub(crate) struct Gateway {
     recorder: Arc<Recorder>,
     names: Arc<Names>,
     load: Load,
+    authority: Arc<Authority>,
     limits: Limits,
 }
 
@@ -33,9 +36,12 @@ pub(crate) struct Passage {
     /// Its place in the table.
     place: usize,
     conduct: Conduct,
+    access: Access,
     is_fenced: bool,
     /// Whether it is answered however much there is to do.
     is_vital: bool,
+    /// Whether it needs a token even where others do not.
+    is_guarded: bool,
 }
 
 /// A request that may be made.
@@ -49,15 +55,20 @@ struct Admitted {
 impl Passage {
     /// Of the route that stands at this place of the table.
     pub(crate) fn of(place: usize, route: &Route) -> Self {
-        let Route { conduct, is_fenced, is_vital, .. } = *route;
-        Self { place, conduct, is_fenced, is_vital }
+        let Route { conduct, access, is_fenced, is_vital, is_guarded, .. } = *route;
+        Self { place, conduct, access, is_fenced, is_vital, is_guarded }
     }
 }
 
 impl Gateway {
-    pub(crate) fn new(routing: Routing, recorder: Arc<Recorder>, limits: Limits) -> Self {
+    pub(crate) fn new(
+        routing: Routing,
+        recorder: Arc<Recorder>,
+        authority: Arc<Authority>,
+        limits: Limits,
+    ) -> Self {
         let load = Load::new(limits.requests_max, limits.waits_max);
-        Self { routing, recorder, names: Arc::new(Names::new()), load, limits }
+        Self { routing, recorder, names: Arc::new(Names::new()), load, authority, limits }
     }
 
     /// Answers a request that matches a route.
@@ -67,12 +78,12 @@ impl Gateway {
         request.headers_mut().insert(TRACE_ID, id.clone());
         let span = tracing::debug_span!("request", ?id, method = %request.method());
         let answered = async {
-            let mut response = match self.admit(passage, request).await {
-                Ok(Admitted { call, fence: None, .. }) => self.routing.answer(&call).await,
-                Ok(Admitted { call, fence: Some(fence), .. }) => {
-                    fence.guard(&self.routing, &call).await
+            let mut response = match self.identify(passage, &request) {
+                Ok(_principal) => self.act(passage, request).await,
+                Err(problem) => {
+                    body::discard(request.into_body());
+                    problem.into_response()
                 }
-                Err(response) => response,
             };
             tracing::debug!(status = response.status().as_u16(), "answered");
             response.headers_mut().insert(TRACE_ID, id);
@@ -92,11 +103,37 @@ impl Gateway {
         response
     }
 
-    /// Checks all that is not the handler's own business.
-    ///
-    /// Who calls, and whether the route's [`Access`](super::route::Access) lets them, belongs here
-    /// before the body is read; what an audit log has to keep of the answer, into
-    /// [`serve`](Self::serve).
+    /// Whoever makes a request, who may make it. Of the request only the head is looked at.
+    fn identify(&self, passage: Passage, request: &Request) -> Result<Principal, Problem> {
+        let needs_token = self.authority.is_enabled() || passage.is_guarded;
+        if !needs_token || passage.access == Access::Public {
+            return Ok(Principal::Anybody);
+        }
+        let origin = request.extensions().get::<Origin>().copied().unwrap_or_default();
+        let principal = self.authority.identify(request.headers(), origin).map_err(|denied| {
+            self.recorder.count(Counter::Unauthenticated, 1);
+            refusal(denied)
+        })?;
+        if !authorize(&principal, passage.access) {
+            self.recorder.count(Counter::Forbidden, 1);
+            let detail = "the role of the token does not allow this";
+            return Err(Problem::new(Code::Forbidden, detail));
+        }
+        Ok(principal)
+    }
+
+    /// Does what a request asks for that may be made.
+    async fn act(&self, passage: Passage, request: Request) -> Response {
+        match self.admit(passage, request).await {
+            Ok(Admitted { call, fence: None, .. }) => self.routing.answer(&call).await,
+            Ok(Admitted { call, fence: Some(fence), .. }) => {
+                fence.guard(&self.routing, &call).await
+            }
+            Err(response) => response,
+        }
+    }
+
+    /// Checks all that is neither the handler's own business nor a matter of who asks.
     async fn admit(&self, passage: Passage, request: Request) -> Result<Admitted, Response> {
         let (head, body) = request.into_parts();
         // What is refused for load is refused before its body takes memory.
@@ -124,6 +161,19 @@ impl Gateway {
         self.recorder.count(Counter::RequestsShed, 1);
         let detail = "this node is working on as many requests as it may";
         Problem::new(Code::Overloaded, detail).into_response()
+    }
+}
+
+fn refusal(denied: Denied) -> Problem {
+    match denied {
+        Denied::Missing => Problem::unauthenticated(false),
+        Denied::Invalid => Problem::unauthenticated(true),
+        Denied::TooMany => {
+            Problem::new(Code::Overloaded, "too many requests without a valid token")
+        }
+        Denied::NotReady => {
+            Problem::new(Code::Unavailable, "this node does not know yet which tokens are valid")
+        }
     }
 }
 

@@ -32,6 +32,7 @@ mod routing;
 mod sessions;
 #[cfg(test)]
 mod tests;
+mod tokens;
 mod topics;
 mod values;
 
@@ -63,6 +64,7 @@ use crate::peer::Peers;
 pub(crate) use self::metrics::{Counter, Histogram, Recorder};
 pub(crate) use self::names::Names;
 pub(crate) use self::problem::{Code, PROBLEM_JSON, Problem};
+pub(crate) use self::route::Access;
 
 /// Which node answered.
 pub(crate) const NODE: HeaderName = HeaderName::from_static("x-dss-node");
@@ -78,6 +80,7 @@ fn table() -> Vec<Route> {
         ring::routes(),
         operations::routes(),
         leader::routes(),
+        tokens::routes(),
     ]
     .into_iter()
     .flatten()
@@ -132,11 +135,12 @@ impl Http {
             .collect();
         let (here, limits) = (app.id, app.config.limits());
         let node = HeaderValue::from_str(&app.name).unwrap_or(HeaderValue::from_static("?"));
+        let authority = app.authority.clone();
         let context =
             Context { app, recorder: Arc::clone(&recorder), document: Bytes::from(document) };
         let local = local_router(routes, context);
         let routing = Routing::new(here, local.clone(), peers);
-        let gateway = Gateway::new(routing, Arc::clone(&recorder), limits);
+        let gateway = Gateway::new(routing, Arc::clone(&recorder), authority, limits);
         Self { clients: client_router(passages, &gateway, node), local, recorder }
     }
 

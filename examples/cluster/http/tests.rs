@@ -1,5 +1,6 @@
 //! The routes as clients see them.
 
+mod auth;
 mod bad_input;
 mod client;
 mod cluster;

@@ -1,7 +1,7 @@
 //! Clusters for tests: as many nodes as one likes, in memory.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::client::Client;
 use crate::app::{App, AppInner};
+use crate::auth::Authority;
 use crate::cache_group::{CacheMachine, CurrentCache, Standing, cache_id};
 use crate::config::ClusterConfig;
 use crate::control_group::{ControlCourier, ControlGroup, ControlMachine};
@@ -200,6 +201,12 @@ impl World {
         let control = self.start_group(&raft, id, 2, machine).await;
         let courier = Arc::clone(&self.wire) as Arc<dyn ControlCourier>;
         let control = ControlGroup::new(control, state, courier, id);
+        let authority = Arc::new(Authority::new(
+            self.config.auth(),
+            &self.config.limits(),
+            control.clone(),
+            Arc::new(AtomicBool::new(true)),
+        ));
         let (machine, events) = QueueMachine::new();
         let queue_group = self.start_group(&raft, id, 16, machine).await;
         let shards = vec![("shard-0".to_owned(), queue_group.clone(), events)];
@@ -216,6 +223,7 @@ impl World {
             lock_group,
             cache_group,
             control,
+            authority,
             queue_groups: vec![queue_group],
             log_writes: Arc::new(Histogram::of_writes()),
             peers: Peers::new(&self.config, id),
