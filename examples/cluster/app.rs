@@ -10,6 +10,7 @@ use dss_raft::{Group, NodeId};
 use dss_ring::HashRing;
 use tokio::sync::watch;
 
+use crate::audit::AuditLog;
 use crate::auth::Authority;
 use crate::cache_group::{CacheMachine, CurrentCache};
 use crate::config::ClusterConfig;
@@ -45,6 +46,8 @@ pub(crate) struct AppInner {
     pub(crate) control: ControlGroup,
     /// Who may call.
     pub(crate) authority: Arc<Authority>,
+    /// Where it is written down who did what, where it is.
+    pub(crate) audit: Option<AuditLog>,
     /// The Raft groups behind the queues; none where those are in Redis.
     pub(crate) queue_groups: Vec<Group<QueueMachine>>,
     /// How long the log takes to make writes durable.

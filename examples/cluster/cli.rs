@@ -7,7 +7,7 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::Setting;
-use crate::{load, lock, status, token};
+use crate::{audit_command, load, lock, status, token};
 
 /// Locks, queues and a coherent cache, served over HTTP by a cluster of nodes.
 ///
@@ -33,6 +33,9 @@ pub(crate) enum Command {
     Load(load::Options),
     /// Runs a command while it holds a lock, and kills it when the lock is lost.
     Lock(lock::Options),
+    /// Looks at an audit log.
+    #[command(subcommand)]
+    Audit(audit_command::Command),
     /// Makes, shows and revokes the tokens of clients.
     #[command(subcommand)]
     Token(token::Command),

@@ -13,5 +13,5 @@ mod tokens;
 pub(crate) use self::client::ControlCourier;
 pub(crate) use self::client::{ControlGroup, NoMajority};
 pub(crate) use self::heads::{AuditHead, Chain};
-pub(crate) use self::machine::{ControlCommand, ControlMachine, ControlReply, ControlState};
+pub(crate) use self::machine::{ControlCommand, ControlMachine, ControlReply};
 pub(crate) use self::tokens::{Role, SecretHash, Token, TokenCommand, TokenReply};

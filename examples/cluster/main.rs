@@ -9,17 +9,19 @@
 //!   `withdrawals`: what clients that have gone asked for.
 //! - `cache_group`: the Raft group behind the cache; `placement`: where its keys live.
 //! - `control_group`: the Raft group of what operators decide.
-//! - `auth`: who may call; `origin`: from where.
+//! - `auth`: who may call; `origin`: from where; `audit`: what they did.
 //! - `redis`: the servers of queues and main memory, where those are not embedded.
 //! - `http`: everything that clients see; `descriptors`: how many of them there can be.
 //! - `client`: the side of programs that are clients, among them:
 //! - `load`: clients that keep a cluster busy, and what they measure;
 //! - `lock`: a command that runs under a lock; `status`: the cluster in the terminal; `token`:
-//!   who may call.
+//!   who may call; `audit_command`: whether what they did is still as it was written down.
 //!
 //! - `hex`: hashes and keys as text.
 
 mod app;
+mod audit;
+mod audit_command;
 mod auth;
 mod cache_group;
 mod cli;
@@ -77,6 +79,8 @@ enum Failure {
     Status(#[from] status::Error),
     #[error(transparent)]
     Token(#[from] token::Error),
+    #[error(transparent)]
+    Audit(#[from] audit_command::Error),
     #[error("signals cannot be received")]
     Signals(#[source] std::io::Error),
 }
@@ -105,7 +109,9 @@ fn main() -> ExitCode {
         Err(failure) => {
             eprintln!("error: {}", one_line(&failure));
             match failure {
-                Failure::Load(_) | Failure::Status(_) | Failure::Token(_) => ExitCode::FAILURE,
+                Failure::Load(_) | Failure::Status(_) | Failure::Token(_) | Failure::Audit(_) => {
+                    ExitCode::FAILURE
+                }
                 Failure::Lock(error) => ExitCode::from(error.status()),
                 _ => ExitCode::from(USAGE),
             }
@@ -122,6 +128,7 @@ fn log_to_standard_error(cli: &Cli) {
             Command::Config(_)
             | Command::Lock(_)
             | Command::Token(_)
+            | Command::Audit(_)
             | Command::Status(_)
             | Command::Health(_),
         ) => "warn",
@@ -152,6 +159,7 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
             let stop = StopSignals::listen().map_err(Failure::Signals)?;
             return Ok(ExitCode::from(lock::run(options, stop).await?));
         }
+        Some(Command::Audit(command)) => audit_command::run(command).await?,
         Some(Command::Token(command)) => token::run(command).await?,
         Some(Command::Health(options)) => status::health(options).await?,
         Some(Command::Status(options)) => return Ok(status::run(options).await?),

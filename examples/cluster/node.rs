@@ -27,6 +27,7 @@ use self::inbox::NodeInbox;
 use self::measured::Measured;
 use self::queues::Queues;
 use crate::app::{App, AppInner};
+use crate::audit::{self, AuditLog};
 use crate::auth::Authority;
 use crate::cache_group::{CacheGroup, CacheMachine, Membership, RaftMemory};
 use crate::config::{Address, ClusterConfig, NodeConfig};
@@ -60,6 +61,8 @@ pub(crate) enum StartError {
     Storage(#[from] StorageError),
     #[error("the data folder cannot be used")]
     Life(#[from] LifeError),
+    #[error(transparent)]
+    Audit(#[from] audit::OpenError),
     #[error("the log of {group} in {folder} cannot be used")]
     Group { group: String, folder: PathBuf, source: StartGroupError },
 }
@@ -163,6 +166,7 @@ impl BoundNode {
             log_failed: Box::new(move || log.storage_failure().is_some()),
             redis,
         });
+        let audit = open_audit(&config, &node, groups.folder(), &control, &stopping)?;
         let app = App::from(AppInner {
             id: node.id,
             name: node.name,
@@ -174,6 +178,7 @@ impl BoundNode {
             cache_group,
             control: control.clone(),
             authority,
+            audit,
             queue_groups: queues.groups,
             log_writes,
             peers: peers.clone(),
@@ -205,6 +210,22 @@ async fn start_control(
     let (machine, state) = ControlMachine::new();
     let group = groups.start("control", CONTROL, machine).await?;
     Ok(ControlGroup::new(group, state, Arc::new(peers.clone()), me))
+}
+
+/// Goes on with the audit log, where the node is to write one.
+fn open_audit(
+    config: &ClusterConfig,
+    node: &NodeConfig,
+    folder: &Path,
+    control: &ControlGroup,
+    stopping: &CancellationToken,
+) -> Result<Option<AuditLog>, StartError> {
+    let Some(settings) = config.audit() else { return Ok(None) };
+    let log = AuditLog::open(&folder.join(audit::FOLDER), &node.name, settings)?;
+    let heads = audit::keep_heads(log.clone(), control.clone());
+    let stopping = stopping.clone();
+    tokio::spawn(async move { stopping.run_until_cancelled(heads).await });
+    Ok(Some(log))
 }
 
 /// Does something with the data folder that may block.

@@ -1,5 +1,6 @@
 //! The routes as clients see them.
 
+mod audit;
 mod auth;
 mod bad_input;
 mod client;

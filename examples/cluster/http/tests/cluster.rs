@@ -1,8 +1,9 @@
 //! Clusters for tests: as many nodes as one likes, in memory.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -16,12 +17,15 @@ use dss_queue::{QueueMachine, ReplicatedBroker};
 use dss_raft::{
     Config, Configuration, Group, GroupId, MemoryNetwork, MemoryStorage, Node, NodeId, StateMachine,
 };
+use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::client::Client;
 use crate::app::{App, AppInner};
+use crate::audit::testing::{Disk, Trouble};
+use crate::audit::{AuditLog, keep_heads};
 use crate::auth::Authority;
 use crate::cache_group::{CacheMachine, CurrentCache, Standing, cache_id};
 use crate::config::ClusterConfig;
@@ -41,6 +45,10 @@ pub(super) struct Cluster {
 }
 
 struct Running {
+    /// Where its audit log is, where it has one.
+    folder: TempDir,
+    /// The disk of that log.
+    trouble: Arc<Mutex<Trouble>>,
     http: Http,
     app: App,
     /// Runs the groups for as long as it lives.
@@ -175,6 +183,21 @@ impl Cluster {
         Client::new(node.http.router(), &node.app.name, Arc::clone(&self.nodes) as _)
     }
 
+    /// Where the node at this place keeps its audit log.
+    pub(super) fn audit_folder(&self, place: usize) -> &Path {
+        self.nodes[place].folder.path()
+    }
+
+    /// The disk that this log is on.
+    pub(super) fn audit_disk(&self, place: usize) -> MutexGuard<'_, Trouble> {
+        self.nodes[place].trouble.lock().unwrap()
+    }
+
+    /// What operators have decided, as the node at this place knows it.
+    pub(super) fn control(&self, place: usize) -> &ControlGroup {
+        &self.nodes[place].app.control
+    }
+
     /// The place of the node that leads the locks, once there is one.
     pub(super) async fn leader_of_locks(&self) -> usize {
         let mut leadership = self.nodes[0].app.lock_group.leadership();
@@ -207,6 +230,8 @@ impl World {
             control.clone(),
             Arc::new(AtomicBool::new(true)),
         ));
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (audit, trouble) = self.open_audit(folder.path(), &name, &control);
         let (machine, events) = QueueMachine::new();
         let queue_group = self.start_group(&raft, id, 16, machine).await;
         let shards = vec![("shard-0".to_owned(), queue_group.clone(), events)];
@@ -222,8 +247,9 @@ impl World {
             caches: Arc::new(CurrentCache::new(cache)),
             lock_group,
             cache_group,
-            control,
+            control: control.clone(),
             authority,
+            audit,
             queue_groups: vec![queue_group],
             log_writes: Arc::new(Histogram::of_writes()),
             peers: Peers::new(&self.config, id),
@@ -239,7 +265,21 @@ impl World {
             placement,
         });
         let wire = Arc::clone(&self.wire) as Arc<dyn Forward>;
-        Running { http: Http::with_peers(app.clone(), wire), app, _raft: raft }
+        Running { http: Http::with_peers(app.clone(), wire), app, folder, trouble, _raft: raft }
+    }
+
+    fn open_audit(
+        &self,
+        folder: &Path,
+        node: &str,
+        control: &ControlGroup,
+    ) -> (Option<AuditLog>, Arc<Mutex<Trouble>>) {
+        if self.config.audit().is_none() {
+            return Default::default();
+        }
+        let (log, trouble) = Disk::open(folder, node);
+        tokio::spawn(keep_heads(log.clone(), control.clone()));
+        (Some(log), trouble)
     }
 
     async fn start_group<M: StateMachine>(
