@@ -62,6 +62,8 @@ pub(crate) struct Route {
     pub(crate) is_vital: bool,
     /// Whether it needs a token even where others do not.
     pub(crate) is_guarded: bool,
+    /// Whether its body names what it is done to, in place of its path.
+    pub(crate) is_batch: bool,
     pub(crate) handler: MethodRouter<Context>,
     pub(crate) operation_id: &'static str,
     pub(crate) summary: &'static str,
@@ -128,6 +130,7 @@ impl Route {
             is_fenced: false,
             is_vital: access == Access::Public,
             is_guarded: false,
+            is_batch: false,
             handler,
             operation_id: "",
             summary: "",
@@ -148,6 +151,12 @@ impl Route {
     /// It needs a token even where others do not.
     pub(crate) fn guarded(mut self) -> Self {
         self.is_guarded = true;
+        self
+    }
+
+    /// Its body names what it is done to: `locks`, each with its `lock`.
+    pub(crate) fn batch(mut self) -> Self {
+        self.is_batch = true;
         self
     }
 
