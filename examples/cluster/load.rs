@@ -27,14 +27,17 @@ use self::progress::Progress;
 use self::report::{Measurements, Report};
 use self::schedule::Schedule;
 use self::work::Worker;
-use crate::client::{Client, Target};
+use crate::client::{Client, Target, Trust};
 
 /// The options of `load`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Options {
-    /// Nodes to ask, as `http://HOST:PORT`.
+    /// Nodes to ask, as `http://HOST:PORT` or `https://HOST:PORT`.
     #[arg(long = "target", value_name = "URL[,URL…]", value_delimiter = ',', required = true)]
     pub(crate) targets: Vec<Target>,
+    /// The file with the authority whose certificates to believe, for `https` targets.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cacert: Option<Trust>,
     /// What to ask for.
     #[arg(long, value_enum)]
     pub(crate) workload: Workload,
@@ -86,7 +89,7 @@ pub(crate) async fn run(options: Options) -> Result<(), Error> {
     let duration = Duration::from_secs(options.seconds.into());
     let schedule = Arc::new(Schedule::new(Instant::now(), duration, options.rate));
     let progress = Arc::new(Progress::default());
-    let client = Client::new();
+    let client = Client::new(options.cacert.as_ref());
     let mut clients = JoinSet::new();
     for number in 0..options.clients {
         let place = number as usize % options.targets.len();

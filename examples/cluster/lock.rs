@@ -39,7 +39,7 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
-use crate::client::{HttpLocks, Target};
+use crate::client::{HttpLocks, Target, Trust};
 use crate::http::Names;
 use crate::signals::StopSignals;
 
@@ -58,7 +58,7 @@ pub(crate) struct Options {
     /// What to run under the lock, after `--`.
     #[arg(value_name = "COMMAND", last = true, required = true)]
     pub(crate) command: Vec<OsString>,
-    /// Nodes to ask, as `http://HOST:PORT`; the next one where one does not answer.
+    /// Nodes to ask, as `http://HOST:PORT` or `https://HOST:PORT`; the next one where one does not answer.
     #[arg(
         long = "target",
         value_name = "URL[,URL…]",
@@ -66,6 +66,9 @@ pub(crate) struct Options {
         default_value = "http://127.0.0.1:8001,http://127.0.0.1:8002,http://127.0.0.1:8003"
     )]
     pub(crate) targets: Vec<Target>,
+    /// The file with the authority whose certificates to believe, for `https` targets.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cacert: Option<Trust>,
     /// Hold it together with others that do so.
     #[arg(long)]
     pub(crate) shared: bool,
@@ -127,7 +130,7 @@ pub(crate) async fn run(options: Options, mut stop: StopSignals) -> Result<u8, E
     let name = options.session.clone().unwrap_or_else(|| format!("lock-{}", Names::random()));
     let name = SessionId::new(name).map_err(|error| Error::Name("--session", error.to_string()))?;
     let session = SessionOptions::new(name).ttl(Duration::from_millis(options.ttl_ms));
-    let locks = Arc::new(HttpLocks::new(options.targets.clone()));
+    let locks = Arc::new(HttpLocks::new(options.targets.clone(), options.cacert.as_ref()));
     let session = tokio::select! {
         opened = LockSession::open(locks.clone(), session) => opened.map_err(Error::Session)?,
         reason = locks.refused() => return Err(Error::Refused(reason)),

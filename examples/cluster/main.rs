@@ -5,6 +5,7 @@
 //! - `cli`, `config`: what the process is asked to run.
 //! - `local`: three nodes in this process; `node`: one node, its parts wired together.
 //! - `app`, `ready`: what handlers see of a running node.
+//! - `tls`: what connections are encrypted with; `certs`: the command that makes certificates.
 //! - `peer`: how nodes talk to each other; `forward`: clients' requests between nodes;
 //!   `withdrawals`: what clients that have gone asked for.
 //! - `cache_group`: the Raft group behind the cache; `placement`: where its keys live.
@@ -16,6 +17,7 @@
 
 mod app;
 mod cache_group;
+mod certs;
 mod cli;
 mod client;
 mod config;
@@ -33,6 +35,7 @@ mod ready;
 mod redis;
 mod signals;
 mod status;
+mod tls;
 mod withdrawals;
 
 use std::error::Error;
@@ -65,6 +68,8 @@ enum Failure {
     Lock(#[from] lock::Error),
     #[error(transparent)]
     Status(#[from] status::Error),
+    #[error(transparent)]
+    Certs(#[from] certs::Error),
     #[error("signals cannot be received")]
     Signals(#[source] std::io::Error),
 }
@@ -106,9 +111,13 @@ fn log_to_standard_error(cli: &Cli) {
     let default = match cli.command {
         Some(Command::Node(_) | Command::Load(_)) => "info",
         None
-        | Some(Command::Config(_) | Command::Lock(_) | Command::Status(_) | Command::Health(_)) => {
-            "warn"
-        }
+        | Some(
+            Command::Certs(_)
+            | Command::Config(_)
+            | Command::Lock(_)
+            | Command::Status(_)
+            | Command::Health(_),
+        ) => "warn",
     };
     let filter = EnvFilter::try_from_env("DSS_LOG").unwrap_or_else(|_| EnvFilter::new(default));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
@@ -117,7 +126,10 @@ fn log_to_standard_error(cli: &Cli) {
 async fn run(cli: Cli) -> Result<ExitCode, Failure> {
     match cli.command {
         None => {
-            let config = configured(ClusterConfig::local(), cli.storage)?;
+            let mut config = configured(ClusterConfig::local(), cli.storage)?;
+            if cli.secure {
+                config = certs::secure(config).map_err(certs::Error::from)?;
+            }
             let descriptors = descriptors::for_clients() / config.nodes().len();
             let config = config.with_connections_up_to(descriptors);
             let stop = StopSignals::listen().map_err(Failure::Signals)?;
@@ -131,6 +143,7 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
             }
             print!("{config}");
         }
+        Some(Command::Certs(options)) => certs::run(&options)?,
         Some(Command::Load(options)) => load::run(options).await?,
         Some(Command::Lock(options)) => {
             let stop = StopSignals::listen().map_err(Failure::Signals)?;

@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use super::{Answer, Body, Client, NOT_CONNECTED, Refused, Target};
+use super::{Answer, Body, Client, NOT_CONNECTED, Refused, Target, Trust};
 
 /// How long an answer may take beyond the wait that was asked for. A node that hangs has a
 /// successor by then, and another node finds it.
@@ -45,9 +45,9 @@ enum Failure {
 
 impl HttpLocks {
     /// Asks these; there must be at least one.
-    pub(crate) fn new(targets: Vec<Target>) -> Self {
+    pub(crate) fn new(targets: Vec<Target>, trust: Option<&Trust>) -> Self {
         let (place, refused) = (watch::Sender::new(0), watch::Sender::new(None));
-        Self { client: Client::new(), targets, place, refused }
+        Self { client: Client::new(trust), targets, place, refused }
     }
 
     /// Waits for the cluster to refuse something for good, for this reason: that is none of those

@@ -16,6 +16,9 @@ pub(crate) struct Limits {
     pub(crate) connections_per_address_max: usize,
     /// `first_byte_ms`: how long a connection may say nothing at its beginning. 10 s.
     pub(crate) first_byte: Duration,
+    /// `handshake_ms`: how long the handshake may take from its first byte, where connections are
+    /// encrypted. 10 s.
+    pub(crate) handshake: Duration,
     /// `headers_ms`: how long the head of a request may take from its first byte. 10 s.
     pub(crate) headers: Duration,
     /// `body_ms`: how long a body may take. 30 s: 1 MiB at 35 KiB/s.
@@ -43,6 +46,7 @@ impl Default for Limits {
             connections_max: 10_000,
             connections_per_address_max: 6_000,
             first_byte: Duration::from_secs(10),
+            handshake: Duration::from_secs(10),
             headers: Duration::from_secs(10),
             body: Duration::from_secs(30),
             idle: Duration::from_secs(60),
@@ -70,10 +74,11 @@ enum Slot<'a> {
 
 impl Limits {
     /// What each is called.
-    pub(super) const NAMES: [&'static str; 11] = [
+    pub(super) const NAMES: [&'static str; 12] = [
         "connections_max",
         "connections_per_address_max",
         "first_byte_ms",
+        "handshake_ms",
         "headers_ms",
         "body_ms",
         "idle_ms",
@@ -91,6 +96,7 @@ impl Limits {
                 Slot::Count(&mut self.connections_per_address_max, COUNT)
             }
             "first_byte_ms" => Slot::Span(&mut self.first_byte),
+            "handshake_ms" => Slot::Span(&mut self.handshake),
             "headers_ms" => Slot::Span(&mut self.headers),
             "body_ms" => Slot::Span(&mut self.body),
             "idle_ms" => Slot::Span(&mut self.idle),

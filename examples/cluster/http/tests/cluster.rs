@@ -198,7 +198,7 @@ impl World {
             cache_group,
             queue_groups: vec![queue_group],
             log_writes: Arc::new(Histogram::of_writes()),
-            peers: Peers::new(&self.config, id),
+            peers: Peers::new(&self.config, id, None),
             ready: ReadyProbe::new(Probes {
                 groups: Vec::new(),
                 view: view.clone(),

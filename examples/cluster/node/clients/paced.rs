@@ -1,8 +1,8 @@
 //! A connection on which a client may not dawdle.
 //!
 //! The HTTP implementation ends a connection on which no whole head comes for as long as one may
-//! rest. That a head which has begun must come sooner, byte by byte or not, and that an answer
-//! must be taken, is seen to here.
+//! rest. That the first must begin sooner, that a head which has begun must come sooner, byte by
+//! byte or not, and that an answer must be taken, is seen to here.
 
 use std::io;
 use std::pin::Pin;
@@ -13,6 +13,8 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
+
+use crate::config::Limits;
 
 /// How many requests of a connection are under way: while there are any, what comes is not the
 /// beginning of a head.
@@ -44,6 +46,8 @@ impl Drop for Request {
 pub(super) struct Paced<S> {
     stream: S,
     under_way: UnderWay,
+    /// Runs until there is a first byte.
+    first: Limit,
     head: Limit,
     answer: Limit,
 }
@@ -75,8 +79,11 @@ impl Limit {
 }
 
 impl<S> Paced<S> {
-    pub(super) fn new(stream: S, under_way: UnderWay, head: Duration, answer: Duration) -> Self {
-        Self { stream, under_way, head: Limit::new(head), answer: Limit::new(answer) }
+    pub(super) fn new(stream: S, under_way: UnderWay, limits: &Limits) -> Self {
+        let mut first = Limit::new(limits.first_byte);
+        first.start();
+        let (head, answer) = (Limit::new(limits.headers), Limit::new(limits.answer));
+        Self { stream, under_way, first, head, answer }
     }
 
     /// What came of an attempt to write, unless the client has taken nothing for too long.
@@ -111,9 +118,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
             return read;
         }
         if buffer.filled().len() > before {
+            this.first.stop();
             this.head.start();
         }
-        if this.head.is_over(context) {
+        if this.first.is_over(context) || this.head.is_over(context) {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         read
