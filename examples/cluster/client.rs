@@ -198,8 +198,7 @@ mod tests {
             let expected = format!("{}/v1/locks", text.trim_end_matches('/'));
             assert_eq!(target.at("/v1/locks").to_string(), expected);
         }
-        for text in ["", "127.0.0.1:8001", "ftp://a:1", "http://", "http://a:1/v1", "http://a?b"]
-        {
+        for text in ["", "127.0.0.1:8001", "ftp://a:1", "http://", "http://a:1/v1", "http://a?b"] {
             assert!(text.parse::<Target>().is_err(), "{text}");
         }
     }

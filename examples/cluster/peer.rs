@@ -177,8 +177,9 @@ impl Peers {
         inbox: &Arc<dyn Inbox>,
         permit: tokio::sync::OwnedSemaphorePermit,
     ) -> Result<(), HandshakeError> {
+        let tls = self.0.tls.as_ref();
+        let trust = tls.map(Tls::trust);
         let attempt = async {
-            let tls = self.0.tls.as_ref();
             let (stream, proof) = stream::accept(tcp, tls).await.map_err(HandshakeError::Tls)?;
             let (reader, writer) = tokio::io::split(stream);
             let mut reader = FrameReader::new(reader, HANDSHAKE_BYTES_MAX, SILENCE_MAX);
@@ -198,7 +199,10 @@ impl Peers {
             .await
             .map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))??;
         drop(permit);
-        Ok(incoming::serve(from, inbox, reader, writer).await?)
+        tokio::select! {
+            ended = incoming::serve(from, inbox, reader, writer) => Ok(ended?),
+            () = stream::distrusted(trust) => Err(HandshakeError::Wrong(stream::DISTRUSTED)),
+        }
     }
 }
 

@@ -11,7 +11,9 @@
 //! | `peer-ca.pem` | the authority that it believes of other nodes |
 //!
 //! They are looked at every few seconds, and new ones are used for new connections. Those that
-//! cannot be used are warned of, and the former stay in use; a node that starts refuses them.
+//! cannot be used are warned of, and the former stay in use; a node that starts refuses them. Where
+//! it is the authority of the nodes that has changed, their connections are made anew: whoever has
+//! a certificate of the former one is a node no longer. `peer-ca.pem` may hold both for a while.
 
 mod authority;
 mod credentials;
@@ -36,6 +38,9 @@ pub(crate) use self::files::certificates;
 
 /// What a record of TLS that begins a handshake begins with.
 pub(crate) const HANDSHAKE: u8 = 0x16;
+
+/// What clients and servers of HTTP/2 agree on in a handshake.
+pub(crate) const HTTP_2: &[u8] = b"h2";
 
 /// Why a certificate, a key or an authority cannot be used: the file, and what is wrong with it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -82,6 +87,30 @@ impl Tls {
     pub(crate) fn dialer(&self) -> TlsConnector {
         Arc::clone(&self.0.borrow().dialer).into()
     }
+
+    /// Whom connections of other nodes that begin now are let in by.
+    pub(crate) fn trust(&self) -> PeerTrust {
+        let current = self.0.clone();
+        let authority = current.borrow().authority;
+        PeerTrust { current, authority }
+    }
+}
+
+/// The authority that other nodes were believed of at some moment.
+pub(crate) struct PeerTrust {
+    current: watch::Receiver<Arc<Credentials>>,
+    authority: u64,
+}
+
+impl PeerTrust {
+    /// Waits until it is another one.
+    pub(crate) async fn ended(mut self) {
+        let is_another = |current: &Arc<Credentials>| current.authority != self.authority;
+        if self.current.wait_for(is_another).await.is_err() {
+            // Nobody looks any more: it stays what it is.
+            std::future::pending::<()>().await;
+        }
+    }
 }
 
 /// The name of a node in its certificate.
@@ -123,4 +152,26 @@ fn check_name(config: &ClusterConfig, name: &str) -> Result<(), String> {
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+
+    #[test]
+    fn node_ids_have_to_be_names_that_a_certificate_tells_apart() {
+        let problem = |ids: [&str; 2]| {
+            let mut text = "cluster = 'c'\n[tls]\nfolder = 'nowhere'\n".to_owned();
+            for (place, id) in ids.into_iter().enumerate() {
+                text += &format!(
+                    "[[nodes]]\nid = '{id}'\nclient = 'h:{}'\npeer = 'h:{}'\n",
+                    place + 1,
+                    place + 11
+                );
+            }
+            let config = ClusterConfig::parse("c.toml", &text).unwrap();
+            check_name(&config, ids[0]).err()
+        };
+        assert_eq!(problem(["n1", "n2"]), None);
+        assert!(problem(["10.0.0.1", "n2"]).unwrap().contains("\"10.0.0.1\""));
+        assert!(problem(["a..b", "n2"]).unwrap().contains("\"a..b\""));
+        assert!(problem(["N1", "n1"]).unwrap().contains("\"n1\" are the same"));
+    }
+}

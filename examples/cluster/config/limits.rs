@@ -32,6 +32,11 @@ pub(crate) struct Limits {
     pub(crate) headers_max: usize,
     /// `head_bytes_max`: how many bytes its head may have, at least 8,192. 64 KiB.
     pub(crate) head_bytes_max: usize,
+    /// `streams_max`: how many requests a connection of HTTP/2 may have under way. 100.
+    pub(crate) streams_max: usize,
+    /// `resets_max`: how many of them its client may have taken back that were not yet looked at;
+    /// with one more, the connection is closed. 20.
+    pub(crate) resets_max: usize,
     /// `requests_max`: how many requests are worked on at a time. One more is answered 429 at
     /// once: to let it queue would only have it wait, and then be answered too late. 2,000: a
     /// cluster does as many within some 100 ms.
@@ -53,6 +58,8 @@ impl Default for Limits {
             answer: Duration::from_secs(30),
             headers_max: 100,
             head_bytes_max: 64 << 10,
+            streams_max: 100,
+            resets_max: 20,
             requests_max: 2_000,
             waits_max: 10_000,
         }
@@ -74,7 +81,7 @@ enum Slot<'a> {
 
 impl Limits {
     /// What each is called.
-    pub(super) const NAMES: [&'static str; 12] = [
+    pub(super) const NAMES: [&'static str; 14] = [
         "connections_max",
         "connections_per_address_max",
         "first_byte_ms",
@@ -85,6 +92,8 @@ impl Limits {
         "answer_ms",
         "headers_max",
         "head_bytes_max",
+        "streams_max",
+        "resets_max",
         "requests_max",
         "waits_max",
     ];
@@ -103,6 +112,8 @@ impl Limits {
             "answer_ms" => Slot::Span(&mut self.answer),
             "headers_max" => Slot::Count(&mut self.headers_max, HEADERS),
             "head_bytes_max" => Slot::Count(&mut self.head_bytes_max, HEAD_BYTES),
+            "streams_max" => Slot::Count(&mut self.streams_max, COUNT),
+            "resets_max" => Slot::Count(&mut self.resets_max, COUNT),
             "requests_max" => Slot::Count(&mut self.requests_max, COUNT),
             "waits_max" => Slot::Count(&mut self.waits_max, COUNT),
             _ => return None,

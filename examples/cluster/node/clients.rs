@@ -2,6 +2,7 @@
 
 mod connections;
 mod paced;
+mod streams;
 mod unreadable;
 
 use std::pin::pin;
@@ -163,6 +164,9 @@ impl Server {
                     () = self.stopping.cancelled() => return,
                 };
                 match stream {
+                    Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(tls::HTTP_2) => {
+                        self.converse_in_streams(stream).await;
+                    }
                     Ok(Ok(stream)) => self.converse(stream).await,
                     Ok(Err(error)) => tracing::debug!("a client's handshake failed: {error}"),
                     Err(_) => tracing::debug!("a client's handshake took too long"),

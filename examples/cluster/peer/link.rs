@@ -97,6 +97,7 @@ impl Link {
 
     /// Connects; what is returned then serves the connection until it ends, and says why it did.
     async fn connect(&self) -> Result<impl Future<Output = String>, HandshakeError> {
+        let trust = self.tls.as_ref().map(Tls::trust);
         let attempt = async {
             let tcp = TcpStream::connect(self.node.peer.as_str()).await?;
             let stream = stream::dial(tcp, self.tls.as_ref(), &self.node.name)
@@ -113,7 +114,13 @@ impl Link {
             .await
             .map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))??;
         let (outgoing, frames) = Outgoing::new();
-        Ok(self.serve(Arc::new(outgoing), frames, reader, writer))
+        let serving = self.serve(Arc::new(outgoing), frames, reader, writer);
+        Ok(async {
+            tokio::select! {
+                ended = serving => ended,
+                () = stream::distrusted(trust) => stream::DISTRUSTED.to_owned(),
+            }
+        })
     }
 
     async fn serve<R, W>(

@@ -8,7 +8,10 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 use tokio_util::either::Either;
 
-use crate::tls::{self, Tls};
+use crate::tls::{self, PeerTrust, Tls};
+
+/// Why such a connection ends.
+pub(super) const DISTRUSTED: &str = "nodes are believed by another authority from now on";
 
 /// What frames travel on.
 pub(super) type Stream = Either<TcpStream, TlsStream<TcpStream>>;
@@ -47,6 +50,14 @@ pub(super) async fn accept(tcp: TcpStream, tls: Option<&Tls>) -> io::Result<(Str
     let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
     let certificate = certificate.ok_or(io::ErrorKind::PermissionDenied)?.clone().into_owned();
     Ok((Either::Right(stream.into()), Proof::Certificate(certificate)))
+}
+
+/// Waits until connections that began by this trust have to be made anew.
+pub(super) async fn distrusted(trust: Option<PeerTrust>) {
+    match trust {
+        Some(trust) => trust.ended().await,
+        None => std::future::pending().await,
+    }
 }
 
 fn prepare(tcp: &TcpStream) -> io::Result<()> {

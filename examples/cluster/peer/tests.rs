@@ -96,7 +96,8 @@ async fn start(size: usize) -> (ClusterConfig, Vec<TestNode>) {
         .iter()
         .zip(listeners)
         .map(|(node, listener)| {
-            let (peers, inbox) = (Peers::new(&config, node.id, None), Arc::new(Recorder::default()));
+            let (peers, inbox) =
+                (Peers::new(&config, node.id, None), Arc::new(Recorder::default()));
             peers.start(listener, inbox.clone());
             TestNode { id: node.id, peers, inbox }
         })

@@ -58,8 +58,8 @@ impl Authority {
         let clients = issuer(&own, "clients")?;
         let peers = issuer(&own, "peers")?;
         let path = own.join("peers.pem");
-        let peers_trust = fs::read_to_string(&path)
-            .map_err(|source| AuthorityError::Read { path, source })?;
+        let peers_trust =
+            fs::read_to_string(&path).map_err(|source| AuthorityError::Read { path, source })?;
         Ok(Self { folder: folder.to_owned(), clients, peers, peers_trust })
     }
 

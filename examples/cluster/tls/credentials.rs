@@ -15,13 +15,15 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{CertificateError, ClientConfig, Error, RootCertStore, ServerConfig};
 
 use super::files::{Files, Pair, refuse};
-use super::{TlsError, name_of, provider};
+use super::{HTTP_2, TlsError, name_of, provider};
 
 /// What a node's connections are encrypted with.
 pub(super) struct Credentials {
     pub(super) clients: Arc<ServerConfig>,
     pub(super) peers: Arc<ServerConfig>,
     pub(super) dialer: Arc<ClientConfig>,
+    /// Differs where other nodes are believed by another authority.
+    pub(super) authority: u64,
 }
 
 impl Credentials {
@@ -34,14 +36,14 @@ impl Credentials {
             .map_err(|error| refuse(&files.peer_ca, &error.to_string()))?;
         check(&files, node, &*nodes, now)?;
 
-        let Files { server, peer, .. } = files;
+        let Files { server, peer, authority, .. } = files;
         let mut clients = ServerConfig::builder_with_provider(provider.clone())
             .with_protocol_versions(&[&TLS13, &TLS12])
             .map_err(|error| wrong(&server.path, &error))?
             .with_no_client_auth()
             .with_single_cert(server.chain, server.key)
             .map_err(|error| wrong(&server.key_path, &error))?;
-        clients.alpn_protocols = vec![b"http/1.1".to_vec()];
+        clients.alpn_protocols = vec![HTTP_2.to_vec(), b"http/1.1".to_vec()];
         // What a client says before its handshake is complete can be said again by others.
         clients.max_early_data_size = 0;
 
@@ -61,7 +63,8 @@ impl Credentials {
             .with_client_auth_cert(peer.chain, peer.key)
             .map_err(|error| wrong(&peer.key_path, &error))?;
         dialer.resumption = Resumption::disabled();
-        Ok(Self { clients: clients.into(), peers: peers.into(), dialer: dialer.into() })
+        let (clients, peers, dialer) = (clients.into(), peers.into(), dialer.into());
+        Ok(Self { clients, peers, dialer, authority })
     }
 }
 
@@ -109,8 +112,7 @@ fn check(
     let name = name_of(node).ok_or_else(|| refuse(path, "cannot name this node"))?;
     let believed = |error| match error {
         Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
-            let problem =
-                format!("is not signed by the authority in {}", files.peer_ca.display());
+            let problem = format!("is not signed by the authority in {}", files.peer_ca.display());
             refuse(path, &problem)
         }
         Error::InvalidCertificate(
@@ -131,12 +133,10 @@ fn check_time(pair: &Pair, now: UnixTime) -> Result<(), TlsError> {
         return Err(refuse(&pair.path, "holds no certificate"));
     };
     // Its time is looked at before its authority, so that any authority will do here.
-    let result = any_root(own)
-        .and_then(|roots| verifier(roots, provider()))
-        .and_then(|verifier| {
-            let name = ServerName::try_from("any").expect("a name");
-            verifier.verify_server_cert(own, intermediates, &name, &[], now)
-        });
+    let result = any_root(own).and_then(|roots| verifier(roots, provider())).and_then(|verifier| {
+        let name = ServerName::try_from("any").expect("a name");
+        verifier.verify_server_cert(own, intermediates, &name, &[], now)
+    });
     match result {
         Err(error) if says_time(&error).is_some() => Err(wrong(&pair.path, &error)),
         Err(error @ Error::InvalidCertificate(CertificateError::BadEncoding)) => {

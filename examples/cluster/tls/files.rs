@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use super::TlsError;
 
@@ -18,7 +18,9 @@ pub(super) struct Files {
     pub(super) peer: Pair,
     pub(super) peer_ca: PathBuf,
     pub(super) peer_roots: Vec<CertificateDer<'static>>,
-    /// Differs where the content of a file does.
+    /// Differs where `peer_ca` does.
+    pub(super) authority: u64,
+    /// Differs where any file does.
     pub(super) fingerprint: u64,
 }
 
@@ -41,7 +43,8 @@ impl Files {
         let text = read(&peer_ca, false)?;
         hash.write(&text);
         let peer_roots = parse_certificates(&peer_ca, &text)?;
-        Ok(Self { server, peer, peer_ca, peer_roots, fingerprint: hash.finish() })
+        let (authority, fingerprint) = (xxh3_64(&text), hash.finish());
+        Ok(Self { server, peer, peer_ca, peer_roots, authority, fingerprint })
     }
 }
 

@@ -52,7 +52,8 @@ impl Folder {
 
     fn load(&self) -> Result<(u64, Credentials), TlsError> {
         let files = Files::read(&self.path)?;
-        if let Some(path) = self.host.as_ref().and_then(|host| credentials::lacks_host(&files, host))
+        if let Some(path) =
+            self.host.as_ref().and_then(|host| credentials::lacks_host(&files, host))
         {
             let host = self.host.as_deref().unwrap_or_default();
             tracing::warn!("{}: is not a certificate for {host}", path.display());

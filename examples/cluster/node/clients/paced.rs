@@ -6,20 +6,19 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Sleep, sleep};
+use tokio::sync::watch;
+use tokio::time::{Sleep, sleep, timeout};
 
 use crate::config::Limits;
 
 /// How many requests of a connection are under way: while there are any, what comes is not the
 /// beginning of a head.
 #[derive(Debug, Clone, Default)]
-pub(super) struct UnderWay(Arc<AtomicUsize>);
+pub(super) struct UnderWay(watch::Sender<usize>);
 
 /// One of them.
 pub(super) struct Request(UnderWay);
@@ -27,18 +26,30 @@ pub(super) struct Request(UnderWay);
 impl UnderWay {
     /// One more, until it is dropped.
     pub(super) fn begin(&self) -> Request {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.0.send_modify(|count| *count += 1);
         Request(self.clone())
     }
 
     fn is_none(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == 0
+        *self.0.borrow() == 0
+    }
+
+    /// Waits until there were none for as long.
+    pub(super) async fn none_for(&self, span: Duration) {
+        let mut count = self.0.subscribe();
+        loop {
+            // The sender is in self: this fails never.
+            let _ = count.wait_for(|count| *count == 0).await;
+            if timeout(span, count.changed()).await.is_err() {
+                return;
+            }
+        }
     }
 }
 
 impl Drop for Request {
     fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.0.send_modify(|count| *count -= 1);
     }
 }
 
