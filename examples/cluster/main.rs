@@ -5,6 +5,7 @@
 //! - `cli`, `config`: what the process is asked to run.
 //! - `local`: three nodes in this process; `node`: one node, its parts wired together.
 //! - `app`, `ready`: what handlers see of a running node.
+//! - `tls`: what connections are encrypted with; `certs`: the command that makes certificates.
 //! - `peer`: how nodes talk to each other; `forward`: clients' requests between nodes;
 //!   `withdrawals`: what clients that have gone asked for.
 //! - `cache_group`: the Raft group behind the cache; `placement`: where its keys live.
@@ -24,6 +25,7 @@ mod audit;
 mod audit_command;
 mod auth;
 mod cache_group;
+mod certs;
 mod cli;
 mod client;
 mod config;
@@ -44,6 +46,7 @@ mod ready;
 mod redis;
 mod signals;
 mod status;
+mod tls;
 mod token;
 mod withdrawals;
 
@@ -81,6 +84,8 @@ enum Failure {
     Token(#[from] token::Error),
     #[error(transparent)]
     Audit(#[from] audit_command::Error),
+    #[error(transparent)]
+    Certs(#[from] certs::Error),
     #[error("signals cannot be received")]
     Signals(#[source] std::io::Error),
 }
@@ -125,10 +130,11 @@ fn log_to_standard_error(cli: &Cli) {
         Some(Command::Node(_) | Command::Load(_)) => "info",
         None
         | Some(
-            Command::Config(_)
+            Command::Audit(_)
+            | Command::Certs(_)
+            | Command::Config(_)
             | Command::Lock(_)
             | Command::Token(_)
-            | Command::Audit(_)
             | Command::Status(_)
             | Command::Health(_),
         ) => "warn",
@@ -140,7 +146,10 @@ fn log_to_standard_error(cli: &Cli) {
 async fn run(cli: Cli) -> Result<ExitCode, Failure> {
     match cli.command {
         None => {
-            let config = configured(ClusterConfig::local(), cli.storage)?;
+            let mut config = configured(ClusterConfig::local(), cli.storage)?;
+            if cli.secure {
+                config = certs::secure(config).map_err(certs::Error::from)?;
+            }
             let descriptors = descriptors::for_clients() / config.nodes().len();
             let config = config.with_connections_up_to(descriptors);
             let stop = StopSignals::listen().map_err(Failure::Signals)?;
@@ -154,6 +163,7 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
             }
             print!("{config}");
         }
+        Some(Command::Certs(options)) => certs::run(&options)?,
         Some(Command::Load(options)) => load::run(options).await?,
         Some(Command::Lock(options)) => {
             let stop = StopSignals::listen().map_err(Failure::Signals)?;

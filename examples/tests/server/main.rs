@@ -1,7 +1,9 @@
 //! The server as its users meet it: real processes, real sockets, real signals.
 
 mod cache_histories;
+mod certificates;
 mod client;
+mod encryption;
 mod failover;
 mod histories;
 mod load;

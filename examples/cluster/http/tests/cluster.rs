@@ -252,7 +252,7 @@ impl World {
             audit,
             queue_groups: vec![queue_group],
             log_writes: Arc::new(Histogram::of_writes()),
-            peers: Peers::new(&self.config, id),
+            peers: Peers::new(&self.config, id, None),
             ready: ReadyProbe::new(Probes {
                 groups: Vec::new(),
                 view: view.clone(),
