@@ -51,6 +51,11 @@ pub(crate) enum Error {
     Credentials(#[from] CredentialsError),
     #[error("no node says which entries there must be: {0}")]
     NoHead(String),
+    #[error(
+        "the cluster knows no log of {node} with the chain {chain}: it is younger than a second, or \
+         another cluster's"
+    )]
+    UnknownChain { node: String, chain: String },
     #[error("the result cannot be written")]
     Output(#[from] io::Error),
 }
@@ -77,20 +82,27 @@ pub(crate) async fn run(Command::Verify(options): Command) -> Result<(), Error> 
     let Verify { path, key_file, head, targets, credentials } = options;
     let key_file = key_file.as_deref();
     let mut verified = verify(&path, key_file, head)?;
-    let mut known = head.is_some();
+    let (mut known, mut others) = (head.is_some(), Vec::new());
     if !targets.is_empty() {
         let heads = heads(&targets, &credentials).await?;
         // A file says itself whose log it is, and the key vouches for that.
-        if let Some(head) = head_of(&verified, &heads) {
-            verified = verify(&path, key_file, Some(head))?;
-            known = true;
-        }
+        let head = head_of(&verified, &heads).ok_or_else(|| Error::UnknownChain {
+            node: verified.node.clone(),
+            chain: verified.chain.clone(),
+        })?;
+        verified = verify(&path, key_file, Some(head))?;
+        known = true;
+        others = heads;
     }
     let Verified { node, chain, first, last, is_unfinished } = verified;
     let mut output = io::stdout().lock();
     writeln!(output, "{node}: entries {first} to {last} are as they were written (chain {chain})")?;
     if is_unfinished {
         writeln!(output, "the last line is not whole: it is being written, or a crash cut it off")?;
+    }
+    for other in others.iter().filter(|head| head.node == node && head.chain != chain) {
+        let KnownHead { chain, sequence, .. } = other;
+        writeln!(output, "{node} has another log, of {sequence} entries or more (chain {chain})")?;
     }
     if !known {
         writeln!(output, "whether later ones were cut off, only the cluster knows: see --target")?;

@@ -48,6 +48,8 @@ const CACHE: GroupId = GroupId::new(1);
 const CONTROL: GroupId = GroupId::new(2);
 /// How long the cache may take to write back and leave.
 const CACHE_LIMIT: Duration = Duration::from_secs(2);
+/// How long the audit log may take to write what clients have left.
+const AUDIT_LIMIT: Duration = Duration::from_secs(1);
 /// How long handing over leadership and flushing the log may take.
 const RAFT_LIMIT: Duration = Duration::from_secs(3);
 /// How often readiness is looked at while it is waited for.
@@ -291,6 +293,12 @@ impl RunningNode {
         self.stopping.cancel();
         if !self.clients.finish().await {
             tracing::warn!(%name, "some clients were cut off");
+        }
+        if let Some(log) = &self.app.audit {
+            let flushed = tokio::time::timeout(AUDIT_LIMIT, log.flush()).await;
+            if !matches!(flushed, Ok(Ok(()))) {
+                tracing::error!(%name, "the end of the audit log could not be written");
+            }
         }
         if tokio::time::timeout(CACHE_LIMIT, self.membership.leave()).await.is_err() {
             tracing::warn!(%name, "the cache could not take its leave");

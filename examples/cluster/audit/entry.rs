@@ -91,7 +91,7 @@ impl<'a> From<&'a Principal> for PrincipalLine<'a> {
     fn from(principal: &'a Principal) -> Self {
         match principal {
             Principal::Anybody => Self { id: None, name: "anybody", role: None },
-            Principal::Unknown => Self { id: None, name: "unknown", role: None },
+            Principal::Unknown { id } => Self { id: id.as_deref(), name: "unknown", role: None },
             Principal::Owner { id, name, role } => {
                 Self { id: Some(id), name, role: Some(role.as_str()) }
             }

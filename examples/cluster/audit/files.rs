@@ -1,7 +1,9 @@
 //! The files of an audit log.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{
+    self, BufRead as _, BufReader, ErrorKind, Read as _, Seek as _, SeekFrom, Write as _,
+};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -109,6 +111,18 @@ impl Files for FolderFiles {
         }?;
         Ok(status.f_bavail.saturating_mul(status.f_frsize))
     }
+}
+
+/// The name of the chain of the newest file, where there is one.
+pub(super) fn newest_chain(folder: &Path) -> io::Result<Option<String>> {
+    for (_, path) in list(folder)?.into_iter().rev() {
+        let mut line = String::new();
+        BufReader::new(File::open(path)?).take(LINE_BYTES_MAX).read_line(&mut line)?;
+        if let Ok(Header { chain, .. }) = serde_json::from_str(&line) {
+            return Ok(Some(chain));
+        }
+    }
+    Ok(None)
 }
 
 /// The files of a log, oldest first, each with the number of its first entry.

@@ -18,13 +18,8 @@ pub(crate) async fn keep_heads(log: AuditLog, control: ControlGroup) {
         sleep(PERIOD).await;
     }
     let found = log.head(begin);
-    let known = control
-        .state()
-        .heads
-        .of(&found.node)
-        .iter()
-        .find(|head| head.chain == found.chain)
-        .cloned();
+    let state = control.follow();
+    let known = state.borrow().heads.of_chain(&found.node, found.chain).cloned();
     let is_cut = known.as_ref().is_some_and(|known| {
         known.sequence > found.sequence
             || (known.sequence == found.sequence && known.mac != found.mac)

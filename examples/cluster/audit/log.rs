@@ -11,9 +11,10 @@ use tokio::time::timeout;
 
 use super::chain::{Key, Mac};
 use super::entry::{Entry, Outcome, append_entry, append_header};
-use super::files::{Files, FolderFiles, Tail};
+use super::files::{Files, FolderFiles, Tail, newest_chain};
 use crate::config::AuditConfig;
 use crate::control_group::{AuditHead, Chain};
+use crate::hex;
 
 /// How many entries one write takes.
 const BATCH_MAX: usize = 1_024;
@@ -62,8 +63,8 @@ struct Status {
 }
 
 struct Item {
-    entry: Entry,
-    outcome: Outcome,
+    /// Nothing, from who only waits for what came before.
+    what: Option<(Entry, Outcome)>,
     /// Whoever waits for it to be durable.
     done: Option<oneshot::Sender<()>>,
 }
@@ -86,7 +87,13 @@ impl AuditLog {
         let refused = |source| OpenError::Log { path: folder.to_owned(), source };
         let (files, tail) = FolderFiles::open(folder).map_err(refused)?;
         let path = config.key_file(folder);
-        let key = Key::read_or_create(&path).map_err(|source| OpenError::Key { path, source })?;
+        let unusable = |source| OpenError::Key { path: path.clone(), source };
+        let key = Key::read_or_create(&path).map_err(unusable)?;
+        let chain = newest_chain(folder).map_err(refused)?;
+        if chain.is_some_and(|chain| chain != hex::encode(&key.chain())) {
+            let problem = "the log was begun with another key: move it away to begin a new one";
+            return Err(refused(io::Error::new(io::ErrorKind::InvalidData, problem)));
+        }
         Ok(Self::start(Box::new(files), tail, key, node, folder, config.file_bytes_max))
     }
 
@@ -151,6 +158,18 @@ impl AuditLog {
         Record { log: self.clone(), entry: Some(entry) }
     }
 
+    /// Waits until all that was ended or dropped before is durable.
+    ///
+    /// # Errors
+    ///
+    /// Where that is not so.
+    pub(crate) async fn flush(&self) -> Result<(), NotWritten> {
+        let (done, is_done) = oneshot::channel();
+        let item = Item { what: None, done: Some(done) };
+        self.0.sender.send(item).map_err(|_| NotWritten)?;
+        is_done.await.map_err(|_| NotWritten)
+    }
+
     /// The head of the chain, as the cluster is to know it.
     pub(super) fn head(&self, tail: Tail) -> AuditHead {
         let Tail { sequence, mac, .. } = tail;
@@ -172,7 +191,7 @@ impl Record {
     pub(crate) async fn end(mut self, outcome: Outcome) -> Result<(), NotWritten> {
         let entry = self.entry.take().expect("it is only taken here, and when it is dropped");
         let (done, is_done) = oneshot::channel();
-        let item = Item { entry, outcome, done: Some(done) };
+        let item = Item { what: Some((entry, outcome)), done: Some(done) };
         self.log.0.sender.send(item).map_err(|_| NotWritten)?;
         is_done.await.map_err(|_| NotWritten)
     }
@@ -184,7 +203,7 @@ impl Drop for Record {
             let routed_to = self.log.0.node.clone();
             let outcome = Outcome { status: None, code: None, routed_to };
             // Where nobody listens any more, the node is shutting down.
-            let _ = self.log.0.sender.send(Item { entry, outcome, done: None });
+            let _ = self.log.0.sender.send(Item { what: Some((entry, outcome)), done: None });
         }
     }
 }
@@ -275,8 +294,8 @@ async fn run(
         // While it cannot be written, it is tried again whether anything comes or not.
         let came = if is_writable { came.await } else { timeout(RETRY, came).await.unwrap_or(1) };
         let mut waiting = Vec::new();
-        for Item { entry, outcome, done } in batch.drain(..) {
-            if writer.take(&entry, &outcome) {
+        for Item { what, done } in batch.drain(..) {
+            if what.is_none_or(|(entry, outcome)| writer.take(&entry, &outcome)) {
                 waiting.extend(done);
             } else {
                 status.lost.fetch_add(1, Ordering::Relaxed);

@@ -8,8 +8,9 @@ use crate::http::Access;
 pub(crate) enum Principal {
     /// Nobody has asked: tokens are not needed.
     Anybody,
-    /// Somebody without a token that is worth something.
-    Unknown,
+    /// Somebody without a token that is worth something; the public part of the one that was
+    /// given, if it looked like one.
+    Unknown { id: Option<String> },
     /// The owner of a token.
     Owner { id: String, name: String, role: Role },
 }
@@ -25,7 +26,7 @@ pub(crate) fn authorize(principal: &Principal, access: Access) -> bool {
     };
     match principal {
         Principal::Anybody => true,
-        Principal::Unknown => false,
+        Principal::Unknown { .. } => false,
         Principal::Owner { role, .. } => *role >= needed,
     }
 }
@@ -40,7 +41,7 @@ mod tests {
         let all = [Access::Public, Access::Reader, Access::Writer, Access::Admin];
         for (principal, allowed) in [
             (Principal::Anybody, [true; 4]),
-            (Principal::Unknown, [true, false, false, false]),
+            (Principal::Unknown { id: Some("abc".to_owned()) }, [true, false, false, false]),
             (owner(Role::Reader), [true, true, false, false]),
             (owner(Role::Writer), [true, true, true, false]),
             (owner(Role::Admin), [true; 4]),

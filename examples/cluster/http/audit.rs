@@ -67,11 +67,11 @@ impl Auditing {
     ///
     /// # Errors
     ///
-    /// The answer that says that it cannot.
-    pub(super) fn begin(&self, entry: Entry) -> Result<Record, Response> {
+    /// That it cannot.
+    pub(super) fn begin(&self, entry: Entry) -> Result<Record, Problem> {
         if !self.log.is_writable() {
             let detail = "changes are refused: the audit log cannot be written";
-            return Err(Problem::new(Code::Unavailable, detail).into_response());
+            return Err(Problem::new(Code::Unavailable, detail));
         }
         Ok(self.log.begin(entry))
     }

@@ -18,7 +18,7 @@ use super::problem::{Code, Problem};
 use super::route::{Access, Route};
 use super::routing::{Call, Conduct, Routing, TRACE_ID};
 use crate::audit::Entry;
-use crate::auth::{Authority, Denied, Principal, authorize};
+use crate::auth::{Authority, Credential, Denied, Principal, authorize};
 use crate::config::Limits;
 use crate::origin::Origin;
 
@@ -57,6 +57,12 @@ struct Admitted {
     /// What it is to be done under.
     fence: Option<Fence>,
     _place: Option<Place>,
+}
+
+/// Somebody who may not do what they ask for.
+struct TurnedAway {
+    principal: Principal,
+    problem: Problem,
 }
 
 impl Passage {
@@ -110,11 +116,7 @@ impl Gateway {
     }
 
     /// Whoever makes a request, who may make it. Of the request only the head is looked at.
-    fn identify(
-        &self,
-        passage: Passage,
-        request: &Request,
-    ) -> Result<Principal, (Principal, Problem)> {
+    fn identify(&self, passage: Passage, request: &Request) -> Result<Principal, Box<TurnedAway>> {
         let needs_token = self.authority.is_enabled() || passage.is_guarded;
         if !needs_token || passage.access == Access::Public {
             return Ok(Principal::Anybody);
@@ -122,12 +124,15 @@ impl Gateway {
         let origin = request.extensions().get::<Origin>().copied().unwrap_or_default();
         let principal = self.authority.identify(request.headers(), origin).map_err(|denied| {
             self.recorder.count(Counter::Unauthenticated, 1);
-            (Principal::Unknown, refusal(denied))
+            let id = Credential::of(request.headers()).map(|given| given.id().to_owned());
+            let (principal, problem) = (Principal::Unknown { id }, refusal(denied));
+            Box::new(TurnedAway { principal, problem })
         })?;
         if !authorize(&principal, passage.access) {
             self.recorder.count(Counter::Forbidden, 1);
             let detail = "the role of the token does not allow this";
-            return Err((principal, Problem::new(Code::Forbidden, detail)));
+            let problem = Problem::new(Code::Forbidden, detail);
+            return Err(Box::new(TurnedAway { principal, problem }));
         }
         Ok(principal)
     }
@@ -136,9 +141,10 @@ impl Gateway {
     async fn turn_away(
         &self,
         passage: Passage,
-        (principal, problem): (Principal, Problem),
+        refused: Box<TurnedAway>,
         request: Request,
     ) -> Response {
+        let TurnedAway { principal, problem } = *refused;
         let (head, body) = request.into_parts();
         body::discard(body);
         let response = problem.into_response();
@@ -162,7 +168,7 @@ impl Gateway {
             Ok(record) => record,
             Err(refusal) => {
                 body::discard(body);
-                return refusal;
+                return refusal.into_response();
             }
         };
         let response = self.perform(passage, Request::from_parts(head, body)).await;

@@ -83,7 +83,7 @@ fn operation(route: &Route) -> OperationBuilder {
     let mut operation = OperationBuilder::new()
         .operation_id(Some(route.operation_id))
         .summary(Some(route.summary))
-        .description(Some(who_may_call(route.access)))
+        .description(Some(who_may_call(route)))
         .tag(tag(route.path))
         .securities(Some(security(route)))
         .extensions(Some(Extensions::builder().add("x-dss-access", access(route.access)).build()))
@@ -137,8 +137,9 @@ fn access(access: Access) -> &'static str {
     }
 }
 
-fn who_may_call(access: Access) -> &'static str {
-    match access {
+fn who_may_call(route: &Route) -> &'static str {
+    match route.access {
+        _ if route.is_guarded => "Needs the role `admin`, be authentication on or not.",
         Access::Public => "Needs no authentication.",
         Access::Reader => "Needs the role `reader` where authentication is on.",
         Access::Writer => "Needs the role `writer` where authentication is on.",

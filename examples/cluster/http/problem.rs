@@ -139,7 +139,8 @@ pub(crate) struct Problem {
     detail: String,
     cycle: Option<Vec<String>>,
     etag: Option<HeaderValue>,
-    challenge: Option<HeaderValue>,
+    /// How to say who one is.
+    challenge: Option<&'static str>,
 }
 
 impl Problem {
@@ -200,8 +201,7 @@ impl Problem {
         } else {
             ("authorization: Bearer <token> is needed", "Bearer realm=\"dss\"")
         };
-        let challenge = Some(HeaderValue::from_static(challenge));
-        Self { challenge, ..Self::new(Code::Unauthenticated, detail) }
+        Self { challenge: Some(challenge), ..Self::new(Code::Unauthenticated, detail) }
     }
 
     #[cfg(test)]
@@ -253,6 +253,7 @@ impl IntoResponse for Problem {
             response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
         }
         if let Some(challenge) = challenge {
+            let challenge = HeaderValue::from_static(challenge);
             response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
         }
         if let Some(etag) = etag {

@@ -85,12 +85,22 @@ async fn requests_that_come_together_share_a_sync() {
 }
 
 #[tokio::test]
+async fn a_log_is_not_gone_on_with_by_another_key() {
+    let folder = tempfile::tempdir().unwrap();
+    write(&open(folder.path(), FILE_BYTES), 1).await.unwrap();
+    std::fs::remove_file(folder.path().join("audit.key")).unwrap();
+    let refused = AuditLog::open(folder.path(), "n1", &AuditConfig::default());
+    let line = refused.err().unwrap().to_string();
+    assert!(line.contains("another key"), "{line}");
+}
+
+#[tokio::test]
 async fn a_client_that_goes_away_leaves_an_entry() {
     let folder = tempfile::tempdir().unwrap();
     let log = open(folder.path(), FILE_BYTES);
     drop(log.begin(entry(1)));
-    write(&log, 2).await.unwrap();
-    let page = crate::audit::page(folder.path(), 0, 2, 10).unwrap();
+    log.flush().await.unwrap();
+    let page = crate::audit::page(folder.path(), 0, 1, 10).unwrap();
     assert_eq!(page.entries[0]["outcome"], "abandoned");
     assert_eq!(page.entries[0]["status"], serde_json::Value::Null);
 }

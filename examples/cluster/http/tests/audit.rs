@@ -7,17 +7,10 @@ use serde_json::Value;
 use super::client::Client;
 use super::cluster::Cluster;
 use crate::audit::{Head, VerifyError, verify};
-use crate::auth::Credential;
-use crate::config::{Bootstrap, ClusterConfig};
 
 /// Nodes that want tokens and write down what is done, and a client of the first who may do all.
 async fn audited(size: usize) -> (Cluster, Client) {
-    let admin = Credential::generate().unwrap();
-    let bootstrap = Bootstrap { id: admin.id().to_owned(), secret: admin.hash() };
-    let settings = ["auth.enabled=true".to_owned(), format!("auth.bootstrap={bootstrap}")];
-    let settings = settings.map(|setting| setting.parse().unwrap());
-    let config = ClusterConfig::local().with_settings(settings).unwrap();
-    let cluster = Cluster::start_configured(size, config).await;
+    let (cluster, admin) = Cluster::start_guarded(size, &[]).await;
     let client = cluster.client(0).with_token(admin.reveal());
     (cluster, client)
 }
@@ -166,7 +159,7 @@ async fn the_cluster_knows_how_far_each_log_goes_and_a_cut_one_is_found() {
         admin.delete(&format!("/v1/sessions/{number}")).await;
     }
     tokio::time::sleep(Duration::from_secs(3)).await;
-    let heads = cluster.control(2).state().heads.of("n1").to_vec();
+    let heads: Vec<_> = cluster.control(2).state().heads.iter().cloned().collect();
     assert_eq!(heads.len(), 1);
     assert_eq!(heads[0].sequence, 5);
     let page = admin.get("/v1/audit").await.json(200);

@@ -7,21 +7,9 @@ use serde_json::Value;
 use super::client::Client;
 use super::cluster::Cluster;
 use crate::auth::Credential;
-use crate::config::{Bootstrap, ClusterConfig};
 
 /// How long a revocation may take to be known everywhere.
 const KNOWN_MAX: Duration = Duration::from_secs(1);
-
-/// Nodes that want tokens, and the token by which the first ones are made.
-async fn guarded(size: usize, more: &[&str]) -> (Cluster, Credential) {
-    let admin = Credential::generate().unwrap();
-    let bootstrap = Bootstrap { id: admin.id().to_owned(), secret: admin.hash() };
-    let settings = ["auth.enabled=true".to_owned(), format!("auth.bootstrap={bootstrap}")];
-    let settings = settings.into_iter().chain(more.iter().map(|setting| (*setting).to_owned()));
-    let settings = settings.map(|setting| setting.parse().unwrap());
-    let config = ClusterConfig::local().with_settings(settings).unwrap();
-    (Cluster::start_configured(size, config).await, admin)
-}
 
 /// A new token of this role; the second is its id.
 async fn create(admin: &Client, role: &str, more: &str) -> (String, String) {
@@ -62,7 +50,7 @@ async fn operations(client: &Client) -> Vec<(String, String, String)> {
 #[tokio::test(start_paused = true)]
 async fn every_route_lets_in_whom_its_description_names_and_nobody_else() {
     let limits = ["limits.auth_failures_per_address_max=100000", "limits.auth_failures_max=100000"];
-    let (cluster, admin) = guarded(1, &limits).await;
+    let (cluster, admin) = Cluster::start_guarded(1, &limits).await;
     let client = cluster.client(0);
     let admin = client.with_token(admin.reveal());
     let mut tokens = Vec::new();
@@ -119,7 +107,7 @@ async fn every_route_lets_in_whom_its_description_names_and_nobody_else() {
 
 #[tokio::test(start_paused = true)]
 async fn a_token_is_known_and_revoked_on_every_node_within_a_second() {
-    let (cluster, admin) = guarded(3, &[]).await;
+    let (cluster, admin) = Cluster::start_guarded(3, &[]).await;
     let follower = (cluster.leader_of_locks().await + 1) % 3;
     let admin = cluster.client(follower).with_token(admin.reveal());
     let (token, id) = create(&admin, "reader", "").await;
@@ -144,7 +132,7 @@ async fn a_token_is_known_and_revoked_on_every_node_within_a_second() {
 
 #[tokio::test(start_paused = true)]
 async fn every_key_of_a_batch_is_refused_with_it_and_nothing_is_done() {
-    let (cluster, admin) = guarded(3, &[]).await;
+    let (cluster, admin) = Cluster::start_guarded(3, &[]).await;
     let admin = cluster.client(0).with_token(admin.reveal());
     let (token, _) = create(&admin, "reader", "").await;
     let reader = cluster.client(0).with_token(&token);
@@ -162,7 +150,8 @@ async fn every_key_of_a_batch_is_refused_with_it_and_nothing_is_done() {
 
 #[tokio::test(start_paused = true)]
 async fn failures_are_answered_429_where_there_are_too_many_and_good_tokens_are_heard() {
-    let (cluster, admin) = guarded(1, &["limits.auth_failures_per_address_max=5"]).await;
+    let (cluster, admin) =
+        Cluster::start_guarded(1, &["limits.auth_failures_per_address_max=5"]).await;
     let client = cluster.client(0);
     let (here, there) = (client.from("10.0.0.1:1"), client.from("10.0.0.2:1"));
     for _ in 0..5 {
@@ -189,7 +178,7 @@ async fn without_authentication_everything_is_allowed_but_to_make_tokens() {
 
 #[tokio::test(start_paused = true)]
 async fn tokens_can_be_made_before_they_are_needed() {
-    let (cluster, admin) = guarded(1, &["auth.enabled=false"]).await;
+    let (cluster, admin) = Cluster::start_guarded(1, &["auth.enabled=false"]).await;
     let admin = cluster.client(0).with_token(admin.reveal());
     let (token, _) = create(&admin, "writer", "").await;
     let writer = cluster.client(0).with_token(&token);
@@ -199,7 +188,7 @@ async fn tokens_can_be_made_before_they_are_needed() {
 
 #[tokio::test(start_paused = true)]
 async fn a_secret_is_in_no_metric_and_no_refusal() {
-    let (cluster, admin) = guarded(1, &[]).await;
+    let (cluster, admin) = Cluster::start_guarded(1, &[]).await;
     let admin = cluster.client(0).with_token(admin.reveal());
     let (token, id) = create(&admin, "reader", "").await;
     let secret = token.rsplit('_').next().unwrap();
@@ -218,7 +207,7 @@ async fn a_secret_is_in_no_metric_and_no_refusal() {
 
 #[tokio::test(start_paused = true)]
 async fn a_body_that_makes_no_sense_makes_no_token() {
-    let (cluster, admin) = guarded(1, &[]).await;
+    let (cluster, admin) = Cluster::start_guarded(1, &[]).await;
     let admin = cluster.client(0).with_token(admin.reveal());
     for body in [
         "",

@@ -26,9 +26,9 @@ use super::client::Client;
 use crate::app::{App, AppInner};
 use crate::audit::testing::{Disk, Trouble};
 use crate::audit::{AuditLog, keep_heads};
-use crate::auth::Authority;
+use crate::auth::{Authority, Credential};
 use crate::cache_group::{CacheMachine, CurrentCache, Standing, cache_id};
-use crate::config::ClusterConfig;
+use crate::config::{Bootstrap, ClusterConfig};
 use crate::control_group::{ControlCourier, ControlGroup, ControlMachine};
 use crate::forward::ForwardError;
 use crate::http::routing::Forward;
@@ -122,6 +122,24 @@ impl ControlCourier for Wire {
 impl Cluster {
     pub(super) async fn start(size: usize) -> Self {
         Self::start_configured(size, ClusterConfig::local()).await
+    }
+
+    /// The same of nodes that want tokens, with more settings, and the first token.
+    pub(super) async fn start_guarded(size: usize, more: &[&str]) -> (Self, Credential) {
+        let admin = Credential::generate().expect("there is randomness");
+        let bootstrap = Bootstrap { id: admin.id().to_owned(), secret: admin.hash() };
+        let settings = ["auth.enabled=true".to_owned(), format!("auth.bootstrap={bootstrap}")];
+        let more = more.iter().map(|setting| (*setting).to_owned());
+        let settings = settings.into_iter().chain(more);
+        let settings = settings.map(|setting| setting.parse().expect("a setting"));
+        let config = ClusterConfig::local().with_settings(settings).expect("good settings");
+        (Self::start_configured(size, config).await, admin)
+    }
+
+    /// A node, and a client of it that may do everything.
+    pub(super) async fn start_with_admin() -> Client {
+        let (cluster, admin) = Self::start_guarded(1, &[]).await;
+        cluster.client(0).with_token(admin.reveal())
     }
 
     /// The same of nodes that are configured like this.
