@@ -52,13 +52,16 @@ impl Folder {
 
     fn load(&self) -> Result<(u64, Credentials), TlsError> {
         let files = Files::read(&self.path)?;
-        if let Some(path) =
-            self.host.as_ref().and_then(|host| credentials::lacks_host(&files, host))
-        {
-            let host = self.host.as_deref().unwrap_or_default();
+        let fingerprint = files.fingerprint;
+        let stranger = self.host.as_ref().and_then(|host| {
+            let path = credentials::lacks_host(&files, host)?.to_owned();
+            Some((path, host))
+        });
+        let credentials = Credentials::new(files, &self.node, UnixTime::now())?;
+        if let Some((path, host)) = stranger {
             tracing::warn!("{}: is not a certificate for {host}", path.display());
         }
-        Ok((files.fingerprint, Credentials::new(files, &self.node, UnixTime::now())?))
+        Ok((fingerprint, credentials))
     }
 
     /// Looks until nobody uses what is found.

@@ -30,6 +30,8 @@ use crate::origin::Origin;
 const LEAVE_MAX: Duration = Duration::from_millis(500);
 /// How much of an answer is put together before the client has room for it.
 const SEND_BYTES_MAX: usize = 64 << 10;
+/// How much of an answer is handed on at a time: what fits into one frame.
+const PIECE_BYTES: usize = 16 << 10;
 
 impl Server {
     /// Answers requests until the client goes, asks for nothing for too long, or the node stops.
@@ -100,20 +102,42 @@ impl Server {
             TowerToHyperService::new(self.router).call(request).await?
         };
         let limit = self.limits.answer;
-        Ok(answer.map(|body| Taken { body, limit, stalled, waits: None, _under_way: under_way }))
+        Ok(answer.map(|body| Taken {
+            body,
+            rest: Bytes::new(),
+            limit,
+            stalled,
+            waits: None,
+            _under_way: under_way,
+        }))
     }
 }
 
-/// An answer that has to be taken: after each part of it, there must be room for the next within
-/// the limit. Otherwise a client could leave as many answers in memory as it has streams.
+/// An answer that has to be taken: after each piece of it, the client must make room for the next
+/// within the limit. Otherwise it could leave as many answers in memory as it has streams.
 struct Taken {
     body: Body,
+    /// What was taken out of the body, and not yet handed on.
+    rest: Bytes,
     limit: Duration,
     /// Ends the connection.
     stalled: CancellationToken,
-    /// While there is no room.
+    /// From a piece until the next is asked for.
     waits: Option<AbortOnDropHandle<()>>,
     _under_way: paced::Request,
+}
+
+impl Taken {
+    fn next_piece(&mut self) -> Frame<Bytes> {
+        let piece = self.rest.split_to(self.rest.len().min(PIECE_BYTES));
+        let (limit, stalled) = (self.limit, self.stalled.clone());
+        let waits = async move {
+            sleep(limit).await;
+            stalled.cancel();
+        };
+        self.waits = Some(AbortOnDropHandle::new(tokio::spawn(waits)));
+        Frame::data(piece)
+    }
 }
 
 impl hyper::body::Body for Taken {
@@ -125,25 +149,28 @@ impl hyper::body::Body for Taken {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         self.waits = None;
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
-        if let Some(Ok(_)) = frame {
-            let (limit, stalled) = (self.limit, self.stalled.clone());
-            let waits = async move {
-                sleep(limit).await;
-                stalled.cancel();
-            };
-            self.waits = Some(AbortOnDropHandle::new(tokio::spawn(waits)));
+        if self.rest.is_empty() {
+            let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+            match frame.map(|frame| frame.map(Frame::into_data)) {
+                Some(Ok(Ok(data))) => self.rest = data,
+                Some(Ok(Err(other))) => return Poll::Ready(Some(Ok(other))),
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None => return Poll::Ready(None),
+            }
         }
-        Poll::Ready(frame)
+        Poll::Ready(Some(Ok(self.next_piece())))
     }
 
-    /// What has no part at all is over; else the last part is not the end of it, but that it was
-    /// taken.
     fn is_end_stream(&self) -> bool {
-        self.waits.is_none() && self.body.is_end_stream()
+        self.rest.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let (rest, mut hint) = (self.rest.len() as u64, self.body.size_hint());
+        if let Some(upper) = hint.upper() {
+            hint.set_upper(upper + rest);
+        }
+        hint.set_lower(hint.lower() + rest);
+        hint
     }
 }
