@@ -5,6 +5,8 @@ use std::sync::Arc;
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
+use dss_raft::Leadership;
+use tokio::sync::watch;
 use tracing::Instrument as _;
 
 use super::body;
@@ -25,6 +27,7 @@ pub(crate) struct Gateway {
     names: Arc<Names>,
     load: Load,
     limits: Limits,
+    lock_leadership: watch::Receiver<Leadership>,
 }
 
 /// What the gateway has to know of a route.
@@ -36,6 +39,7 @@ pub(crate) struct Passage {
     is_fenced: bool,
     /// Whether it is answered however much there is to do.
     is_vital: bool,
+    is_of_locks: bool,
 }
 
 /// A request that may be made.
@@ -49,15 +53,21 @@ struct Admitted {
 impl Passage {
     /// Of the route that stands at this place of the table.
     pub(crate) fn of(place: usize, route: &Route) -> Self {
-        let Route { conduct, is_fenced, is_vital, .. } = *route;
-        Self { place, conduct, is_fenced, is_vital }
+        let Route { conduct, is_fenced, is_vital, is_of_locks, .. } = *route;
+        Self { place, conduct, is_fenced, is_vital, is_of_locks }
     }
 }
 
 impl Gateway {
-    pub(crate) fn new(routing: Routing, recorder: Arc<Recorder>, limits: Limits) -> Self {
+    pub(crate) fn new(
+        routing: Routing,
+        recorder: Arc<Recorder>,
+        limits: Limits,
+        lock_leadership: watch::Receiver<Leadership>,
+    ) -> Self {
         let load = Load::new(limits.requests_max, limits.waits_max);
-        Self { routing, recorder, names: Arc::new(Names::new()), load, limits }
+        let names = Arc::new(Names::new());
+        Self { routing, recorder, names, load, limits, lock_leadership }
     }
 
     /// Answers a request that matches a route.
@@ -111,7 +121,10 @@ impl Gateway {
         let body = body.await.map_err(IntoResponse::into_response)?;
         let fence = if passage.is_fenced { Fence::of(&head.headers) } else { Ok(None) };
         let fence = fence.map_err(IntoResponse::into_response)?;
-        let call = Call::new(passage.conduct, &head, body).named(|| self.names.next());
+        let mut call = Call::new(passage.conduct, &head, body).named(|| self.names.next());
+        if passage.is_of_locks {
+            call = call.first_asked_of(self.lock_leadership.borrow().leader);
+        }
         if call.wait().is_zero() {
             return Ok(Admitted { call, fence, _place: place });
         }
