@@ -232,7 +232,7 @@ pub use config::{Config, ConfigError, Priority};
 #[cfg(feature = "tokio")]
 pub use driver::{
     Applied, Group, MembershipError, MemoryNetwork, Metrics, Node, ProposeError, ReadError,
-    SnapshotError, StartGroupError,
+    SnapshotError, StartGroupError, Submitted,
 };
 pub use entry::{Configuration, Entries, Entry, HardState, Payload, Snapshot};
 pub use message::{

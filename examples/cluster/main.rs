@@ -103,10 +103,12 @@ fn main() -> ExitCode {
         }
     };
     log_to_standard_error(&cli);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .expect("the operating system lets a process have threads");
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    if let Some(threads) = worker_threads(&cli) {
+        runtime.worker_threads(threads);
+    }
+    let runtime =
+        runtime.enable_all().build().expect("the operating system lets a process have threads");
     let result = runtime.block_on(run(cli));
     runtime.shutdown_timeout(RUNTIME_LIMIT);
     match result {
@@ -122,6 +124,19 @@ fn main() -> ExitCode {
             }
         }
     }
+}
+
+/// How many threads work for a node: half as many as there are processors, where the environment
+/// does not say it the way that tokio reads it. What a node does is a chain of short tasks that
+/// wake each other. With as many threads as processors, each waking wakes a thread that finds
+/// nothing to do; and the log, the network and whatever else runs on the machine need some, too.
+fn worker_threads(cli: &Cli) -> Option<usize> {
+    let is_node = matches!(cli.command, Some(Command::Node(_)));
+    if !is_node || std::env::var_os("TOKIO_WORKER_THREADS").is_some() {
+        return None;
+    }
+    let processors = std::thread::available_parallelism().ok()?;
+    Some(processors.get().div_ceil(2))
 }
 
 /// Standard output is for what was asked for; `DSS_LOG` says how much is told beside it.

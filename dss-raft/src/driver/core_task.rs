@@ -56,6 +56,8 @@ pub(super) struct CoreTask<M: StateMachine> {
     outbox: Outbox<M>,
     storage_failed: bool,
     gathering: Gathering,
+    /// The first of the requests that are held back.
+    held: Option<Request<M>>,
     /// Proposals that the core has taken in and not ended.
     proposed: Waiters<ProposalId, ProposalWaiter<M::Reply>>,
     /// Changes of the members that have not ended.
@@ -93,6 +95,7 @@ impl<M: StateMachine> CoreTask<M> {
             outbox: Outbox::new(),
             storage_failed: false,
             gathering: Gathering::default(),
+            held: None,
             proposed: Waiters::default(),
             changes: BTreeMap::new(),
             committed: Waiters::default(),
@@ -135,22 +138,37 @@ impl<M: StateMachine> CoreTask<M> {
     /// Clients that were answered together propose together: those that are ready to run do it
     /// before the proposals become a write.
     async fn gather(&mut self, holding: bool) {
-        if self.proposed.is_empty() {
+        // Of those that are held back it does not matter how many are here.
+        if self.proposed.is_empty() || holding {
             return;
         }
         loop {
             tokio::task::yield_now().await;
-            let here = self.proposed.len() + self.wiring.requests.len();
-            if holding || !self.gathering.lingers(self.now(), here) {
+            let here = self.proposed.len() + self.requests_waiting();
+            if !self.gathering.lingers(self.now(), here) {
                 return;
             }
         }
     }
 
+    fn requests_waiting(&self) -> usize {
+        self.wiring.requests.len() + usize::from(self.held.is_some())
+    }
+
+    fn next_request(&mut self) -> Option<Request<M>> {
+        self.held.take().or_else(|| self.wiring.requests.try_recv().ok())
+    }
+
     /// Waits for the next input or deadline, and handles the input.
     async fn wait(&mut self, holding: bool) -> ControlFlow<Stopped> {
+        if !holding && let Some(request) = self.held.take() {
+            self.handle_first_request(request);
+            return ControlFlow::Continue(());
+        }
         let origin = self.wiring.origin;
-        let held_until = holding.then(|| self.gathering.held_until());
+        // A deadline that is nearer than what the runtime sleeps for wakes it, by calls of the
+        // system that take as long as all that is done here: it is set only for who is there.
+        let held_until = self.held.is_some().then(|| self.gathering.held_until());
         let deadline = self.raft.poll_timeout().into_iter().chain(held_until).min();
         let timer = async {
             match deadline {
@@ -166,14 +184,22 @@ impl<M: StateMachine> CoreTask<M> {
             Some((from, delivery)) = self.wiring.messages.recv() => {
                 self.handle_delivery(self.now(), from, delivery);
             }
-            Some(request) = self.wiring.requests.recv(), if !holding => {
-                let mut reads = Vec::new();
-                self.handle_request(self.now(), request, &mut reads);
-                self.begin_reads(reads);
+            Some(request) = self.wiring.requests.recv(), if self.held.is_none() => {
+                if holding {
+                    self.held = Some(request);
+                } else {
+                    self.handle_first_request(request);
+                }
             }
             () = timer => {}
         }
         ControlFlow::Continue(())
+    }
+
+    fn handle_first_request(&mut self, request: Request<M>) {
+        let mut reads = Vec::new();
+        self.handle_request(self.now(), request, &mut reads);
+        self.begin_reads(reads);
     }
 
     /// Handles what else has come in.
@@ -195,9 +221,9 @@ impl<M: StateMachine> CoreTask<M> {
         if !holding || !self.is_holding() {
             let mut reads = Vec::new();
             for _ in 0..TURN {
-                match self.wiring.requests.try_recv() {
-                    Ok(request) => self.handle_request(now, request, &mut reads),
-                    Err(_) => break,
+                match self.next_request() {
+                    Some(request) => self.handle_request(now, request, &mut reads),
+                    None => break,
                 }
             }
             self.begin_reads(reads);
@@ -368,7 +394,7 @@ impl<M: StateMachine> CoreTask<M> {
         }
         let answered = under_way - self.proposed.len();
         if answered > 0 {
-            self.gathering.answered(self.now(), answered, self.wiring.requests.len());
+            self.gathering.answered(self.now(), answered, self.requests_waiting());
         }
         self.wiring.snapshots.discard_unnamed();
         self.release();
@@ -452,7 +478,7 @@ impl<M: StateMachine> CoreTask<M> {
         // Nobody else sets it.
         let _ = self.wiring.publisher.published.stopped.set(stopped);
         self.wiring.requests.close();
-        while let Ok(request) = self.wiring.requests.try_recv() {
+        while let Some(request) = self.next_request() {
             match request {
                 Request::Propose { waiter, .. } => waiter.end(Err(stopped.into())),
                 Request::Read(query) | Request::ReadLocal(query) => query.end(Err(stopped.into())),

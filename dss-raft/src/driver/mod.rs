@@ -35,7 +35,7 @@ mod snapshots;
 mod waiters;
 
 pub use error::{MembershipError, ProposeError, ReadError, SnapshotError, StartGroupError};
-pub use group::{Applied, Group};
+pub use group::{Applied, Group, Submitted};
 pub use memory_network::MemoryNetwork;
 pub use node::Node;
 pub use published::Metrics;

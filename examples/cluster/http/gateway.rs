@@ -6,6 +6,8 @@ use axum::extract::Request;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
+use dss_raft::Leadership;
+use tokio::sync::watch;
 use tracing::Instrument as _;
 
 use super::audit::Auditing;
@@ -33,6 +35,7 @@ pub(crate) struct Gateway {
     /// Nothing where nothing is written down.
     auditing: Option<Auditing>,
     limits: Limits,
+    lock_leadership: watch::Receiver<Leadership>,
 }
 
 /// What the gateway has to know of a route.
@@ -49,6 +52,7 @@ pub(crate) struct Passage {
     is_vital: bool,
     /// Whether it needs a token even where others do not.
     is_guarded: bool,
+    is_of_locks: bool,
 }
 
 /// A request that may be made.
@@ -68,9 +72,9 @@ struct TurnedAway {
 impl Passage {
     /// Of the route that stands at this place of the table.
     pub(crate) fn of(place: usize, route: &Route) -> Self {
-        let Route { conduct, access, is_fenced, is_vital, is_guarded, .. } = *route;
+        let Route { conduct, access, is_fenced, is_vital, is_guarded, is_of_locks, .. } = *route;
         let operation = route.operation_id;
-        Self { place, operation, conduct, access, is_fenced, is_vital, is_guarded }
+        Self { place, operation, conduct, access, is_fenced, is_vital, is_guarded, is_of_locks }
     }
 }
 
@@ -81,9 +85,11 @@ impl Gateway {
         authority: Arc<Authority>,
         auditing: Option<Auditing>,
         limits: Limits,
+        lock_leadership: watch::Receiver<Leadership>,
     ) -> Self {
         let load = Load::new(limits.requests_max, limits.waits_max);
-        Self { routing, recorder, names: Arc::new(Names::new()), load, authority, auditing, limits }
+        let names = Arc::new(Names::new());
+        Self { routing, recorder, names, load, authority, auditing, limits, lock_leadership }
     }
 
     /// Answers a request that matches a route.
@@ -200,7 +206,10 @@ impl Gateway {
         let body = body.await.map_err(IntoResponse::into_response)?;
         let fence = if passage.is_fenced { Fence::of(&head.headers) } else { Ok(None) };
         let fence = fence.map_err(IntoResponse::into_response)?;
-        let call = Call::new(passage.conduct, &head, body).named(|| self.names.next());
+        let mut call = Call::new(passage.conduct, &head, body).named(|| self.names.next());
+        if passage.is_of_locks {
+            call = call.first_asked_of(self.lock_leadership.borrow().leader);
+        }
         if call.wait().is_zero() {
             return Ok(Admitted { call, fence, _place: place });
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header};
 use bytes::Bytes;
+use dss_raft::NodeId;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
@@ -63,6 +64,7 @@ pub(crate) struct Call {
     conduct: Conduct,
     wait: Duration,
     repeating: Repeating,
+    first: Option<NodeId>,
 }
 
 impl Call {
@@ -82,6 +84,7 @@ impl Call {
             conduct,
             wait: hints.wait(),
             repeating: hints.repeating(conduct),
+            first: None,
             body,
         }
     }
@@ -95,6 +98,16 @@ impl Call {
             self.repeating = Repeating::IsSafe;
         }
         self
+    }
+
+    /// The same, of which this node is asked first: it is likely to be the one that can answer.
+    pub(crate) fn first_asked_of(self, first: Option<NodeId>) -> Self {
+        Self { first, ..self }
+    }
+
+    /// Which node is asked first, where that is not this one.
+    pub(crate) fn first(&self) -> Option<NodeId> {
+        self.first
     }
 
     /// The request, once more.
@@ -127,6 +140,7 @@ impl Call {
             conduct: Conduct::Reads,
             wait: Duration::ZERO,
             repeating: Repeating::ChangesNothing,
+            first: None,
         }
     }
 
