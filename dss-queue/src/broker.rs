@@ -231,6 +231,10 @@ pub enum BrokerError {
     /// once consumers have caught up.
     #[error("there is too much to do already")]
     Overloaded,
+    /// The topic, or the topics of a change of shards, are on their way from shard to shard. Try
+    /// again.
+    #[error("the topic is on its way to another shard")]
+    Moving,
     /// It may or may not have been done.
     #[error("it is not known whether it was done")]
     OutcomeUnknown,
@@ -251,6 +255,7 @@ impl From<Refusal> for BrokerError {
             | Refusal::TooManyGroups
             | Refusal::TooManyInFlight => Self::Overloaded,
             // Written by a newer release than this node runs.
+            Refusal::Moved { .. } => Self::Moving,
             Refusal::Malformed => Self::Unavailable,
         }
     }

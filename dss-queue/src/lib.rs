@@ -112,6 +112,7 @@ mod local;
 mod machine;
 mod message;
 mod name;
+mod placement;
 mod queue;
 mod refusal;
 #[cfg(feature = "raft")]
@@ -137,6 +138,7 @@ pub use message::{
     DeadLetter, DeadReason, Delivery, MessageState, NewMessage, Peek, PeekedMessage,
 };
 pub use name::{ConsumerName, GroupName, NameError, TopicName};
+pub use placement::{Ownership, Placement};
 pub use queue::{Availability, Queue};
 pub use refusal::Refusal;
 #[cfg(feature = "raft")]

@@ -80,6 +80,13 @@ pub const REDRIVE_MAX: usize = 1_000;
 /// Dead letters of one listing, oldest first.
 pub const DEAD_LETTERS_LISTED_MAX: usize = 1_000;
 
+/// Shards of one placement.
+pub const SHARDS_MAX: usize = 256;
+
+/// Bytes of one part of a topic that moves from shard to shard: a log entry of the size of a full
+/// batch.
+pub const IMPORT_PART_BYTES_MAX: usize = BATCH_BYTES_MAX;
+
 /// Messages of one [`Queue::peek`](crate::Queue::peek).
 pub const PEEKED_MAX: usize = 1_000;
 

@@ -1,5 +1,7 @@
 //! The queue of one shard: all its topics, and the time.
 
+mod moving;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -14,10 +16,14 @@ use crate::limits::{
 };
 use crate::message::{DeadLetter, NewMessage, Peek};
 use crate::name::{ConsumerName, GroupName, TopicName};
+use crate::placement::{Ownership, Standing};
 use crate::refusal::Refusal;
 use crate::settings::TopicSettings;
 use crate::time::UnixMillis;
 use crate::topic::{Ids, Step, Topic};
+use moving::Move;
+
+pub(crate) use moving::Export;
 
 /// The state machine: topics with their messages, groups and timers.
 ///
@@ -27,6 +33,9 @@ use crate::topic::{Ids, Step, Topic};
 /// - *Getters*: [`now`](Self::now), [`next_deadline`](Self::next_deadline),
 ///   [`topics`](Self::topics), [`topic`](Self::topic), [`dead_letters`](Self::dead_letters),
 ///   [`leases`](Self::leases), [`availability`](Self::availability).
+/// - *Of a move*: [`placements`](Self::placements), [`ownership`](Self::ownership),
+///   [`leaving`](Self::leaving), [`sources`](Self::sources), [`export`](Self::export),
+///   [`has_taken`](Self::has_taken), [`is_settled`](Self::is_settled).
 /// - *Everything else* is [`apply`](Self::apply), and [`snapshot`](Self::snapshot) with
 ///   [`restore`](Self::restore).
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -34,6 +43,9 @@ pub struct Queue {
     now: UnixMillis,
     ids: Ids,
     topics: BTreeMap<TopicName, Topic>,
+    /// `None` for a shard that serves all topics.
+    standing: Option<Box<Standing>>,
+    moving: Move,
     /// The deadline of each topic that has one. Derived.
     #[serde(skip)]
     deadlines: BTreeSet<(UnixMillis, TopicName)>,
@@ -55,6 +67,8 @@ pub enum Availability {
     Nothing,
     /// It would be refused: too many are in flight.
     Crowded,
+    /// It would be refused: another shard is to keep the topic, or it is on its way here.
+    Moved,
 }
 
 impl Queue {
@@ -128,6 +142,9 @@ impl Queue {
     /// What a receive would come to. Takes no longer than a look-up.
     #[must_use]
     pub fn availability(&self, topic: &TopicName, group: &GroupName) -> Availability {
+        if self.ownership(topic) != Ownership::Here {
+            return Availability::Moved;
+        }
         let Some(topic) = self.topics.get(topic) else { return Availability::NoTopic };
         match topic.group(group) {
             None => Availability::NoGroup,
@@ -153,9 +170,7 @@ impl Queue {
 
     /// Checks what was decoded and fills what is derived.
     pub(crate) fn rebuild(&mut self) -> Result<(), &'static str> {
-        /// Far from overflowing, and out of any queue's reach.
-        const NUMBERS_MAX: u64 = 1 << 62;
-        if self.ids.next_sequence > NUMBERS_MAX || self.ids.next_nonce > NUMBERS_MAX {
+        if !self.ids.are_in_reach() {
             return Err("a number is out of reach");
         }
         for (name, topic) in &mut self.topics {
@@ -163,6 +178,7 @@ impl Queue {
             self.bytes += topic.bytes();
             self.deadlines.extend(topic.deadline().map(|at| (at, name.clone())));
         }
+        self.fence();
         Ok(())
     }
 
@@ -182,6 +198,9 @@ impl Queue {
     }
 
     fn perform(&mut self, command: Command, events: &mut Vec<Event>) -> Result<Reply, Refusal> {
+        if let Some(topic) = command.topic() {
+            self.check_ownership(topic)?;
+        }
         match command {
             Command::Tick => Ok(Reply::Done),
             Command::Configure { topic, settings } => self.configure(&topic, settings, events),
@@ -226,6 +245,14 @@ impl Queue {
                 Ok(Reply::Done)
             }
             Command::Delete { topic } => self.delete(topic, events),
+            Command::Place { shard, previous, current } => {
+                self.place(shard, previous, current, events)
+            }
+            Command::Import { epoch, source, topic, offset, bytes, last } => {
+                self.import(epoch, &source, topic, offset, &bytes, last)
+            }
+            Command::EndImports { epoch, source } => self.end_imports(epoch, &source),
+            Command::Forget { epoch, topic } => self.forget(epoch, topic, events),
         }
     }
 
@@ -320,13 +347,21 @@ impl Queue {
     }
 
     fn delete(&mut self, topic: TopicName, events: &mut Vec<Event>) -> Result<Reply, Refusal> {
-        let removed = self.topics.remove(&topic).ok_or(Refusal::NotFound)?;
+        if !self.remove(&topic) {
+            return Err(Refusal::NotFound);
+        }
+        events.push(Event::Deleted { topic });
+        Ok(Reply::Done)
+    }
+
+    /// Whether there was such a topic.
+    fn remove(&mut self, topic: &TopicName) -> bool {
+        let Some(removed) = self.topics.remove(topic) else { return false };
         self.bytes -= removed.bytes();
         if let Some(at) = removed.deadline() {
             self.deadlines.remove(&(at, topic.clone()));
         }
-        events.push(Event::Deleted { topic });
-        Ok(Reply::Done)
+        true
     }
 
     fn create(&mut self, topic: &TopicName) -> Result<(), Refusal> {

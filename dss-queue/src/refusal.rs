@@ -40,6 +40,13 @@ pub enum Refusal {
     /// consumers must settle some first.
     #[error("the group has too many messages in flight")]
     TooManyInFlight,
+    /// Another shard is to keep the topic, or what there is of it is not here yet; or the step of
+    /// a move belongs to another epoch.
+    #[error("another shard keeps the topic, or it is on its way here")]
+    Moved {
+        /// The epoch of the placement that the shard goes by.
+        epoch: u64,
+    },
     /// The bytes of the command are none.
     #[error("the command cannot be read")]
     Malformed,

@@ -49,6 +49,18 @@ impl Ids {
         sequence
     }
 
+    /// Gives nothing from here on that `others` may have given.
+    pub(crate) fn pass(&mut self, others: &Self) {
+        self.next_sequence = self.next_sequence.max(others.next_sequence);
+        self.next_nonce = self.next_nonce.max(others.next_nonce);
+    }
+
+    /// Whether both are far from overflowing, and out of any queue's reach.
+    pub(crate) fn are_in_reach(&self) -> bool {
+        const NUMBERS_MAX: u64 = 1 << 62;
+        self.next_sequence <= NUMBERS_MAX && self.next_nonce <= NUMBERS_MAX
+    }
+
     pub(crate) fn nonce(&mut self) -> u64 {
         let nonce = self.next_nonce;
         self.next_nonce += 1;

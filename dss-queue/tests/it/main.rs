@@ -9,6 +9,8 @@ mod decode;
 mod limits;
 mod local;
 mod model;
+mod moving;
+mod placing;
 mod replicated;
 mod scenarios;
 mod schedules;
