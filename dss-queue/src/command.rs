@@ -128,7 +128,8 @@ pub enum Command {
         topic: TopicName,
     },
     /// Go by another placement: serve no topic that it gives to others, and no topic that it gives
-    /// to this shard before it has come. Refused until what the placement before asks for is done.
+    /// to this shard before it has come. Refused until what the placement before asks for is done;
+    /// and the first one, where it gives topics to other shards than those that have them.
     /// Answered by [`Reply::Done`].
     Place {
         /// What the placement calls this shard.

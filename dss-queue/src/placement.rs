@@ -70,6 +70,11 @@ impl Placement {
         gained.flat_map(|handover| &handover.holders).map(|holder| (*holder).clone()).collect()
     }
 
+    /// Whether no topic changes hands where one follows the other.
+    pub(crate) fn spreads_like(&self, other: &Self) -> bool {
+        self.ring == other.ring
+    }
+
     fn is_owner(&self, shard: &str, topic: &TopicName) -> bool {
         self.owner(topic) == Some(shard)
     }

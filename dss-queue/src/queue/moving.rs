@@ -153,7 +153,10 @@ impl Queue {
         if again {
             return Ok(Reply::Done);
         }
-        let follows = epoch == 0 || current.epoch() == epoch + 1;
+        // A shard without a place serves whatever it is asked for. Before any topic changes hands
+        // each one must know its own, or it would take what another one is about to hand over.
+        let is_founded = self.standing.is_some() || current.spreads_like(&previous);
+        let follows = is_founded && (epoch == 0 || current.epoch() == epoch + 1);
         if !follows || current.epoch() <= previous.epoch() || current.shards().next().is_none() {
             return Err(Refusal::Moved { epoch });
         }

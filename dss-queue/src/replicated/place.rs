@@ -2,13 +2,23 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::ReplicatedBroker;
+use super::shard::Shard;
 use crate::broker::BrokerError;
 use crate::command::Command;
 use crate::machine::QueueMachine;
 use crate::name::TopicName;
 use crate::placement::Placement;
+
+/// The epoch of the first placement that shards know of. It is that of the founders.
+const FIRST_EPOCH: u64 = 1;
+/// How long the founders may take to hear of their places.
+const FOUND_MAX: Duration = Duration::from_secs(5);
+const FOUND_PAUSE: Duration = Duration::from_millis(20);
 
 impl ReplicatedBroker {
     /// The newest placement that this node has heard of.
@@ -39,7 +49,10 @@ impl ReplicatedBroker {
         let root = root.expect("a founder is among the shards");
         let current =
             |machine: &QueueMachine| machine.queue().placements().map(|(_, it)| it.clone());
-        let previous = root.group.read(current).await?.unwrap_or_else(|| self.founders.clone());
+        let previous = match root.group.read(current).await? {
+            Some(placement) => placement,
+            None => self.found(root).await?,
+        };
         if previous.shards().eq(shards.iter().map(String::as_str)) {
             return Ok(Arc::new(previous));
         }
@@ -50,6 +63,23 @@ impl ReplicatedBroker {
         let (shard, next) = (root.name.clone(), Arc::new(current.clone()));
         root.propose(&Command::Place { shard, previous, current }).await?;
         Ok(next)
+    }
+
+    /// Gives the founders their places, so that none serves what another one is to keep.
+    async fn found(&self, root: &Shard) -> Result<Placement, BrokerError> {
+        let shards = self.founders.shards().map(str::to_owned).collect();
+        let (shard, previous) = (root.name.clone(), self.founders.clone());
+        let current = Placement::new(FIRST_EPOCH, shards)?;
+        let place = Command::Place { shard, previous, current: current.clone() };
+        root.propose(&place).await?;
+        let until = Instant::now() + FOUND_MAX;
+        while !self.is_settled_at(FIRST_EPOCH).await? {
+            if Instant::now() > until {
+                return Err(BrokerError::Moving);
+            }
+            tokio::time::sleep(FOUND_PAUSE).await;
+        }
+        Ok(current)
     }
 
     /// Whether every topic is where the newest placement has it.

@@ -174,6 +174,10 @@ impl World {
         let mut chosen: BTreeSet<usize> =
             (0..SHARDS.len()).filter(|_| self.random.one_in(2)).collect();
         chosen.insert(self.random.index(SHARDS.len()));
+        if epoch == 0 {
+            // First the founders get their places.
+            chosen = (0..FOUNDERS).collect();
+        }
         let current = placement(epoch + 1, chosen);
         let place = Command::Place { shard: SHARDS[0].to_owned(), previous, current };
         self.send(None, 0, place, 100);
