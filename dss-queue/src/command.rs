@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::fence::Fence;
 use crate::id::{MessageId, Receipt, ShardId};
 use crate::message::{DeadReason, Delivery, NewMessage};
 use crate::name::{ConsumerName, GroupName, TopicName};
@@ -170,6 +171,18 @@ pub enum Command {
         /// The topic.
         topic: TopicName,
     },
+    /// The same as [`Publish`](Self::Publish), unless somebody has published under a newer token of
+    /// the lock. Answered by [`Reply::Published`].
+    PublishFenced {
+        /// The shard that new ids name.
+        shard: ShardId,
+        /// The topic.
+        topic: TopicName,
+        /// What to store, in this order.
+        messages: Vec<NewMessage>,
+        /// What it is done under.
+        fence: Fence,
+    },
 }
 
 impl Command {
@@ -178,6 +191,7 @@ impl Command {
         match self {
             Self::Configure { topic, .. }
             | Self::Publish { topic, .. }
+            | Self::PublishFenced { topic, .. }
             | Self::Receive { topic, .. }
             | Self::Ack { topic, .. }
             | Self::Nack { topic, .. }

@@ -103,6 +103,7 @@ mod broker;
 mod command;
 #[cfg(feature = "raft")]
 mod consumer;
+mod fence;
 mod group;
 mod id;
 pub mod limits;
@@ -129,6 +130,7 @@ pub use broker::{Broker, BrokerError, ReceiveRequest, TopicInfo};
 pub use command::{Command, Event, GroupInfo, LeaseInfo, Reply, Settled, TopicSummary};
 #[cfg(feature = "raft")]
 pub use consumer::{Consumer, Lease, Tally, Verdict};
+pub use fence::Fence;
 pub use id::{MessageId, ParseIdError, Receipt, ShardId};
 #[cfg(feature = "raft")]
 pub use local::{LocalBroker, OpenError};

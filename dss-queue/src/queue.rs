@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::command::{Command, Event, LeaseInfo, Reply, Settled, TopicSummary};
+use crate::fence::Fence;
 use crate::group::{Group, Order, Surroundings};
 use crate::id::{MessageId, Receipt, ShardId};
 use crate::limits::{
@@ -205,7 +206,10 @@ impl Queue {
             Command::Tick => Ok(Reply::Done),
             Command::Configure { topic, settings } => self.configure(&topic, settings, events),
             Command::Publish { shard, topic, messages } => {
-                self.publish(shard, &topic, messages, events)
+                self.publish(shard, &topic, messages, None, events)
+            }
+            Command::PublishFenced { shard, topic, messages, fence } => {
+                self.publish(shard, &topic, messages, Some(&fence), events)
             }
             Command::Receive { topic, group, consumer, max, visibility } => {
                 self.receive(&topic, &group, consumer, max, visibility, events)
@@ -276,9 +280,11 @@ impl Queue {
         shard: ShardId,
         topic: &TopicName,
         messages: Vec<NewMessage>,
+        fence: Option<&Fence>,
         events: &mut Vec<Event>,
     ) -> Result<Reply, Refusal> {
         NewMessage::check_batch(&messages)?;
+        fence.map_or(Ok(()), Fence::check)?;
         let weight: u64 = messages.iter().map(NewMessage::weight).sum();
         if self.bytes.saturating_add(weight) > STORED_BYTES_MAX {
             return Err(Refusal::Full);
@@ -293,8 +299,10 @@ impl Queue {
             topic.check_room(self.now, &messages)?;
         }
         self.create(topic)?;
-        let ids =
-            self.with_topic(topic, events, |topic, step| topic.publish(shard, messages, step))?;
+        let ids = self.with_topic(topic, events, |topic, step| {
+            fence.map_or(Ok(()), |fence| topic.pass_fence(step.now, fence))?;
+            Ok(topic.publish(shard, messages, step))
+        })??;
         Ok(Reply::Published(ids))
     }
 

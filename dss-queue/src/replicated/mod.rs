@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use crate::broker::{Broker, BrokerError, ReceiveRequest, TopicInfo};
 use crate::command::{Command, Reply, Settled};
+use crate::fence::Fence;
 use crate::id::{MessageId, Receipt, ShardId};
 use crate::limits::{
     MESSAGE_OVERHEAD_BYTES, REDRIVE_MAX, STORED_BYTES_MAX, check_delay, check_receipts,
@@ -181,15 +182,13 @@ impl ReplicatedBroker {
     }
 
     /// Has the shard that keeps the topic do this.
-    async fn propose(
-        &self,
-        topic: &TopicName,
-        mut command: Command,
-    ) -> Result<Reply, BrokerError> {
+    async fn propose(&self, topic: &TopicName, mut command: Command) -> Result<Reply, BrokerError> {
         let mut search = self.router.search();
         loop {
             let shard = self.owner(&search.placement(), topic)?;
-            if let Command::Publish { shard: origin, .. } = &mut command {
+            if let Command::Publish { shard: origin, .. }
+            | Command::PublishFenced { shard: origin, .. } = &mut command
+            {
                 *origin = shard.id;
             }
             match shard.propose(&command).await {
@@ -263,6 +262,22 @@ impl Broker for ReplicatedBroker {
         NewMessage::check_batch(&messages)?;
         let origin = ShardId::default();
         let command = Command::Publish { shard: origin, topic: topic.clone(), messages };
+        match self.propose(topic, command).await? {
+            Reply::Published(ids) => Ok(ids),
+            _ => Err(BrokerError::Unavailable),
+        }
+    }
+
+    async fn publish_fenced(
+        &self,
+        topic: &TopicName,
+        messages: Vec<NewMessage>,
+        fence: Fence,
+    ) -> Result<Vec<MessageId>, BrokerError> {
+        NewMessage::check_batch(&messages)?;
+        fence.check()?;
+        let (shard, topic_name) = (ShardId::default(), topic.clone());
+        let command = Command::PublishFenced { shard, topic: topic_name, messages, fence };
         match self.propose(topic, command).await? {
             Reply::Published(ids) => Ok(ids),
             _ => Err(BrokerError::Unavailable),

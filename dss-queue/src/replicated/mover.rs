@@ -87,8 +87,7 @@ impl Mover {
             .await?
             .ok_or(BrokerError::Moving)?;
         let from = name.to_owned();
-        let missing =
-            self.look(&self.shard, move |queue| queue.missing(&from, departing)).await?;
+        let missing = self.look(&self.shard, move |queue| queue.missing(&from, departing)).await?;
         for topic in missing {
             self.transfer(epoch, source, topic).await?;
         }

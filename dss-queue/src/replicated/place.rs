@@ -93,9 +93,8 @@ impl ReplicatedBroker {
 
     async fn is_settled_at(&self, epoch: u64) -> Result<bool, BrokerError> {
         for shard in self.shards.iter() {
-            let state = |machine: &QueueMachine| {
-                (machine.queue().epoch(), machine.queue().is_settled())
-            };
+            let state =
+                |machine: &QueueMachine| (machine.queue().epoch(), machine.queue().is_settled());
             if shard.group.read(state).await? != (epoch, true) {
                 return Ok(false);
             }

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::command::{Event, TopicSummary};
+use crate::fence::{Fence, Fences};
 use crate::group::{Group, Surroundings};
 use crate::id::{MessageId, ShardId};
 use crate::limits::{GROUPS_MAX, TIMERS_PER_COMMAND_MAX};
@@ -82,6 +83,7 @@ pub(crate) struct Topic {
     settings: TopicSettings,
     log: Log,
     dedupe: Dedupe,
+    fences: Fences,
     groups: Vec<Group>,
     /// The place of each group in `groups`. Derived.
     #[serde(skip)]
@@ -147,6 +149,11 @@ impl Topic {
 
     pub(crate) fn configure(&mut self, settings: TopicSettings) {
         self.settings = settings;
+    }
+
+    /// Whether nobody has published under a newer token; from then on nobody may under an older.
+    pub(crate) fn pass_fence(&mut self, now: UnixMillis, fence: &Fence) -> Result<(), Refusal> {
+        self.fences.pass(now, fence)
     }
 
     /// Stores messages that were checked.
@@ -265,6 +272,9 @@ impl Topic {
         self.settings.check().map_err(|_| "settings are out of range")?;
         if self.groups.len() > GROUPS_MAX {
             return Err("there are too many groups");
+        }
+        if !self.fences.are_few() {
+            return Err("there are too many fences");
         }
         for stored in self.log.iter() {
             let sequence = stored.sequence();

@@ -6,6 +6,7 @@ mod bench;
 mod cluster;
 mod consumer;
 mod decode;
+mod fencing;
 mod limits;
 mod local;
 mod model;

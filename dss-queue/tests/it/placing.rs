@@ -96,9 +96,8 @@ async fn a_topic_moves_with_all_that_is_in_it() {
         assert!(new.shard == old.shard || new.shard == SHARDS[2], "only the new shard gains");
 
         let receipt = held[number][0].receipt;
-        let ack = async |node: Arc<ReplicatedBroker>| {
-            node.ack(topic, &group("g"), vec![receipt]).await
-        };
+        let ack =
+            async |node: Arc<ReplicatedBroker>| node.ack(topic, &group("g"), vec![receipt]).await;
         assert_eq!(anywhere(&nodes, ack).await.done, 1, "a receipt is good at the new shard");
         let again = NewMessage { dedupe_id: Some("once".to_owned()), ..message("a") };
         assert_eq!(publish(&nodes, topic, again).await, held[number][0].id);

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use dss_queue::{
-    Command, GroupName, MessageId, NewMessage, Placement, Receipt, Refusal, Reply, ShardId, TopicName,
+    Command, GroupName, MessageId, NewMessage, Placement, Receipt, Refusal, Reply, ShardId,
+    TopicName,
 };
 
 use super::world::{GROUPS, Random, TOPICS, VISIBILITY};
@@ -65,7 +66,10 @@ impl Client {
         let (client, number) = (self.number, self.published);
         // The key of a message is the end of its name.
         let key = number.is_multiple_of(3).then(|| format!("{client}-{}", number % 4));
-        let name = format!("{client}-{number}{}", key.iter().map(|key| format!("/{key}")).collect::<String>());
+        let name = format!(
+            "{client}-{number}{}",
+            key.iter().map(|key| format!("/{key}")).collect::<String>()
+        );
         let message = NewMessage { key, dedupe_id: Some(name.clone()), ..message(&name) };
         self.unanswered.insert((topic.clone(), name), (message.clone(), now));
         Command::Publish { shard: ShardId::new(0), topic, messages: vec![message] }

@@ -49,11 +49,8 @@ fn nothing_is_lost_and_nothing_acknowledged_comes_back_while_topics_move() {
 
 #[test]
 fn a_bug_in_a_move_is_found_in_one_of_the_first_seeds() {
-    let flaws = [
-        Flaw::DrainsWithoutTheCursor,
-        Flaw::ForgetsBeforeItIsTaken,
-        Flaw::ServesBeforeAllHasCome,
-    ];
+    let flaws =
+        [Flaw::DrainsWithoutTheCursor, Flaw::ForgetsBeforeItIsTaken, Flaw::ServesBeforeAllHasCome];
     for flaw in flaws {
         let found = (0..20).find_map(|seed| World::new(seed, Some(flaw)).run().err());
         println!("{flaw:?}: {}", found.unwrap_or_else(|| panic!("{flaw:?} is not found")));

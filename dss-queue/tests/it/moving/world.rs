@@ -161,16 +161,14 @@ impl World {
     fn ask_for_placement(&mut self) {
         let root = &self.shards[0].queue;
         let epoch = root.epoch();
-        let is_settled = |it: &Shard| {
-            (it.queue.epoch() == epoch || epoch == 0) && it.queue.is_settled()
-        };
+        let is_settled =
+            |it: &Shard| (it.queue.epoch() == epoch || epoch == 0) && it.queue.is_settled();
         if !self.shards.iter().all(is_settled) {
             return;
         }
-        let previous = root.placements().map_or_else(
-            || placement(0, 0..FOUNDERS),
-            |(_, current)| current.clone(),
-        );
+        let previous = root
+            .placements()
+            .map_or_else(|| placement(0, 0..FOUNDERS), |(_, current)| current.clone());
         let mut chosen: BTreeSet<usize> =
             (0..SHARDS.len()).filter(|_| self.random.one_in(2)).collect();
         chosen.insert(self.random.index(SHARDS.len()));
@@ -214,7 +212,8 @@ impl World {
 
     fn let_ask(&mut self, client: usize) {
         let asked = self.clients[client].ask(self.now, &mut self.random);
-        if let Some((shard, command)) = asked.and_then(|(it, command)| Some((number(&it)?, command)))
+        if let Some((shard, command)) =
+            asked.and_then(|(it, command)| Some((number(&it)?, command)))
         {
             self.send(Some(client), shard, command, 60);
         }
