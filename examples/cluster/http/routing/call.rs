@@ -9,12 +9,19 @@ use dss_raft::NodeId;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use crate::http::fence;
 use crate::http::values::WaitMs;
 
 /// The headers that handlers read. Others (credentials among them) are the business of the node
 /// that the client talks to, and do not travel.
-const HEADERS: [HeaderName; 4] =
-    [header::CONTENT_TYPE, header::IF_MATCH, header::IF_NONE_MATCH, TRACE_ID];
+const HEADERS: [HeaderName; 6] = [
+    header::CONTENT_TYPE,
+    header::IF_MATCH,
+    header::IF_NONE_MATCH,
+    HeaderName::from_static(fence::LOCK),
+    HeaderName::from_static(fence::TOKEN),
+    TRACE_ID,
+];
 
 /// Names a request in the logs of all nodes that it passes, and in its answer. It is the client's
 /// where that has a good one.

@@ -195,6 +195,11 @@ impl Cluster {
         &self.nodes[place].app.caches
     }
 
+    /// The queues of the node at this place, without HTTP before them.
+    pub(super) fn queues(&self, place: usize) -> Arc<dyn dss_queue::Broker> {
+        Arc::clone(&self.nodes[place].app.queues)
+    }
+
     /// A client of the node at this place; the cluster runs for as long as it has one.
     pub(super) fn client(&self, place: usize) -> Client {
         let node = &self.nodes[place];
