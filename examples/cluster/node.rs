@@ -37,6 +37,7 @@ use crate::life::{self, LifeError};
 use crate::peer::Peers;
 use crate::ready::{Probes, ReadyProbe};
 use crate::redis::{RedisMemory, RedisNodes, Registry};
+use crate::tls::{Tls, TlsError};
 use crate::withdrawals::PeerCourier;
 
 /// The Raft group of the locks.
@@ -59,6 +60,13 @@ const READY_POLL: Duration = Duration::from_millis(10);
 pub(crate) enum StartError {
     #[error("{origin}: {field}: cannot listen on {address}")]
     Listen { origin: String, field: String, address: Address, source: io::Error },
+    #[error(
+        "{origin}: {field}: {address} can be reached from other machines, and connections are not \
+         encrypted: set tls.folder, or insecure = true"
+    )]
+    Exposed { origin: String, field: String, address: Address },
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     #[error("the data folder cannot be used")]
     Storage(#[from] StorageError),
     #[error("the data folder cannot be used")]
@@ -75,25 +83,31 @@ pub(crate) struct BoundNode {
     node: NodeConfig,
     client: TcpListener,
     peer: TcpListener,
+    tls: Option<Tls>,
 }
 
 impl BoundNode {
-    /// Takes the node's ports.
+    /// Takes the node's ports, and what its connections are to be encrypted with.
     pub(crate) async fn bind(
         config: &Arc<ClusterConfig>,
         node: &NodeConfig,
     ) -> Result<Self, StartError> {
+        let tls = Tls::load(config, node)?;
         let listen = async |which: &str, address: &Address| {
-            listen::on(address).await.map_err(|source| StartError::Listen {
-                origin: config.origin().to_owned(),
-                field: node.field(which),
-                address: address.clone(),
-                source,
-            })
+            let (origin, field) = (config.origin().to_owned(), node.field(which));
+            let address = address.clone();
+            match listen::on(&address).await {
+                Ok((_, false)) if !config.may_be_exposed() => {
+                    Err(StartError::Exposed { origin, field, address })
+                }
+                Ok((listener, _)) => Ok(listener),
+                Err(source) => Err(StartError::Listen { origin, field, address, source }),
+            }
         };
         Ok(Self {
             client: listen("client", &node.client).await?,
             peer: listen("peer", &node.peer).await?,
+            tls,
             config: config.clone(),
             node: node.clone(),
         })
@@ -110,7 +124,7 @@ impl BoundNode {
         // Looked at before the log is opened, which may change the folder.
         blocking(&folder, life::check).await?;
         let storage = FileStorage::open(&folder, identity).await?;
-        let peers = Peers::new(&self.config, self.node.id);
+        let peers = Peers::new(&self.config, self.node.id, self.tls.clone());
         let log_writes = Arc::new(Histogram::of_writes());
         let storage = Measured::new(storage, Arc::clone(&log_writes));
         let raft = Node::start(storage, Arc::new(peers.clone()));
@@ -130,7 +144,7 @@ impl BoundNode {
         peers: Peers,
         log_writes: Arc<Histogram>,
     ) -> Result<RunningNode, StartError> {
-        let Self { config, node, client, peer } = self;
+        let Self { config, node, client, peer, tls } = self;
         let (machine, lock_events) = LockMachine::new();
         let lock_group = groups.start("locks", LOCKS, machine).await?;
         let (machine, cache_events) = CacheMachine::new();
@@ -198,7 +212,8 @@ impl BoundNode {
         let (locks, http) = (app.locks.clone(), Arc::new(http));
         let inbox = NodeInbox { raft: raft.clone(), caches, leases, locks, control, http };
         peers.start(peer, Arc::new(inbox));
-        let clients = Clients::serve(client, router, header, limits, recorder, stopping.clone());
+        let answers = (router, header);
+        let clients = Clients::serve(client, tls, answers, limits, recorder, stopping.clone());
         Ok(RunningNode { app, raft, membership, clients, stopping })
     }
 }

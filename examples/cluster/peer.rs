@@ -11,7 +11,7 @@
 //!
 //! A message may be lost: Raft and the cache protocol repeat what matters. A request is not
 //! repeated; its caller learns whether it surely was not begun or may have been. The frames need
-//! nothing of the stream but order: [`stream::wrap`] is where an encrypted or upgraded one begins.
+//! nothing of the stream but order: [`stream`] is where an encrypted one begins.
 
 mod frame;
 mod handshake;
@@ -34,8 +34,8 @@ use tokio_util::task::TaskTracker;
 use self::frame::{FRAME_BYTES_MAX, Frame, FrameReader, FrameWriter, HANDSHAKE_BYTES_MAX};
 use self::handshake::{HandshakeError, Hello};
 use self::link::Link;
-use self::stream::Side;
 use crate::config::ClusterConfig;
+use crate::tls::Tls;
 
 pub(crate) use self::frame::RequestKind;
 pub(crate) use self::incoming::{Inbox, Malformed};
@@ -59,23 +59,26 @@ struct Inner {
     cluster: String,
     names: BTreeMap<NodeId, String>,
     links: BTreeMap<NodeId, Link>,
+    tls: Option<Tls>,
     stopping: CancellationToken,
     tasks: TaskTracker,
 }
 
 impl Peers {
-    /// The other nodes, as `me` sees them. Nothing is connected before [`start`](Self::start).
-    pub(crate) fn new(config: &ClusterConfig, me: NodeId) -> Self {
+    /// The other nodes, as `me` sees them. Nothing is connected before [`start`](Self::start), and
+    /// everything is encrypted then if there is something to do it with.
+    pub(crate) fn new(config: &ClusterConfig, me: NodeId, tls: Option<Tls>) -> Self {
         let links = config.nodes().iter().filter(|node| node.id != me).map(|node| {
             let cluster = config.cluster().to_owned();
             let hello = Hello { cluster, from: me.get(), to: node.id.get() };
-            (node.id, Link::new(node.clone(), hello))
+            (node.id, Link::new(node.clone(), hello, tls.clone()))
         });
         Self(Arc::new(Inner {
             me,
             cluster: config.cluster().to_owned(),
             names: config.nodes().iter().map(|node| (node.id, node.name.clone())).collect(),
             links: links.collect(),
+            tls,
             stopping: CancellationToken::new(),
             tasks: TaskTracker::new(),
         }))
@@ -174,15 +177,21 @@ impl Peers {
         inbox: &Arc<dyn Inbox>,
         permit: tokio::sync::OwnedSemaphorePermit,
     ) -> Result<(), HandshakeError> {
+        let tls = self.0.tls.as_ref();
+        let trust = tls.map(Tls::trust);
         let attempt = async {
-            let stream = stream::wrap(tcp, Side::Acceptor).await?;
+            let (stream, proof) = stream::accept(tcp, tls).await.map_err(HandshakeError::Tls)?;
             let (reader, writer) = tokio::io::split(stream);
             let mut reader = FrameReader::new(reader, HANDSHAKE_BYTES_MAX, SILENCE_MAX);
             let mut writer = FrameWriter::new(writer);
-            let is_member = |node| self.0.links.contains_key(&node);
+            let may_connect = |node| match self.0.links.contains_key(&node) {
+                true if proof.is_of(self.name(node)) => Ok(()),
+                true => Err("the certificate is not that of the node"),
+                false => Err(handshake::NOT_A_MEMBER),
+            };
             let Inner { cluster, me, .. } = &*self.0;
             let from =
-                handshake::receive(&mut reader, &mut writer, cluster, *me, is_member).await?;
+                handshake::receive(&mut reader, &mut writer, cluster, *me, may_connect).await?;
             reader.allow(FRAME_BYTES_MAX);
             Ok::<_, HandshakeError>((from, reader, writer))
         };
@@ -190,7 +199,10 @@ impl Peers {
             .await
             .map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))??;
         drop(permit);
-        Ok(incoming::serve(from, inbox, reader, writer).await?)
+        tokio::select! {
+            ended = incoming::serve(from, inbox, reader, writer) => Ok(ended?),
+            () = stream::distrusted(trust) => Err(HandshakeError::Wrong(stream::DISTRUSTED)),
+        }
     }
 }
 

@@ -183,13 +183,6 @@ impl AuditLog {
 }
 
 impl Record {
-    /// It is done to these.
-    pub(crate) fn name(&mut self, names: Vec<String>) {
-        if let Some(entry) = &mut self.entry {
-            entry.names = names;
-        }
-    }
-
     /// This came of it. Durable on return.
     ///
     /// # Errors

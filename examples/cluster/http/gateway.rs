@@ -6,6 +6,8 @@ use axum::extract::Request;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
+use dss_raft::Leadership;
+use tokio::sync::watch;
 use tracing::Instrument as _;
 
 use super::audit::{Auditing, names_in};
@@ -17,7 +19,7 @@ use super::names::Names;
 use super::problem::{Code, Problem};
 use super::route::{Access, Route};
 use super::routing::{Call, Conduct, Routing, TRACE_ID};
-use crate::audit::{Entry, Record};
+use crate::audit::Entry;
 use crate::auth::{Authority, Credential, Denied, Principal, authorize};
 use crate::config::Limits;
 use crate::origin::Origin;
@@ -33,6 +35,7 @@ pub(crate) struct Gateway {
     /// Nothing where nothing is written down.
     auditing: Option<Auditing>,
     limits: Limits,
+    lock_leadership: watch::Receiver<Leadership>,
 }
 
 /// What the gateway has to know of a route.
@@ -51,6 +54,7 @@ pub(crate) struct Passage {
     is_guarded: bool,
     /// Whether its body names what it is done to.
     is_batch: bool,
+    is_of_locks: bool,
 }
 
 /// A request that may be made.
@@ -70,9 +74,19 @@ struct TurnedAway {
 impl Passage {
     /// Of the route that stands at this place of the table.
     pub(crate) fn of(place: usize, route: &Route) -> Self {
-        let Route { conduct, access, is_fenced, is_vital, is_guarded, is_batch, .. } = *route;
-        let operation = route.operation_id;
-        Self { place, operation, conduct, access, is_fenced, is_vital, is_guarded, is_batch }
+        let Route { conduct, access, is_fenced, is_vital, is_guarded, .. } = *route;
+        let Route { operation_id: operation, is_batch, is_of_locks, .. } = *route;
+        Self {
+            place,
+            operation,
+            conduct,
+            access,
+            is_fenced,
+            is_vital,
+            is_guarded,
+            is_batch,
+            is_of_locks,
+        }
     }
 }
 
@@ -83,9 +97,11 @@ impl Gateway {
         authority: Arc<Authority>,
         auditing: Option<Auditing>,
         limits: Limits,
+        lock_leadership: watch::Receiver<Leadership>,
     ) -> Self {
         let load = Load::new(limits.requests_max, limits.waits_max);
-        Self { routing, recorder, names: Arc::new(Names::new()), load, authority, auditing, limits }
+        let names = Arc::new(Names::new());
+        Self { routing, recorder, names, load, authority, auditing, limits, lock_leadership }
     }
 
     /// Answers a request that matches a route.
@@ -160,40 +176,32 @@ impl Gateway {
     }
 
     /// Does what a request asks for that its client may make, and writes down what it changes.
+    /// What is not even taken on is not written down: there may be any amount of it.
     async fn act(&self, passage: Passage, principal: Principal, request: Request) -> Response {
-        let Some(auditing) = self.auditing.as_ref().filter(|_| passage.conduct != Conduct::Reads)
-        else {
-            return self.perform(passage, request, None).await;
-        };
+        let auditing = self.auditing.as_ref().filter(|_| passage.conduct != Conduct::Reads);
         let (head, body) = request.into_parts();
-        let mut record = match auditing.begin(entry(passage, principal, &head)) {
-            Ok(record) => record,
-            Err(refusal) => {
-                body::discard(body);
-                return refusal.into_response();
-            }
-        };
-        let request = Request::from_parts(head, body);
-        let response = self.perform(passage, request, Some(&mut record)).await;
-        auditing.end(record, response).await
-    }
-
-    async fn perform(
-        &self,
-        passage: Passage,
-        request: Request,
-        record: Option<&mut Record>,
-    ) -> Response {
-        let Admitted { call, fence, _place } = match self.admit(passage, request).await {
+        let entry = auditing.map(|_| entry(passage, principal, &head));
+        let admitted = self.admit(passage, Request::from_parts(head, body)).await;
+        let Admitted { call, fence, _place } = match admitted {
             Ok(admitted) => admitted,
             Err(response) => return response,
         };
-        if let Some(record) = record.filter(|_| passage.is_batch) {
-            record.name(names_in(call.request().body()));
+        let Some((auditing, mut entry)) = auditing.zip(entry) else {
+            return self.perform(&call, fence).await;
+        };
+        if passage.is_batch {
+            entry.names = names_in(call.request().body());
         }
+        match auditing.begin(entry) {
+            Ok(record) => auditing.end(record, self.perform(&call, fence).await).await,
+            Err(refusal) => refusal.into_response(),
+        }
+    }
+
+    async fn perform(&self, call: &Call, fence: Option<Fence>) -> Response {
         match fence {
-            None => self.routing.answer(&call).await,
-            Some(fence) => fence.guard(&self.routing, &call).await,
+            None => self.routing.answer(call).await,
+            Some(fence) => fence.guard(&self.routing, call).await,
         }
     }
 
@@ -212,7 +220,10 @@ impl Gateway {
         let body = body.await.map_err(IntoResponse::into_response)?;
         let fence = if passage.is_fenced { Fence::of(&head.headers) } else { Ok(None) };
         let fence = fence.map_err(IntoResponse::into_response)?;
-        let call = Call::new(passage.conduct, &head, body).named(|| self.names.next());
+        let mut call = Call::new(passage.conduct, &head, body).named(|| self.names.next());
+        if passage.is_of_locks {
+            call = call.first_asked_of(self.lock_leadership.borrow().leader);
+        }
         if call.wait().is_zero() {
             return Ok(Admitted { call, fence, _place: place });
         }

@@ -137,13 +137,15 @@ impl Http {
             .map(|(place, route)| (route.path, route.method.clone(), Passage::of(place, route)))
             .collect();
         let (here, limits) = (app.id, app.config.limits());
+        let lock_leadership = app.lock_group.leadership();
         let node = HeaderValue::from_str(&app.name).unwrap_or(HeaderValue::from_static("?"));
         let (authority, auditing) = (app.authority.clone(), Auditing::of(&app));
         let context =
             Context { app, recorder: Arc::clone(&recorder), document: Bytes::from(document) };
         let local = local_router(routes, context);
         let routing = Routing::new(here, local.clone(), peers);
-        let gateway = Gateway::new(routing, Arc::clone(&recorder), authority, auditing, limits);
+        let recorded = Arc::clone(&recorder);
+        let gateway = Gateway::new(routing, recorded, authority, auditing, limits, lock_leadership);
         Self { clients: client_router(passages, &gateway, node), local, recorder }
     }
 

@@ -87,7 +87,7 @@ async fn readiness(State(app): State<App>) -> Result<&'static str, Problem> {
 async fn status(State(app): State<App>) -> Answer<NodeStatus> {
     let nodes = app.config.nodes().iter().map(|node| Node {
         id: node.name.clone(),
-        url: format!("http://{}", node.client),
+        url: format!("{}://{}", app.config.scheme(), node.client),
         up: app.peers.is_up(node.id),
     });
     Answer(NodeStatus {

@@ -64,6 +64,8 @@ pub(crate) struct Route {
     pub(crate) is_guarded: bool,
     /// Whether its body names what it is done to, in place of its path.
     pub(crate) is_batch: bool,
+    /// Whether it is for whoever leads the locks.
+    pub(crate) is_of_locks: bool,
     pub(crate) handler: MethodRouter<Context>,
     pub(crate) operation_id: &'static str,
     pub(crate) summary: &'static str,
@@ -131,6 +133,7 @@ impl Route {
             is_vital: access == Access::Public,
             is_guarded: false,
             is_batch: false,
+            is_of_locks: false,
             handler,
             operation_id: "",
             summary: "",
@@ -140,6 +143,12 @@ impl Route {
             refusals: Vec::new(),
             schemas: Vec::new(),
         }
+    }
+
+    /// It is for whoever leads the locks: where another node is known to, that is asked at once.
+    pub(crate) fn of_locks(mut self) -> Self {
+        self.is_of_locks = true;
+        self
     }
 
     /// It is answered however much there is to do, since not to do it makes more to do.

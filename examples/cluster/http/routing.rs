@@ -108,7 +108,7 @@ impl Routing {
 
     /// Has `call` answered by whichever node can. Dropping the future cancels it there.
     pub(crate) async fn answer(&self, call: &Call) -> Response<Body> {
-        let mut at = self.here;
+        let mut at = call.first().unwrap_or(self.here);
         let mut search = Search::new(call.wait());
         let mut perhaps_done = false;
         loop {

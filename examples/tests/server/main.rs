@@ -2,7 +2,9 @@
 
 mod auth;
 mod cache_histories;
+mod certificates;
 mod client;
+mod encryption;
 mod failover;
 mod histories;
 mod load;

@@ -99,6 +99,16 @@ async fn what_a_batch_names_is_written_down() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_not_taken_on_is_not_written_down() {
+    let (_cluster, admin) = audited(1).await;
+    admin.put("/v1/cache/k", &"x".repeat((1 << 20) + 1)).await.problem(413, "payload_too_large");
+    let half = [("x-dss-lock", "a")];
+    let half = admin.ask_with(axum::http::Method::PUT, "/v1/cache/k", &half, "v").await;
+    half.problem(400, "invalid_request");
+    assert_eq!(entries(&admin, "").await, Vec::<Value>::new());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_log_that_was_cut_does_not_replace_what_the_cluster_knows() {
     let (cluster, admin) = audited(1).await;
     for number in 0..5 {
