@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use crate::cache_group::{CacheMachine, CurrentCache};
 use crate::config::ClusterConfig;
+use crate::demo::Demo;
 use crate::http::Histogram;
 use crate::peer::Peers;
 use crate::placement::ViewPlacement;
@@ -49,6 +50,8 @@ pub(crate) struct AppInner {
     pub(crate) ready: ReadyProbe,
     /// The cache's view, as this node knows it.
     pub(crate) view: watch::Receiver<View>,
+    /// Where nodes are stopped and cut off on purpose, if that is what the cluster is for.
+    pub(crate) demo: Option<Demo>,
     /// Where the cache's keys live.
     pub(crate) placement: Arc<ViewPlacement>,
 }

@@ -81,16 +81,25 @@ impl ClusterConfig {
         parse::parse(origin, text, hash)
     }
 
-    /// The cluster that runs in one process when nothing else is asked for: `n1` to `n3`.
+    /// The cluster that runs in one process when no other port is asked for.
+    #[cfg(test)]
     pub(crate) fn local() -> Self {
+        Self::local_from(8001)
+    }
+
+    /// The cluster that runs in one process: `n1` to `n3`, their clients at this port and those
+    /// behind it, their peers a thousand above.
+    pub(crate) fn local_from(port: u16) -> Self {
         let nodes = (1..=3)
             .map(|number| {
-                let address = |base: u16| Address(format!("127.0.0.1:{}", base + number));
+                let address = |above: u16| {
+                    Address(format!("127.0.0.1:{}", port.saturating_add(above + number - 1)))
+                };
                 NodeConfig {
                     id: hash(&format!("n{number}")),
                     name: format!("n{number}"),
-                    client: address(8000),
-                    peer: address(9000),
+                    client: address(0),
+                    peer: address(1000),
                     field: format!("n{number}"),
                 }
             })
@@ -220,9 +229,13 @@ impl fmt::Display for Address {
     }
 }
 
-/// The Raft id of a node name; the same in every process and version.
+/// The Raft id of a node's name; the same in every process and version.
+pub(crate) fn raft_id(name: &[u8]) -> NodeId {
+    NodeId::new(xxh3_64(name))
+}
+
 fn hash(name: &str) -> NodeId {
-    NodeId::new(xxh3_64(name.as_bytes()))
+    raft_id(name.as_bytes())
 }
 
 #[cfg(test)]

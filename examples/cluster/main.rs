@@ -3,13 +3,14 @@
 //! # Layout
 //!
 //! - `cli`, `config`: what the process is asked to run.
-//! - `local`: three nodes in this process; `node`: one node, its parts wired together.
+//! - `local`: three nodes in this process, with `demo`: to be stopped and cut off on purpose; `node`: one node, its parts wired together.
 //! - `app`, `ready`: what handlers see of a running node.
 //! - `peer`: how nodes talk to each other; `forward`: clients' requests between nodes;
 //!   `withdrawals`: what clients that have gone asked for.
 //! - `cache_group`: the Raft group behind the cache; `placement`: where its keys live.
 //! - `redis`: the servers of queues and main memory, where those are not embedded.
-//! - `http`: everything that clients see; `descriptors`: how many of them there can be.
+//! - `http`: everything that clients see; `dashboard`: the page that is among it;
+//!   `descriptors`: how many clients there can be.
 //! - `client`: the side of programs that are clients, among them:
 //! - `load`: clients that keep a cluster busy, and what they measure;
 //! - `lock`: a command that runs under a lock; `status`: the cluster in the terminal.
@@ -19,6 +20,7 @@ mod cache_group;
 mod cli;
 mod client;
 mod config;
+mod demo;
 mod descriptors;
 mod forward;
 mod http;
@@ -117,11 +119,11 @@ fn log_to_standard_error(cli: &Cli) {
 async fn run(cli: Cli) -> Result<ExitCode, Failure> {
     match cli.command {
         None => {
-            let config = configured(ClusterConfig::local(), cli.storage)?;
+            let config = configured(ClusterConfig::local_from(cli.port), cli.storage)?;
             let descriptors = descriptors::for_clients() / config.nodes().len();
             let config = config.with_connections_up_to(descriptors);
             let stop = StopSignals::listen().map_err(Failure::Signals)?;
-            local::run(config, stop).await?;
+            local::run(config, cli.demo, stop).await?;
         }
         Some(Command::Node(arguments)) => run_node(arguments).await?,
         Some(Command::Config(ConfigCommand::Check(arguments))) => {

@@ -29,6 +29,7 @@ use self::queues::Queues;
 use crate::app::{App, AppInner};
 use crate::cache_group::{CacheGroup, CacheMachine, Membership, RaftMemory};
 use crate::config::{Address, ClusterConfig, NodeConfig};
+use crate::demo::Demo;
 use crate::http::{Histogram, Http};
 use crate::life::{self, LifeError};
 use crate::peer::Peers;
@@ -66,6 +67,7 @@ pub(crate) struct BoundNode {
     node: NodeConfig,
     client: TcpListener,
     peer: TcpListener,
+    demo: Option<Demo>,
 }
 
 impl BoundNode {
@@ -87,7 +89,14 @@ impl BoundNode {
             peer: listen("peer", &node.peer).await?,
             config: config.clone(),
             node: node.clone(),
+            demo: None,
         })
+    }
+
+    /// The same node, where clients may play with the cluster.
+    pub(crate) fn with_demo(mut self, demo: Option<Demo>) -> Self {
+        self.demo = demo;
+        self
     }
 
     /// Opens the node's data folder and starts everything.
@@ -121,7 +130,7 @@ impl BoundNode {
         peers: Peers,
         log_writes: Arc<Histogram>,
     ) -> Result<RunningNode, StartError> {
-        let Self { config, node, client, peer } = self;
+        let Self { config, node, client, peer, demo } = self;
         let (machine, lock_events) = LockMachine::new();
         let lock_group = groups.start("locks", LOCKS, machine).await?;
         let (machine, cache_events) = CacheMachine::new();
@@ -166,6 +175,7 @@ impl BoundNode {
             peers: peers.clone(),
             ready,
             view: cache.view,
+            demo,
             placement: cache.placement,
         });
         let header = HeaderValue::from_str(&app.name)

@@ -27,7 +27,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use dss_raft::{Envelope, NodeId, Transport};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -59,6 +59,8 @@ struct Inner {
     cluster: String,
     names: BTreeMap<NodeId, String>,
     links: BTreeMap<NodeId, Link>,
+    /// Whether this node keeps to itself.
+    isolated: watch::Sender<bool>,
     stopping: CancellationToken,
     tasks: TaskTracker,
 }
@@ -76,6 +78,7 @@ impl Peers {
             cluster: config.cluster().to_owned(),
             names: config.nodes().iter().map(|node| (node.id, node.name.clone())).collect(),
             links: links.collect(),
+            isolated: watch::Sender::default(),
             stopping: CancellationToken::new(),
             tasks: TaskTracker::new(),
         }))
@@ -87,7 +90,10 @@ impl Peers {
             let (node, peers) = (*node, self.clone());
             self.spawn(async move {
                 if let Some(link) = peers.0.links.get(&node) {
-                    link.keep().await;
+                    loop {
+                        peers.until_isolated(link.keep()).await;
+                        peers.healed().await;
+                    }
                 }
             });
         }
@@ -100,6 +106,27 @@ impl Peers {
         self.0.stopping.cancel();
         self.0.tasks.close();
         self.0.tasks.wait().await;
+    }
+
+    /// Ends the connections to all others and lets nobody in, until it is called with `false`: as if
+    /// the network were cut.
+    pub(crate) fn isolate(&self, isolated: bool) {
+        self.0.isolated.send_replace(isolated);
+    }
+
+    /// Does something that ends where this node is isolated.
+    async fn until_isolated<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let mut isolated = self.0.isolated.subscribe();
+        tokio::select! {
+            _ = isolated.wait_for(|isolated| *isolated) => None,
+            done = work => Some(done),
+        }
+    }
+
+    /// Waits until this node is not isolated.
+    async fn healed(&self) {
+        let mut isolated = self.0.isolated.subscribe();
+        isolated.wait_for(|isolated| !*isolated).await.expect("its sender is held by this value");
     }
 
     /// What people call `node`, this one included.
@@ -161,7 +188,8 @@ impl Peers {
             };
             let (peers, inbox) = (self.clone(), inbox.clone());
             self.spawn(async move {
-                if let Err(error) = peers.serve(tcp, &inbox, permit).await {
+                let served = peers.until_isolated(peers.serve(tcp, &inbox, permit)).await;
+                if let Some(Err(error)) = served {
                     tracing::warn!(%address, "closed a connection on the peer port: {error}");
                 }
             });

@@ -37,6 +37,7 @@ pub(crate) fn routes() -> Vec<Route> {
             .with_header("etag", version)
             .with_header("x-cache", "`hit` where this node had the line, else `miss`.")
             .with_header("x-mesi-state", "How this node holds the line: `M`, `E` or `S`.")
+            .directed()
             .refuses(&[Code::NotFound]),
         Route::put(path, Access::Writer, put)
             .named("putValue", "Writes a value.")
@@ -44,6 +45,7 @@ pub(crate) fn routes() -> Vec<Route> {
             .takes_bytes()
             .header("if-match", "Only where this is the version of the value.")
             .header("if-none-match", "`*`: only where there is no value.")
+            .directed()
             .answers_nothing("It is written.")
             .with_header("etag", version)
             .refuses(&[Code::VersionMismatch])
@@ -52,6 +54,7 @@ pub(crate) fn routes() -> Vec<Route> {
             .named("deleteValue", "Removes a value.")
             .conduct(Conduct::Writes)
             .header("if-match", "Only where this is the version of the value.")
+            .directed()
             .answers_nothing("It is removed.")
             .refuses(&[Code::NotFound, Code::VersionMismatch])
             .fenced(),

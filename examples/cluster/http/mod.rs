@@ -13,6 +13,9 @@
 mod body;
 mod cache;
 mod cache_version;
+mod dashboard;
+mod demo;
+mod events;
 mod extract;
 mod fence;
 mod gateway;
@@ -53,6 +56,7 @@ use tower::ServiceExt as _;
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument as _;
 
+use self::events::{Events, Sampler};
 use self::gateway::{Gateway, Passage};
 use self::route::Route;
 use self::routing::{Forward, Routing, TRACE_ID};
@@ -78,6 +82,8 @@ fn table() -> Vec<Route> {
         ring::routes(),
         operations::routes(),
         leader::routes(),
+        events::routes(),
+        dashboard::routes(),
     ]
     .into_iter()
     .flatten()
@@ -89,6 +95,7 @@ fn table() -> Vec<Route> {
 pub(crate) struct Context {
     app: App,
     recorder: Arc<Recorder>,
+    events: Events,
     /// The OpenAPI document, written once.
     document: Bytes,
 }
@@ -121,7 +128,10 @@ impl Http {
     }
 
     fn with_peers(app: App, peers: Arc<dyn Forward>) -> Self {
-        let routes = table();
+        let mut routes = table();
+        if app.demo.is_some() {
+            routes.extend(demo::routes());
+        }
         let recorder = Arc::new(Recorder::new(&routes));
         let document = serde_json::to_vec(&openapi::document(&routes))
             .expect("an OpenAPI document is always written as JSON");
@@ -132,10 +142,16 @@ impl Http {
             .collect();
         let (here, limits) = (app.id, app.config.limits());
         let node = HeaderValue::from_str(&app.name).unwrap_or(HeaderValue::from_static("?"));
-        let context =
-            Context { app, recorder: Arc::clone(&recorder), document: Bytes::from(document) };
+        let (document, events) = (Bytes::from(document), Events::new());
+        let context = Context {
+            app: app.clone(),
+            recorder: Arc::clone(&recorder),
+            events: events.clone(),
+            document,
+        };
         let local = local_router(routes, context);
         let routing = Routing::new(here, local.clone(), peers);
+        Sampler::start(app, routing.clone(), events);
         let gateway = Gateway::new(routing, Arc::clone(&recorder), limits);
         Self { clients: client_router(passages, &gateway, node), local, recorder }
     }

@@ -2,6 +2,7 @@
 
 mod cache_histories;
 mod client;
+mod dashboard;
 mod failover;
 mod histories;
 mod load;

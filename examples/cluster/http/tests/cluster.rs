@@ -208,6 +208,7 @@ impl World {
                 redis: None,
             }),
             view,
+            demo: None,
             placement,
         });
         let wire = Arc::clone(&self.wire) as Arc<dyn Forward>;
