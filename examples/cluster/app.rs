@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use crate::cache_group::{CacheMachine, CurrentCache};
 use crate::config::ClusterConfig;
+use crate::control_group::ControlGroup;
 use crate::demo::Demo;
 use crate::http::Histogram;
 use crate::peer::Peers;
@@ -40,6 +41,8 @@ pub(crate) struct AppInner {
     pub(crate) lock_group: Group<LockMachine>,
     /// The Raft group behind the cache: its view, and main memory where that is embedded.
     pub(crate) cache_group: Group<CacheMachine>,
+    /// What operators have decided.
+    pub(crate) control: ControlGroup,
     /// The Raft groups behind the queues; none where those are in Redis.
     pub(crate) queue_groups: Vec<Group<QueueMachine>>,
     /// How long the log takes to make writes durable.

@@ -8,6 +8,7 @@
 //! - `peer`: how nodes talk to each other; `forward`: clients' requests between nodes;
 //!   `withdrawals`: what clients that have gone asked for.
 //! - `cache_group`: the Raft group behind the cache; `placement`: where its keys live.
+//! - `control_group`: the Raft group of what operators decide.
 //! - `redis`: the servers of queues and main memory, where those are not embedded.
 //! - `http`: everything that clients see; `dashboard`: the page that is among it;
 //!   `descriptors`: how many clients there can be.
@@ -20,6 +21,8 @@ mod cache_group;
 mod cli;
 mod client;
 mod config;
+#[allow(dead_code, reason = "its users come next")]
+mod control_group;
 mod demo;
 mod descriptors;
 mod forward;

@@ -16,7 +16,7 @@ use std::time::Duration;
 use axum::http::HeaderValue;
 use dss_lock::{LockMachine, LockService};
 use dss_mesi::{Incarnation, Memory};
-use dss_raft::{FileStorage, GroupId, Identity, Node, StartGroupError, StorageError};
+use dss_raft::{FileStorage, GroupId, Identity, Node, NodeId, StartGroupError, StorageError};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -29,6 +29,7 @@ use self::queues::Queues;
 use crate::app::{App, AppInner};
 use crate::cache_group::{CacheGroup, CacheMachine, Membership, RaftMemory};
 use crate::config::{Address, ClusterConfig, NodeConfig};
+use crate::control_group::{ControlGroup, ControlMachine};
 use crate::demo::Demo;
 use crate::http::{Histogram, Http};
 use crate::life::{self, LifeError};
@@ -41,6 +42,8 @@ use crate::withdrawals::PeerCourier;
 const LOCKS: GroupId = GroupId::new(0);
 /// The Raft group of the cache: its view and its main memory.
 const CACHE: GroupId = GroupId::new(1);
+/// The Raft group of what operators decide.
+const CONTROL: GroupId = GroupId::new(2);
 /// How long the cache may take to write back and leave.
 const CACHE_LIMIT: Duration = Duration::from_secs(2);
 /// How long handing over leadership and flushing the log may take.
@@ -135,6 +138,7 @@ impl BoundNode {
         let lock_group = groups.start("locks", LOCKS, machine).await?;
         let (machine, cache_events) = CacheMachine::new();
         let cache_group = groups.start("cache", CACHE, machine).await?;
+        let control = start_control(groups, &peers, node.id).await?;
         let redis = config.redis();
         let servers = (!redis.is_empty()).then(|| RedisNodes::start(redis.to_vec()));
         let queues = Queues::start(groups, config.cluster(), servers.as_ref()).await?;
@@ -170,6 +174,7 @@ impl BoundNode {
             caches: cache.caches.clone(),
             lock_group,
             cache_group,
+            control: control.clone(),
             queue_groups: queues.groups,
             log_writes,
             peers: peers.clone(),
@@ -186,11 +191,22 @@ impl BoundNode {
         let raft = groups.raft.clone();
         let CacheParts { caches, leases, membership, .. } = cache;
         let (locks, http) = (app.locks.clone(), Arc::new(http));
-        let inbox = NodeInbox { raft: raft.clone(), caches, leases, locks, http };
+        let inbox = NodeInbox { raft: raft.clone(), caches, leases, locks, control, http };
         peers.start(peer, Arc::new(inbox));
         let clients = Clients::serve(client, router, header, limits, recorder, stopping.clone());
         Ok(RunningNode { app, raft, membership, clients, stopping })
     }
+}
+
+/// Starts the group of what operators decide.
+async fn start_control(
+    groups: &mut Groups,
+    peers: &Peers,
+    me: NodeId,
+) -> Result<ControlGroup, StartError> {
+    let (machine, state) = ControlMachine::new();
+    let group = groups.start("control", CONTROL, machine).await?;
+    Ok(ControlGroup::new(group, state, Arc::new(peers.clone()), me))
 }
 
 /// Does something with the data folder that may block.

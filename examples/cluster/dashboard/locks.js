@@ -103,14 +103,16 @@ export function graphView({ waits, drawn }) {
   const all = [...edges, ...cycle.filter((edge) => edge.lock || !waiting.has(`${edge.waiter}\n${edge.holder}`))];
   const known = [...new Set(all.flatMap((edge) => [edge.waiter, edge.holder]))].sort();
   const sessions = known.slice(0, DRAWN_MAX);
-  const height = sessions.length <= 2 ? 170 : 300;
+  const height = 300;
   const at = places(sessions, height);
   const inCycle = new Set(drawn?.cycle ?? []);
+  const ys = [...at.values()].map(({ y }) => y);
+  const [top, bottom] = [Math.min(...ys) - 34, Math.max(...ys) + 34];
   const said = drawn
     ? `${drawn.session} asked for ${drawn.lock}, which would have closed a circle: ${drawn.resolution === "refused" ? "it was refused" : "it was let past those who only wait"}.`
     : `${plural(edges.length, "wait")}, and no circle among them.`;
   return [
-    svg("svg", { class: "graph", viewBox: `0 0 ${WIDTH} ${height}`, role: "img", "aria-label": all.map((edge) => `${edge.waiter} waits for ${edge.holder}`).join("; ") },
+    svg("svg", { class: "graph", viewBox: `0 ${top} ${WIDTH} ${bottom - top}`, role: "img", "aria-label": all.map((edge) => `${edge.waiter} waits for ${edge.holder}`).join("; ") },
       svg("defs", { "data-key": "defs" }, tip("tip"), tip("refused-tip")),
       all.map((edge) => arrow(edge, at)),
       sessions.map((session) => box(session, at.get(session), inCycle.has(session)))),

@@ -2,7 +2,7 @@
 
 import { colours, el, svg } from "./dom.js";
 
-const [MIDDLE, RADIUS, THICK] = [130, 88, 26];
+const [MIDDLE, RADIUS, THICK] = [130, 92, 28];
 
 function point(part, radius) {
   const angle = part * 2 * Math.PI - Math.PI / 2;
@@ -41,7 +41,7 @@ export function ringView({ ring, lines, nodes }) {
   const percent = (share) => `${(share * 100).toFixed(1)} %`;
   const said = ring.nodes.map(([id, share]) => `${id} owns ${percent(share)}`).join(", ");
   return el("div", { class: "ring" },
-    svg("svg", { viewBox: "-60 0 380 260", role: "img", "aria-label": said },
+    svg("svg", { viewBox: "-52 4 364 252", role: "img", "aria-label": said },
       paths(ring).map((d, at) => svg("path", { d, class: `arc ${colour.get(ring.nodes[at][0]) ?? "c7"}`, "stroke-width": THICK, "data-key": ring.nodes[at][0] })),
       svg("text", { class: "count", x: MIDDLE, y: MIDDLE + 2, "data-key": "count" }, String(ring.nodes.length)),
       svg("text", { class: "unit", x: MIDDLE, y: MIDDLE + 22, "data-key": "unit" }, ring.nodes.length === 1 ? "node" : "nodes"),

@@ -99,6 +99,7 @@ fn write_raft_counters(app: &App, exposition: &mut Exposition) {
     let groups: Vec<_> = [
         ("locks".to_owned(), app.lock_group.metrics()),
         ("cache".to_owned(), app.cache_group.metrics()),
+        ("control".to_owned(), app.control.group().metrics()),
     ]
     .into_iter()
     .chain(shards.map(|(number, group)| (format!("shard-{number}"), group.metrics())))
@@ -131,10 +132,14 @@ fn write_raft_counters(app: &App, exposition: &mut Exposition) {
 /// Every Raft group of the node with what it is called.
 fn groups(app: &App) -> Vec<(String, Status)> {
     let shards = app.queue_groups.iter().enumerate();
-    [("locks".to_owned(), app.lock_group.status()), ("cache".to_owned(), app.cache_group.status())]
-        .into_iter()
-        .chain(shards.map(|(number, group)| (format!("shard-{number}"), group.status())))
-        .collect()
+    [
+        ("locks".to_owned(), app.lock_group.status()),
+        ("cache".to_owned(), app.cache_group.status()),
+        ("control".to_owned(), app.control.group().status()),
+    ]
+    .into_iter()
+    .chain(shards.map(|(number, group)| (format!("shard-{number}"), group.status())))
+    .collect()
 }
 
 fn write_raft(groups: &[(String, Status)], exposition: &mut Exposition) {

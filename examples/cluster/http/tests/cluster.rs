@@ -24,6 +24,7 @@ use super::client::Client;
 use crate::app::{App, AppInner};
 use crate::cache_group::{CacheMachine, CurrentCache, Standing, cache_id};
 use crate::config::ClusterConfig;
+use crate::control_group::{ControlCourier, ControlGroup, ControlMachine};
 use crate::forward::ForwardError;
 use crate::http::routing::Forward;
 use crate::http::{Histogram, Http};
@@ -58,6 +59,7 @@ struct World {
 /// Carries requests between the nodes.
 struct Wire {
     nodes: OnceLock<Vec<(NodeId, Http)>>,
+    controls: OnceLock<Vec<(NodeId, ControlGroup)>>,
     /// Nodes that are dead: what they were asked is lost.
     dead: watch::Sender<BTreeSet<NodeId>>,
     /// How many answers will be lost on their way.
@@ -67,7 +69,7 @@ struct Wire {
 impl Wire {
     fn new() -> Self {
         let (dead, lost) = (watch::Sender::default(), AtomicUsize::new(0));
-        Self { nodes: OnceLock::new(), dead, lost }
+        Self { nodes: OnceLock::new(), controls: OnceLock::new(), dead, lost }
     }
 }
 
@@ -97,6 +99,17 @@ impl Forward for Wire {
     }
 }
 
+#[async_trait]
+impl ControlCourier for Wire {
+    async fn carry(&self, leader: NodeId, command: Bytes) -> Option<Bytes> {
+        let (_, control) = self.controls.get()?.iter().find(|(node, _)| *node == leader)?;
+        if self.dead.borrow().contains(&leader) {
+            return None;
+        }
+        Some(control.answer(command).await)
+    }
+}
+
 impl Cluster {
     pub(super) async fn start(size: usize) -> Self {
         Self::start_configured(size, ClusterConfig::local()).await
@@ -118,6 +131,8 @@ impl Cluster {
         }
         let wired = nodes.iter().map(|node| (node.app.id, node.http.clone())).collect();
         assert!(world.wire.nodes.set(wired).is_ok(), "a cluster is wired once");
+        let controls = nodes.iter().map(|node| (node.app.id, node.app.control.clone())).collect();
+        assert!(world.wire.controls.set(controls).is_ok(), "a cluster is wired once");
         Self { nodes: Arc::new(nodes), raft: world.raft, wire: world.wire }
     }
 
@@ -181,6 +196,10 @@ impl World {
         let lock_group = self.start_group(&raft, id, 0, machine).await;
         let (machine, _) = CacheMachine::new();
         let cache_group = self.start_group(&raft, id, 1, machine).await;
+        let (machine, state) = ControlMachine::new();
+        let control = self.start_group(&raft, id, 2, machine).await;
+        let courier = Arc::clone(&self.wire) as Arc<dyn ControlCourier>;
+        let control = ControlGroup::new(control, state, courier, id);
         let (machine, events) = QueueMachine::new();
         let queue_group = self.start_group(&raft, id, 16, machine).await;
         let shards = vec![("shard-0".to_owned(), queue_group.clone(), events)];
@@ -196,6 +215,7 @@ impl World {
             caches: Arc::new(CurrentCache::new(cache)),
             lock_group,
             cache_group,
+            control,
             queue_groups: vec![queue_group],
             log_writes: Arc::new(Histogram::of_writes()),
             peers: Peers::new(&self.config, id),
