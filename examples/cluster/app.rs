@@ -15,6 +15,7 @@ use crate::config::ClusterConfig;
 use crate::control_group::ControlGroup;
 use crate::demo::Demo;
 use crate::http::Histogram;
+use crate::members::Members;
 use crate::peer::Peers;
 use crate::placement::ViewPlacement;
 use crate::ready::ReadyProbe;
@@ -29,8 +30,10 @@ pub(crate) struct AppInner {
     pub(crate) id: NodeId,
     /// What people call it.
     pub(crate) name: String,
-    /// The cluster that it is part of.
+    /// The cluster that it is part of, as its file describes it.
     pub(crate) config: Arc<ClusterConfig>,
+    /// Who belongs to the cluster now.
+    pub(crate) members: Members,
     /// Locks; only their group's leader answers.
     pub(crate) locks: LockService,
     /// Queues; only the leader of a topic's shard answers.
@@ -65,8 +68,8 @@ impl App {
         self.caches.get()
     }
 
-    /// The ring over node names by which the cache is placed at this moment.
-    pub(crate) fn ring(&self) -> Arc<HashRing<String>> {
+    /// The ring over node names by which the cache is placed at this moment, where that is known.
+    pub(crate) fn ring(&self) -> Option<Arc<HashRing<String>>> {
         let view = self.view.borrow().clone();
         self.placement.ring(&view)
     }

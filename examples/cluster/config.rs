@@ -44,6 +44,9 @@ pub(crate) struct NodeConfig {
     pub(crate) client: Address,
     /// Where it serves the other nodes.
     pub(crate) peer: Address,
+    /// Whether it is none of those that the cluster began with: it belongs to it once an operator
+    /// has said so.
+    pub(crate) joins: bool,
     /// The field of its file that describes it, for messages: `nodes[0]`.
     field: String,
 }
@@ -100,6 +103,7 @@ impl ClusterConfig {
                     name: format!("n{number}"),
                     client: address(0),
                     peer: address(1000),
+                    joins: false,
                     field: format!("n{number}"),
                 }
             })
@@ -165,6 +169,11 @@ impl ClusterConfig {
         &self.nodes
     }
 
+    /// The nodes that the cluster began with.
+    pub(crate) fn first_nodes(&self) -> impl Iterator<Item = &NodeConfig> {
+        self.nodes.iter().filter(|node| !node.joins)
+    }
+
     /// The node of this name.
     pub(crate) fn node(&self, name: &str) -> Option<&NodeConfig> {
         self.nodes.iter().find(|node| node.name == name)
@@ -210,6 +219,24 @@ impl ClusterConfig {
 }
 
 impl NodeConfig {
+    /// A node that is in no file, reached by other nodes at `peer`; where clients reach it may not
+    /// be known.
+    pub(crate) fn added(name: &str, peer: &str, client: &str) -> Result<Self, String> {
+        parse::check_node_name(name)?;
+        Ok(Self {
+            id: hash(name),
+            name: name.to_owned(),
+            client: if client.is_empty() {
+                Address(String::new())
+            } else {
+                parse::parse_address(client)?
+            },
+            peer: parse::parse_address(peer)?,
+            joins: true,
+            field: name.to_owned(),
+        })
+    }
+
     /// The field that holds this node's client or peer address, as messages name it.
     pub(crate) fn field(&self, which: &str) -> String {
         format!("{}.{which}", self.field)

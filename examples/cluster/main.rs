@@ -8,7 +8,7 @@
 //! - `peer`: how nodes talk to each other; `forward`: clients' requests between nodes;
 //!   `withdrawals`: what clients that have gone asked for.
 //! - `cache_group`: the Raft group behind the cache; `placement`: where its keys live.
-//! - `control_group`: the Raft group of what operators decide.
+//! - `control_group`: the Raft group of what operators decide; `members`: who belongs to the cluster.
 //! - `redis`: the servers of queues and main memory, where those are not embedded.
 //! - `http`: everything that clients see; `dashboard`: the page that is among it;
 //!   `descriptors`: how many clients there can be.
@@ -31,6 +31,7 @@ mod life;
 mod load;
 mod local;
 mod lock;
+mod members;
 mod node;
 mod peer;
 mod placement;

@@ -7,6 +7,7 @@ mod inbox;
 mod listen;
 mod measured;
 mod queues;
+mod voters;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -27,12 +28,13 @@ use self::inbox::NodeInbox;
 use self::measured::Measured;
 use self::queues::Queues;
 use crate::app::{App, AppInner};
-use crate::cache_group::{CacheGroup, CacheMachine, Membership, RaftMemory};
+use crate::cache_group::{CacheGroup, CacheMachine, Leases, Membership, RaftMemory};
 use crate::config::{Address, ClusterConfig, NodeConfig};
-use crate::control_group::{ControlGroup, ControlMachine};
+use crate::control_group::{ControlGroup, ControlMachine, Standing};
 use crate::demo::Demo;
 use crate::http::{Histogram, Http};
 use crate::life::{self, LifeError};
+use crate::members::Members;
 use crate::peer::Peers;
 use crate::ready::{Probes, ReadyProbe};
 use crate::redis::{RedisMemory, RedisNodes, Registry};
@@ -155,12 +157,14 @@ impl BoundNode {
             None => Arc::new(RaftMemory::new(group.clone())),
         };
         let (events, ports) = (cache_events, (memory, peers.clone()));
-        let cache = CacheParts::start(&node, &config, &group, ports, events, life);
+        let members = Members::new(config.clone(), control.follow());
+        let CacheParts { caches, leases, membership, placement, view } =
+            CacheParts::start(&node, &config, &members, &group, ports, events, life);
         let (stopping, log) = (CancellationToken::new(), groups.raft.clone());
         let ready = ReadyProbe::new(Probes {
             groups: groups.take_probes(),
-            view: cache.view.clone(),
-            standing: cache.membership.standing(),
+            view: view.clone(),
+            standing: membership.standing(),
             stopping: stopping.clone(),
             log_failed: Box::new(move || log.storage_failure().is_some()),
             redis,
@@ -169,32 +173,22 @@ impl BoundNode {
             id: node.id,
             name: node.name,
             config,
+            members,
             locks: LockService::start_with_courier(lock_group.clone(), lock_events, courier),
             queues: queues.broker,
-            caches: cache.caches.clone(),
+            caches,
             lock_group,
             cache_group,
-            control: control.clone(),
+            control,
             queue_groups: queues.groups,
             log_writes,
-            peers: peers.clone(),
+            peers,
             ready,
-            view: cache.view,
+            view,
             demo,
-            placement: cache.placement,
+            placement,
         });
-        let header = HeaderValue::from_str(&app.name)
-            .expect("a node's name consists of letters, digits and a few marks");
-        let http = Http::new(app.clone());
-        let (router, recorder) = (http.router(), http.recorder());
-        let limits = app.config.limits();
-        let raft = groups.raft.clone();
-        let CacheParts { caches, leases, membership, .. } = cache;
-        let (locks, http) = (app.locks.clone(), Arc::new(http));
-        let inbox = NodeInbox { raft: raft.clone(), caches, leases, locks, control, http };
-        peers.start(peer, Arc::new(inbox));
-        let clients = Clients::serve(client, router, header, limits, recorder, stopping.clone());
-        Ok(RunningNode { app, raft, membership, clients, stopping })
+        Ok(RunningNode::serve(app, groups.raft.clone(), membership, leases, (client, peer)))
     }
 }
 
@@ -220,16 +214,67 @@ async fn blocking<R: Send + 'static>(
         .expect("what is done with a folder does not panic, and is not cancelled")
 }
 
+/// Takes the node's cache out of the view once the node is to leave the cluster: what it alone has
+/// is written back, and others become home of its keys.
+async fn leave_once_removed(app: App, membership: Arc<Membership>, stopping: CancellationToken) {
+    let mut decided = app.members.decided();
+    loop {
+        decided.mark_unchanged();
+        if app.members.standing(&app.name) == Some(Standing::Leaves) {
+            tracing::warn!(node = %app.name, "leaves the cluster, as an operator has decided");
+            return membership.leave().await;
+        }
+        let changed = tokio::select! {
+            changed = decided.changed() => changed,
+            () = stopping.cancelled() => return,
+        };
+        if changed.is_err() {
+            return;
+        }
+    }
+}
+
 /// A node that runs.
 pub(crate) struct RunningNode {
     app: App,
     raft: Node,
-    membership: Membership,
+    membership: Arc<Membership>,
     clients: Clients,
     stopping: CancellationToken,
 }
 
 impl RunningNode {
+    /// Lets clients and other nodes in.
+    fn serve(
+        app: App,
+        raft: Node,
+        membership: Membership,
+        leases: Arc<Leases>,
+        (client, peer): (TcpListener, TcpListener),
+    ) -> Self {
+        let header = HeaderValue::from_str(&app.name)
+            .expect("a node's name consists of letters, digits and a few marks");
+        let http = Http::new(app.clone());
+        let (router, recorder) = (http.router(), http.recorder());
+        let stopping = app.ready.stopping().clone();
+        let inbox = NodeInbox {
+            raft: raft.clone(),
+            caches: app.caches.clone(),
+            leases,
+            locks: app.locks.clone(),
+            control: app.control.clone(),
+            http: Arc::new(http),
+        };
+        app.peers.start(peer, Arc::new(inbox));
+        app.peers.follow(app.members.clone());
+        voters::start(&app, &stopping);
+        let membership = Arc::new(membership);
+        tokio::spawn(leave_once_removed(app.clone(), membership.clone(), stopping.clone()));
+        let limits = app.config.limits();
+        let clients = Clients::serve(client, router, header, limits, recorder, stopping.clone());
+        Self { app, raft, membership, clients, stopping }
+    }
+
     /// What its handlers see.
     pub(crate) fn app(&self) -> &App {
         &self.app

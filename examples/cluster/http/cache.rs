@@ -162,9 +162,9 @@ async fn line(State(app): State<App>, Name(key): Name<Key>) -> Result<Answer<Lin
         async move { cache.line(key).await }
     };
     let line = in_this_life(&app, inspect).await?;
-    let name = |node: NodeId| match app.config.name(dss_raft::NodeId::new(node.get())) {
-        Some(name) => name.to_owned(),
-        None => node.to_string(),
+    let name = |node: NodeId| {
+        let named = app.members.name(dss_raft::NodeId::new(node.get()));
+        named.unwrap_or_else(|| node.to_string())
     };
     // The home knows of holders only; whoever is in the view and holds nothing has it invalid.
     let mut states: BTreeMap<_, _> =

@@ -53,7 +53,7 @@ async fn act(
     let Some(demo) = &app.demo else {
         return Err(Problem::new(Code::NotFound, "this cluster is not there to be played with"));
     };
-    if app.config.node(&node).is_none() {
+    if app.members.node(&node).is_none() {
         return Err(Problem::new(Code::NotFound, "the cluster has no such node"));
     }
     if !demo.order(&node, action) {

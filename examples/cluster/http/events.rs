@@ -34,7 +34,6 @@ use super::route::{Access, Route};
 pub(crate) use self::sampler::Sampler;
 pub(crate) use self::watchers::Events;
 
-
 /// After this long without news a watcher is told that there is none: so it, and whatever stands
 /// between the two, can tell a quiet cluster from a lost connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
@@ -47,7 +46,11 @@ pub(crate) fn routes() -> Vec<Route> {
     vec![
         Route::get("/v1/events", Access::Reader, watch)
             .named("watchEvents", "Tells what happens in the cluster, for as long as one listens.")
-            .query("keys", "Keys of the cache to tell of, with a line feed between them.", Type::String)
+            .query(
+                "keys",
+                "Keys of the cache to tell of, with a line feed between them.",
+                Type::String,
+            )
             .answers_as(
                 "text/event-stream",
                 "Server-sent events, each with all there is to say of its subject: `nodes`, \

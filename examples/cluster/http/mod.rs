@@ -22,6 +22,7 @@ mod gateway;
 mod leader;
 mod load;
 mod locks;
+mod members;
 mod messages;
 mod metrics;
 mod names;
@@ -82,6 +83,7 @@ fn table() -> Vec<Route> {
         ring::routes(),
         operations::routes(),
         leader::routes(),
+        members::routes(),
         events::routes(),
         dashboard::routes(),
     ]

@@ -15,7 +15,7 @@ use super::metrics::{Exposition, MEDIA_TYPE};
 use super::problem::{Code, Problem};
 use super::route::{Access, Route};
 use crate::app::App;
-use crate::config::ClusterConfig;
+use crate::members::Members;
 
 pub(crate) fn routes() -> Vec<Route> {
     vec![
@@ -102,7 +102,7 @@ async fn readiness(State(app): State<App>) -> Result<&'static str, Problem> {
 }
 
 async fn status(State(app): State<App>) -> Answer<NodeStatus> {
-    let nodes = app.config.nodes().iter().map(|node| Node {
+    let nodes = app.members.nodes().into_iter().map(|node| Node {
         id: node.name.clone(),
         url: format!("http://{}", node.client),
         up: app.peers.is_up(node.id),
@@ -110,7 +110,7 @@ async fn status(State(app): State<App>) -> Answer<NodeStatus> {
     Answer(NodeStatus {
         node: app.name.clone(),
         not_ready: app.ready.check().err().map(|missing| missing.to_string()),
-        raft: RaftStatus::new(&app.lock_group.status(), &app.config),
+        raft: RaftStatus::new(&app.lock_group.status(), &app.members),
         groups: groups(&app),
         nodes: nodes.collect(),
     })
@@ -121,11 +121,12 @@ fn groups(app: &App) -> Vec<GroupStatus> {
     let mut statuses = vec![
         ("locks".to_owned(), app.lock_group.status()),
         ("cache".to_owned(), app.cache_group.status()),
+        ("control".to_owned(), app.control.group().status()),
     ];
     let shards = app.queue_groups.iter().enumerate();
     statuses.extend(shards.map(|(shard, group)| (format!("shard-{shard}"), group.status())));
     let statuses = statuses.into_iter();
-    statuses.map(|(group, status)| GroupStatus::new(group, &status, &app.config)).collect()
+    statuses.map(|(group, status)| GroupStatus::new(group, &status, &app.members)).collect()
 }
 
 async fn metrics(State(context): State<Context>) -> Response {
@@ -141,16 +142,16 @@ async fn openapi(State(context): State<Context>) -> Response {
 }
 
 impl RaftStatus {
-    fn new(status: &Status, config: &ClusterConfig) -> Self {
+    fn new(status: &Status, members: &Members) -> Self {
         let names = |nodes: &std::collections::BTreeSet<NodeId>| {
-            let mut names: Vec<_> = nodes.iter().map(|node| name_of(*node, config)).collect();
+            let mut names: Vec<_> = nodes.iter().map(|node| name_of(*node, members)).collect();
             names.sort_unstable();
             names
         };
         Self {
             role: word(status.role),
             term: status.term.get(),
-            leader: status.leader.map(|leader| name_of(leader, config)),
+            leader: status.leader.map(|leader| name_of(leader, members)),
             commit_index: status.commit_index.get(),
             applied_index: status.applied_index.get(),
             last_index: status.last_index.get(),
@@ -161,12 +162,12 @@ impl RaftStatus {
 }
 
 impl GroupStatus {
-    fn new(group: String, status: &Status, config: &ClusterConfig) -> Self {
+    fn new(group: String, status: &Status, members: &Members) -> Self {
         Self {
             group,
             role: word(status.role),
             term: status.term.get(),
-            leader: status.leader.map(|leader| name_of(leader, config)),
+            leader: status.leader.map(|leader| name_of(leader, members)),
             commit_index: status.commit_index.get(),
             applied_index: status.applied_index.get(),
             last_index: status.last_index.get(),
@@ -184,6 +185,6 @@ fn word(role: RoleKind) -> &'static str {
 }
 
 /// What people call a node. A member that is in no file is known by its number.
-fn name_of(node: NodeId, config: &ClusterConfig) -> String {
-    config.name(node).map_or_else(|| node.to_string(), str::to_owned)
+fn name_of(node: NodeId, members: &Members) -> String {
+    members.name(node).unwrap_or_else(|| node.to_string())
 }

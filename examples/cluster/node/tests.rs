@@ -40,7 +40,13 @@ async fn bind_with(size: usize, folder: &Path, more: &str) -> Vec<BoundNode> {
     let config = Arc::new(ClusterConfig::parse("test.toml", &text).unwrap());
     let nodes = config.nodes().to_vec().into_iter().zip(listeners);
     nodes
-        .map(|(node, (client, peer))| BoundNode { config: config.clone(), node, client, peer })
+        .map(|(node, (client, peer))| BoundNode {
+            config: config.clone(),
+            node,
+            client,
+            peer,
+            demo: None,
+        })
         .collect()
 }
 

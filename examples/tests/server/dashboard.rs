@@ -71,16 +71,23 @@ impl Demo {
     async fn fill(&self) {
         for (lock, session) in [("orders/42", "worker-1"), ("orders/43", "worker-2")] {
             let body = json!({"session": session, "ttl_ms": 600_000});
-            assert_eq!(self.post(&format!("/v1/locks/{}/acquire", lock.replace('/', "%2F")), body).await, 200);
+            assert_eq!(
+                self.post(&format!("/v1/locks/{}/acquire", lock.replace('/', "%2F")), body).await,
+                200
+            );
         }
         for session in ["reader-1", "reader-2"] {
             let body = json!({"session": session, "mode": "shared", "ttl_ms": 600_000});
             assert_eq!(self.post("/v1/locks/catalogue/acquire", body).await, 200);
         }
         for (topic, count) in [("orders", 24), ("mails", 7)] {
-            let messages: Vec<_> = (0..count).map(|at| json!({"payload": at.to_string()})).collect();
+            let messages: Vec<_> =
+                (0..count).map(|at| json!({"payload": at.to_string()})).collect();
             let path = format!("/v1/queues/{topic}");
-            assert_eq!(self.post(&format!("{path}/messages"), json!({"messages": messages})).await, 201);
+            assert_eq!(
+                self.post(&format!("{path}/messages"), json!({"messages": messages})).await,
+                201
+            );
             let body = json!({"consumer": "c", "max": 5, "visibility_ms": 600_000});
             assert_eq!(self.post(&format!("{path}/groups/billing/receive"), body).await, 200);
         }
@@ -145,13 +152,17 @@ async fn the_dashboard_shows_what_happens_while_it_happens() {
     page.until("document.querySelectorAll('.arc').length === 3").await;
     page.until(&shows("orders/42")).await;
     page.until(&shows("Nobody waits for anybody.")).await;
-    page.until("document.querySelector('.topic[data-key=orders] .in_flight b')?.textContent === '5'").await;
+    page.until(
+        "document.querySelector('.topic[data-key=orders] .in_flight b')?.textContent === '5'",
+    )
+    .await;
     assert_eq!(page.value("document.documentElement.scrollWidth > innerWidth").await, false);
 
     // A line changes hands as one writes and reads.
     page.until(&holds("greeting", "n2", "I")).await;
     page.until(&click("write greeting at n2")).await;
-    page.until(&format!("{} || {}", holds("greeting", "n2", "M"), holds("greeting", "n2", "E"))).await;
+    page.until(&format!("{} || {}", holds("greeting", "n2", "M"), holds("greeting", "n2", "E")))
+        .await;
     page.until(&click("read greeting at n3")).await;
     page.until(&holds("greeting", "n3", "S")).await;
     page.until(&holds("greeting", "n2", "S")).await;
@@ -161,7 +172,8 @@ async fn the_dashboard_shows_what_happens_while_it_happens() {
     page.until(&click("Play a deadlock")).await;
     page.until("document.querySelectorAll('.edge:not(.refused)').length === 2").await;
     page.until("document.querySelectorAll('.edge.refused').length === 1").await;
-    page.until(&shows("cyd asked for pen, which would have closed a circle: it was refused.")).await;
+    page.until(&shows("cyd asked for pen, which would have closed a circle: it was refused."))
+        .await;
     picture(&mut page, "deadlock").await;
 
     // Nothing was asked of anybody else, nothing was forbidden, and nothing failed: but for the one
@@ -180,7 +192,9 @@ async fn nodes_are_isolated_healed_stopped_and_started_by_keyboard() {
     page.look(DESKTOP, "light").await;
     page.open(&format!("{}/", demo.url(0))).await;
     let badge = |node: &str, text: &str| {
-        format!("document.querySelector('.card[data-key={node}] .badge')?.textContent.includes({text:?})")
+        format!(
+            "document.querySelector('.card[data-key={node}] .badge')?.textContent.includes({text:?})"
+        )
     };
 
     // The leader, unless that is the node which serves the page.
@@ -241,7 +255,9 @@ async fn only_a_demo_can_be_played_with_and_watching_delays_no_stop() {
     }
     let asked = Instant::now();
     let pid = demo.process.id().expect("it runs").to_string();
-    assert!(std::process::Command::new("kill").args(["-s", "TERM", &pid]).status().unwrap().success());
+    assert!(
+        std::process::Command::new("kill").args(["-s", "TERM", &pid]).status().unwrap().success()
+    );
     // The stream ends as such, before the limit at which clients are cut off.
     watching.read_to_end(&mut told).await.unwrap();
     assert!(asked.elapsed() < Duration::from_millis(900), "{:?}", asked.elapsed());

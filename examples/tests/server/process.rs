@@ -66,6 +66,7 @@ struct NodeProcess {
     id: String,
     url: String,
     peer: String,
+    config: PathBuf,
     child: Option<Child>,
 }
 
@@ -102,7 +103,8 @@ impl Cluster {
             ));
             let url = format!("http://127.0.0.1:{client}");
             let peer = format!("127.0.0.1:{peer}");
-            nodes.push(NodeProcess { id: id.to_owned(), url, peer, child: None });
+            let config = folder.path().join("cluster.toml");
+            nodes.push(NodeProcess { id: id.to_owned(), url, peer, config, child: None });
         }
         config.push_str(more);
         std::fs::write(folder.path().join("cluster.toml"), config).expect("a writable folder");
@@ -113,6 +115,29 @@ impl Cluster {
         }
         cluster.ready().await;
         cluster
+    }
+
+    /// A node that is not in the file of the others, with a file of its own that has it too. It is
+    /// not started.
+    pub(crate) fn another(&mut self, id: &str) -> usize {
+        let (client, peer) = (free_port(), free_port());
+        let mut config = std::fs::read_to_string(self.config_file()).expect("it was written");
+        let node = format!(
+            "[[nodes]]\nid = \"{id}\"\nclient = \"127.0.0.1:{client}\"\n\
+             peer = \"127.0.0.1:{peer}\"\njoins = true\n"
+        );
+        let end = config.find("\n[timing]").map_or(config.len(), |end| end + 1);
+        config.insert_str(end, &node);
+        let file = self.folder.path().join(format!("{id}.toml"));
+        std::fs::write(&file, config).expect("a writable folder");
+        self.nodes.push(NodeProcess {
+            id: id.to_owned(),
+            url: format!("http://127.0.0.1:{client}"),
+            peer: format!("127.0.0.1:{peer}"),
+            config: file,
+            child: None,
+        });
+        self.nodes.len() - 1
     }
 
     pub(crate) fn config_file(&self) -> PathBuf {
@@ -141,7 +166,7 @@ impl Cluster {
             .open(self.folder.path().join(format!("{}.log", self.nodes[node].id)))
             .expect("a writable folder");
         let child = Command::new(program())
-            .args(node_arguments(&self.config_file(), &self.nodes[node].id))
+            .args(node_arguments(&self.nodes[node].config, &self.nodes[node].id))
             .args(&self.arguments)
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a file handle can be doubled"))

@@ -107,7 +107,7 @@ impl Sampler {
 
     /// What each node says of itself.
     async fn nodes(&self) -> String {
-        let asked = self.app.config.nodes().iter().map(async |node| {
+        let asked = self.app.members.nodes().into_iter().map(async |node| {
             let status = self.answer("/v1/status", |call| call.at(node.id)).await;
             let status = status.as_deref().map_or(UNKNOWN.into(), String::from_utf8_lossy);
             let (id, url) = (json(&node.name), json(&format!("http://{}", node.client)));
@@ -158,7 +158,7 @@ impl Sampler {
             nodes: Vec<(&'a String, f64)>,
             arcs: Vec<(f64, usize)>,
         }
-        let ring = self.app.ring();
+        let Some(ring) = self.app.ring() else { return Bytes::from_static(UNKNOWN.as_bytes()) };
         let names: Vec<_> = ring.nodes().map(|(node, _)| node).collect();
         let arcs = ring.points().map(|(position, node)| {
             let owner = names.binary_search(&node).expect("the points of a ring are its nodes'");

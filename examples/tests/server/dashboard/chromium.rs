@@ -96,6 +96,7 @@ impl Page {
 
     pub(super) async fn open(&mut self, url: &str) {
         self.call("Page.navigate", json!({"url": url})).await;
+        self.until("location.protocol === 'http:' && document.readyState === 'complete'").await;
     }
 
     /// The value of an expression of the page.
@@ -112,7 +113,11 @@ impl Page {
         while self.value(&format!("Boolean({expression})")).await != true {
             if Instant::now() > end {
                 let text = self.value("document.body.innerText").await;
-                panic!("never: {expression}\n{}\n{:?}", text.as_str().unwrap_or(""), self.complaints);
+                panic!(
+                    "never: {expression}\n{}\n{:?}",
+                    text.as_str().unwrap_or(""),
+                    self.complaints
+                );
             }
             sleep(Duration::from_millis(50)).await;
         }
