@@ -188,6 +188,7 @@ impl ClusterConfig {
     }
 
     /// What Raft calls the node of this name.
+    #[cfg(test)]
     pub(crate) fn node_id(&self, name: &str) -> Option<NodeId> {
         self.node(name).map(|node| node.id)
     }

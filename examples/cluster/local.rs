@@ -67,22 +67,36 @@ struct Nodes {
 }
 
 impl Nodes {
-    /// Does with nodes what clients order, if they may, until `end`.
+    /// Does with nodes what clients order, if they may, and lets those go that are removed, until
+    /// `end`.
     async fn obey_until(
         &mut self,
-        orders: Option<mpsc::Receiver<(String, Action)>>,
+        mut orders: Option<mpsc::Receiver<(String, Action)>>,
         end: impl Future<Output = ()>,
     ) {
         let mut end = pin!(end);
-        let (Some(mut orders), Some(demo)) = (orders, self.demo.clone()) else {
-            return end.await;
-        };
         loop {
+            let ordered = async {
+                match &mut orders {
+                    Some(orders) => orders.recv().await,
+                    None => std::future::pending().await,
+                }
+            };
             let (node, action) = tokio::select! {
-                Some(order) = orders.recv() => order,
+                Some(order) = ordered => order,
+                place = removed(&self.running) => {
+                    let node = self.running.swap_remove(place);
+                    if let Some(demo) = &self.demo {
+                        demo.note(&node.app().name, Standing::Stopped);
+                    }
+                    // It takes its time, in which there may be something else to do.
+                    tokio::spawn(node.leave());
+                    continue;
+                }
                 () = &mut end => return,
             };
             tracing::info!(%node, ?action, "as a client orders");
+            let Some(demo) = self.demo.clone() else { continue };
             if let Err(error) = self.obey(&demo, &node, action).await {
                 tracing::error!(%node, "cannot be started: {error}");
                 demo.note(&node, Standing::Stopped);
@@ -121,6 +135,15 @@ impl Nodes {
         }
         Ok(())
     }
+}
+
+/// The place of a node that is to leave the cluster, once there is one.
+async fn removed(nodes: &[RunningNode]) -> usize {
+    let removed = nodes.iter().map(|node| Box::pin(node.removed()));
+    if nodes.is_empty() {
+        return std::future::pending().await;
+    }
+    futures_util::future::select_all(removed).await.1
 }
 
 /// Takes the ports of all nodes before the data folder of any is touched, then starts them.

@@ -168,15 +168,20 @@ async fn run_node(arguments: NodeArgs) -> Result<(), Failure> {
     if !config.redis().is_empty() {
         tracing::info!(servers = config.redis_names(), "queues and values are kept on Redis");
     }
-    tokio::select! {
+    let is_removed = tokio::select! {
         () = async {
             running.ready().await;
             tracing::info!(node = %node.name, "ready");
             std::future::pending::<()>().await;
-        } => {}
-        () = stop.next() => {}
-    }
+        } => false,
+        () = running.removed() => true,
+        () = stop.next() => false,
+    };
     signals::exit_at_the_next(stop);
+    if is_removed {
+        running.leave().await;
+        return Ok(());
+    }
     tracing::info!(node = %node.name, "stopping");
     running.shutdown().await;
     Ok(())

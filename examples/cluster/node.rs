@@ -50,6 +50,8 @@ const CONTROL: GroupId = GroupId::new(2);
 const CACHE_LIMIT: Duration = Duration::from_secs(2);
 /// How long handing over leadership and flushing the log may take.
 const RAFT_LIMIT: Duration = Duration::from_secs(3);
+/// How long a node that leaves the cluster waits until it is no voter any more.
+const LEAVING_LIMIT: Duration = Duration::from_secs(30);
 /// How often readiness is looked at while it is waited for.
 const READY_POLL: Duration = Duration::from_millis(10);
 
@@ -214,33 +216,15 @@ async fn blocking<R: Send + 'static>(
         .expect("what is done with a folder does not panic, and is not cancelled")
 }
 
-/// Takes the node's cache out of the view once the node is to leave the cluster: what it alone has
-/// is written back, and others become home of its keys.
-async fn leave_once_removed(app: App, membership: Arc<Membership>, stopping: CancellationToken) {
-    let mut decided = app.members.decided();
-    loop {
-        decided.mark_unchanged();
-        if app.members.standing(&app.name) == Some(Standing::Leaves) {
-            tracing::warn!(node = %app.name, "leaves the cluster, as an operator has decided");
-            return membership.leave().await;
-        }
-        let changed = tokio::select! {
-            changed = decided.changed() => changed,
-            () = stopping.cancelled() => return,
-        };
-        if changed.is_err() {
-            return;
-        }
-    }
-}
-
 /// A node that runs.
 pub(crate) struct RunningNode {
     app: App,
     raft: Node,
-    membership: Arc<Membership>,
+    membership: Membership,
     clients: Clients,
     stopping: CancellationToken,
+    /// Cancelled when the node does not take part in anything any more.
+    ending: CancellationToken,
 }
 
 impl RunningNode {
@@ -267,12 +251,11 @@ impl RunningNode {
         };
         app.peers.start(peer, Arc::new(inbox));
         app.peers.follow(app.members.clone());
-        voters::start(&app, &stopping);
-        let membership = Arc::new(membership);
-        tokio::spawn(leave_once_removed(app.clone(), membership.clone(), stopping.clone()));
+        let ending = CancellationToken::new();
+        voters::start(&app, &ending);
         let limits = app.config.limits();
         let clients = Clients::serve(client, router, header, limits, recorder, stopping.clone());
-        Self { app, raft, membership, clients, stopping }
+        Self { app, raft, membership, clients, stopping, ending }
     }
 
     /// What its handlers see.
@@ -285,6 +268,31 @@ impl RunningNode {
         while self.app.ready.check().is_err() {
             tokio::time::sleep(READY_POLL).await;
         }
+    }
+
+    /// Waits until an operator has decided that the node is to leave the cluster.
+    pub(crate) async fn removed(&self) {
+        let mut decided = self.app.members.decided();
+        loop {
+            decided.mark_unchanged();
+            if self.app.members.standing(&self.app.name) == Some(Standing::Leaves) {
+                tracing::warn!(node = %self.app.name, "leaves the cluster, as was decided");
+                return;
+            }
+            if decided.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+        }
+    }
+
+    /// Leaves the cluster for good: stops serving, and stops as a whole once it votes nowhere, so
+    /// that the others need not do without a voter meanwhile.
+    pub(crate) async fn leave(mut self) {
+        self.stop_serving().await;
+        if tokio::time::timeout(LEAVING_LIMIT, voters::let_go(&self.app)).await.is_err() {
+            tracing::warn!(node = %self.app.name, "still votes somewhere, as far as it knows");
+        }
+        self.stop().await;
     }
 
     /// Stops cleanly: no new clients, the cache written back and out of the view, leadership
@@ -310,6 +318,7 @@ impl RunningNode {
 
     /// The second part: Raft, its log, and the connections to the other nodes.
     pub(crate) async fn stop(self) {
+        self.ending.cancel();
         if tokio::time::timeout(RAFT_LIMIT, self.raft.shutdown()).await.is_err() {
             tracing::warn!(name = %self.app.name, "leadership could not be handed over");
         }

@@ -191,6 +191,7 @@ impl Peers {
     async fn until_isolated<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         let mut isolated = self.0.isolated.subscribe();
         tokio::select! {
+            biased;
             _ = isolated.wait_for(|isolated| *isolated) => None,
             done = work => Some(done),
         }
@@ -262,6 +263,11 @@ impl Peers {
             };
             let (peers, inbox) = (self.clone(), inbox.clone());
             self.spawn(async move {
+                // While this node is isolated, whoever connects hears nothing, as where packets are
+                // lost.
+                if tokio::time::timeout(HANDSHAKE_TIMEOUT, peers.healed()).await.is_err() {
+                    return;
+                }
                 let served = peers.until_isolated(peers.serve(tcp, &inbox, permit)).await;
                 if let Some(Err(error)) = served {
                     tracing::warn!(%address, "closed a connection on the peer port: {error}");

@@ -11,7 +11,7 @@ const MEANING = {
 
 function cell(key, node, state, isDown) {
   const buttons = ["read", "write"].map((what) =>
-    button(what, { key, node }, what === "read" ? "Read" : "Write",
+    button(what, { line: key, node }, what === "read" ? "Read" : "Write",
       { class: "small", "aria-label": `${what} ${key} at ${node}`, disabled: isDown, "data-key": what }));
   return el("td", { "data-key": node, "data-label": node },
     el("span", { class: `state ${state ?? "none"}`, title: state ? MEANING[state] : "not in the view", "data-key": `state-${state}` }, state ?? "–"),
@@ -28,9 +28,9 @@ export function linesView({ lines, keys, nodes }) {
       el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "Key"), columns.map((id) => el("th", { scope: "col", "data-key": id }, id)))),
       el("tbody", {}, keys.map((key) => {
         const line = known.get(key)?.line;
-        const about = line ? `home ${line.home}${line.version ? `, version ${line.version}` : ", no value"}` : "its home cannot be asked";
+        const about = line ? `home ${line.home}${line.version === null ? ", no value" : ""}` : "its home cannot be asked";
         return el("tr", { "data-key": key },
-          el("th", { scope: "row" }, el("span", { class: "key" }, key), button("forget", { key }, "×", { class: "plain", "aria-label": `Watch ${key} no more` }),
+          el("th", { scope: "row" }, el("span", { class: "key" }, key), button("forget", { line: key }, "×", { class: "plain", "aria-label": `Watch ${key} no more` }),
             el("small", { class: "quiet" }, about)),
           columns.map((id) => cell(key, id, line?.states[id], down.has(id))));
       }))),

@@ -18,7 +18,8 @@ export const el = (tag, attributes = {}, ...children) =>
 export const svg = (tag, attributes = {}, ...children) =>
   build(document.createElementNS(SVG, tag), attributes, children);
 
-/** A button that has `actions[name]` done with its data. */
+/** A button that has `actions[name]` done with its data. `data-key` is not such data: it tells an
+ * element from its neighbours. */
 export const button = (name, data, label, more = {}) => {
   const told = Object.fromEntries(Object.entries(data).map(([key, value]) => [`data-${key}`, value]));
   return el("button", { type: "button", "data-do": name, ...told, ...more }, label);

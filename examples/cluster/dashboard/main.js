@@ -87,16 +87,16 @@ const actions = {
   async demo({ node, action }) {
     await ask("POST", `/v1/demo/nodes/${segment(node)}`, { json: { action } });
   },
-  async read({ key, node }) {
+  async read({ line: key, node }) {
     const answer = await ask("GET", `/v1/cache/${segment(key)}`, { headers: { "x-dss-at": node } });
     say(`${node} read ${JSON.stringify((await answer.text()).slice(0, 60))}: a ${answer.headers.get("x-cache")}.`);
   },
-  async write({ key, node }) {
+  async write({ line: key, node }) {
     const text = $("value").value;
     await ask("PUT", `/v1/cache/${segment(key)}`, { text, headers: { "x-dss-at": node } });
     say(`${node} wrote ${JSON.stringify(text.slice(0, 60))}.`);
   },
-  forget({ key }) {
+  forget({ line: key }) {
     state.keys = state.keys.filter((other) => other !== key);
     anew();
   },

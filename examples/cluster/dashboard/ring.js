@@ -2,32 +2,38 @@
 
 import { colours, el, svg } from "./dom.js";
 
-const [MIDDLE, RADIUS, THICK] = [130, 92, 28];
+const [MIDDLE, RADIUS, THICK] = [130, 84, 20];
+const [RIM, RIM_THICK] = [105, 8];
 
 function point(part, radius) {
   const angle = part * 2 * Math.PI - Math.PI / 2;
   return [MIDDLE + Math.cos(angle) * radius, MIDDLE + Math.sin(angle) * radius].map((at) => at.toFixed(2));
 }
 
-/** Each node's arcs as one path. An arc ends at its point, and begins where the one before ends. */
-function paths({ nodes, arcs }) {
-  const drawn = nodes.map(() => []);
-  arcs.forEach(([end, owner], at) => {
-    const begin = at ? arcs[at - 1][0] : arcs.at(-1)[0] - 1;
-    if (end <= begin) return;
-    const large = end - begin > 0.5 ? 1 : 0;
-    if (end - begin >= 0.99999) {
-      drawn[owner].push(`M${point(0, RADIUS)}A${RADIUS} ${RADIUS} 0 1 1 ${point(0.5, RADIUS)}A${RADIUS} ${RADIUS} 0 1 1 ${point(1, RADIUS)}`);
-    } else {
-      drawn[owner].push(`M${point(begin, RADIUS)}A${RADIUS} ${RADIUS} 0 ${large} 1 ${point(end, RADIUS)}`);
-    }
+/** From one part of the ring to another; all of it is two halves. */
+function arc(begin, end, radius) {
+  if (end - begin > 0.9999) return arc(begin, begin + 0.5, radius) + arc(begin + 0.5, begin + 0.9998, radius);
+  const large = end - begin > 0.5 ? 1 : 0;
+  return `M${point(begin, radius)}A${radius} ${radius} 0 ${large} 1 ${point(end, radius)}`;
+}
+
+/** Inside, how much each node owns; outside, where that lies: neighbouring sectors are one arc. */
+function paths({ nodes, sectors }) {
+  let begin = 0;
+  const drawn = nodes.map(([, share]) => {
+    begin += share;
+    return [arc(begin - share, begin, RADIUS), ""];
   });
-  return drawn.map((arcsOfNode) => arcsOfNode.join(""));
+  for (let at = 0, end = 1; at < sectors.length; at = end, end += 1) {
+    while (end < sectors.length && sectors[end] === sectors[at]) end += 1;
+    drawn[sectors[at]][1] += arc(at / sectors.length, end / sectors.length, RIM);
+  }
+  return drawn;
 }
 
 function marker({ key, position }) {
-  const [x, y] = point(position, RADIUS + THICK / 2 + 9);
-  const [lx, ly] = point(position, RADIUS + THICK / 2 + 18);
+  const [x, y] = point(position, RIM + RIM_THICK / 2 + 8);
+  const [lx, ly] = point(position, RIM + RIM_THICK / 2 + 17);
   const right = Number(lx) >= MIDDLE;
   return svg("g", { class: "marker", "data-key": key },
     svg("circle", { cx: x, cy: y, r: 4 }),
@@ -41,8 +47,9 @@ export function ringView({ ring, lines, nodes }) {
   const percent = (share) => `${(share * 100).toFixed(1)} %`;
   const said = ring.nodes.map(([id, share]) => `${id} owns ${percent(share)}`).join(", ");
   return el("div", { class: "ring" },
-    svg("svg", { viewBox: "-52 4 364 252", role: "img", "aria-label": said },
-      paths(ring).map((d, at) => svg("path", { d, class: `arc ${colour.get(ring.nodes[at][0]) ?? "c7"}`, "stroke-width": THICK, "data-key": ring.nodes[at][0] })),
+    svg("svg", { viewBox: "-56 4 372 252", role: "img", "aria-label": said },
+      paths(ring).map(([own, rim], at) => svg("g", { class: `arc ${colour.get(ring.nodes[at][0]) ?? "c7"}`, "data-key": ring.nodes[at][0] },
+        svg("path", { d: own, "stroke-width": THICK }), svg("path", { d: rim, "stroke-width": RIM_THICK }))),
       svg("text", { class: "count", x: MIDDLE, y: MIDDLE + 2, "data-key": "count" }, String(ring.nodes.length)),
       svg("text", { class: "unit", x: MIDDLE, y: MIDDLE + 22, "data-key": "unit" }, ring.nodes.length === 1 ? "node" : "nodes"),
       (lines ?? []).map(marker)),

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use dss_raft::{
     ChangeError, Configuration, Group, MembershipError, NodeId, RoleKind, StateMachine, Status,
 };
+use futures_util::future::BoxFuture;
 use serde::Deserialize;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -45,8 +46,42 @@ impl<M: StateMachine> Changing for Group<M> {
     }
 }
 
-/// From here on, until the node stops, the groups that it leads get the voters that are wanted.
-pub(super) fn start(app: &App, stopping: &CancellationToken) {
+/// From here on, until the end of the node, the groups that it leads get the voters that are wanted.
+pub(super) fn start(app: &App, ending: &CancellationToken) {
+    let groups = groups(app);
+    let all: Vec<_> = groups.iter().map(|(_, group)| Arc::clone(group)).collect();
+    let mut tasks: Vec<BoxFuture<'static, ()>> = Vec::new();
+    for (name, group) in groups {
+        let app = app.clone();
+        tasks.push(Box::pin(async move { keep(&app, &name, &*group).await }));
+    }
+    let app = app.clone();
+    tasks.push(Box::pin(async move { conclude(&app, &all).await }));
+    for task in tasks {
+        let ending = ending.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = ending.cancelled() => {}
+                () = task => {}
+            }
+        });
+    }
+}
+
+/// Waits until this node votes in no group, as far as it knows.
+pub(super) async fn let_go(app: &App) {
+    let groups = groups(app);
+    // One that is removed may never hear the end of it: the beginning does.
+    let votes = |group: &dyn Changing| group.status().configuration.voters.contains(&app.id);
+    while groups.iter().any(|(_, group)| votes(&**group)) {
+        sleep(PAUSE).await;
+    }
+    // The others may still want its vote for the last step.
+    sleep(PAUSE * 5).await;
+}
+
+/// All groups, by their names.
+fn groups(app: &App) -> Vec<(String, Arc<dyn Changing>)> {
     let mut groups: Vec<(String, Arc<dyn Changing>)> = vec![
         ("locks".to_owned(), Arc::new(app.lock_group.clone())),
         ("cache".to_owned(), Arc::new(app.cache_group.clone())),
@@ -55,23 +90,7 @@ pub(super) fn start(app: &App, stopping: &CancellationToken) {
     for (number, group) in app.queue_groups.iter().enumerate() {
         groups.push((format!("shard-{number}"), Arc::new(group.clone())));
     }
-    let all: Vec<_> = groups.iter().map(|(_, group)| Arc::clone(group)).collect();
-    let mut tasks: Vec<futures_util::future::BoxFuture<'static, ()>> = Vec::new();
-    for (name, group) in groups {
-        let app = app.clone();
-        tasks.push(Box::pin(async move { keep(&app, &name, &*group).await }));
-    }
-    let app = app.clone();
-    tasks.push(Box::pin(async move { conclude(&app, &all).await }));
-    for task in tasks {
-        let stopping = stopping.clone();
-        tokio::spawn(async move {
-            tokio::select! {
-                () = stopping.cancelled() => {}
-                () = task => {}
-            }
-        });
-    }
+    groups
 }
 
 /// Whoever is to vote in a group of these voters: a node that is not there yet is waited for.

@@ -94,11 +94,13 @@ impl Demo {
     }
 }
 
-/// The first of three ports in a row, with as many a thousand above them.
+/// The first of three ports in a row, with as many a thousand above them. They lie in a block of
+/// four that no other test of this process gets.
 fn three_ports() -> u16 {
     let is_free = |port| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok();
-    (0..1_000)
+    (0..10_000)
         .map(|_| dss_examples::free_port())
+        .filter(|port| port % 4 == 0)
         .find(|port| (0..3).all(|above| is_free(port + above) && is_free(port + 1_000 + above)))
         .expect("some ports are free")
 }
@@ -118,7 +120,7 @@ async fn picture(page: &mut Page, name: &str) {
 
 fn click(label: &str) -> String {
     format!(
-        "(() => {{ const found = [...document.querySelectorAll('button')].find((one) => \
+        "(() => {{ const found = [...document.querySelectorAll('button:enabled')].find((one) => \
          [one.getAttribute('aria-label'), one.textContent].includes({label:?})); \
          found?.click(); return Boolean(found); }})()"
     )

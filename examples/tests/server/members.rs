@@ -49,8 +49,7 @@ async fn a_node_joins_and_another_leaves_and_no_client_that_tries_again_notices(
     assert_eq!(delete(&cluster, witness, &leaving).await, 204);
     until(&cluster, witness, "it has left", |members| state(members, &leaving).is_none()).await;
     assert_eq!(delete(&cluster, witness, &leaving).await, 404);
-    sleep(Duration::from_millis(300)).await;
-    let status = cluster.terminate(left).await;
+    let status = cluster.exit(left).await;
     assert!(status.success(), "{status}\n{}", cluster.logs());
     sleep(Duration::from_millis(500)).await;
     crowd.finish(&cluster, fourth).await;
@@ -75,8 +74,8 @@ async fn a_node_joins_and_another_leaves_and_no_client_that_tries_again_notices(
 }
 
 async fn post(cluster: &Cluster, node: usize, body: &Value) -> (u16, Value) {
-    let answer = cluster.client.post(&format!("{}/v1/members", cluster.url(node)), body.clone());
-    let answer = answer.await.expect("the node answers");
+    let url = format!("{}/v1/members", cluster.url(node));
+    let answer = cluster.client.post(&url, body.clone()).await.expect("the node answers");
     (answer.status.as_u16(), answer.json())
 }
 

@@ -205,8 +205,13 @@ impl Cluster {
 
     /// Sends the node a signal that asks it to leave and waits until it has.
     pub(crate) async fn stop(&mut self, node: usize, by: &str) -> ExitStatus {
+        self.signal(node, by);
+        self.exit(node).await
+    }
+
+    /// Waits until the node has left by itself, or since it was asked to.
+    pub(crate) async fn exit(&mut self, node: usize) -> ExitStatus {
         let mut child = self.nodes[node].child.take().expect("the node runs");
-        signal(&child, by);
         let deadline = Instant::now() + EXIT_MAX;
         loop {
             if let Some(status) = child.try_wait().expect("a child can be waited for") {
@@ -214,7 +219,7 @@ impl Cluster {
             }
             if Instant::now() > deadline {
                 child.kill().expect("a child can be killed");
-                panic!("node {node} ignores SIG{by}\n{}", self.logs());
+                panic!("node {node} goes on\n{}", self.logs());
             }
             sleep(Duration::from_millis(20)).await;
         }

@@ -1,10 +1,12 @@
 //! Looks at the cluster while anybody watches.
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::http::Uri;
 use bytes::Bytes;
+use dss_raft::NodeId;
 use dss_ring::Position;
 use futures_util::future::join_all;
 use http_body_util::BodyExt as _;
@@ -28,6 +30,8 @@ const PATIENCE: Duration = Duration::from_millis(800);
 const LOCKS_MAX: usize = 100;
 /// How many topics are told of.
 const TOPICS_MAX: usize = 32;
+/// In how many sectors the ring is told of.
+const SECTORS: u64 = 360;
 /// What is told of a subject that nobody could be asked about.
 const UNKNOWN: &str = "null";
 
@@ -37,13 +41,15 @@ pub(crate) struct Sampler {
     routing: Routing,
     events: Events,
     stopping: CancellationToken,
+    /// What each node said last.
+    statuses: Mutex<BTreeMap<NodeId, Bytes>>,
 }
 
 impl Sampler {
     /// From here on, until the node stops, what happens is told to whoever watches.
     pub(crate) fn start(app: App, routing: Routing, events: Events) {
         let stopping = app.ready.stopping().clone();
-        let sampler = Self { app, routing, events, stopping };
+        let sampler = Self { app, routing, events, stopping, statuses: Mutex::default() };
         tokio::spawn(async move {
             tokio::select! {
                 () = sampler.stopping.cancelled() => {}
@@ -92,6 +98,10 @@ impl Sampler {
         Seen { subjects, lines }
     }
 
+    fn statuses(&self) -> MutexGuard<'_, BTreeMap<NodeId, Bytes>> {
+        self.statuses.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// What a route answers, from whichever node can.
     async fn ask(&self, path: &str) -> Bytes {
         self.answer(path, |call| call).await.unwrap_or(Bytes::from_static(UNKNOWN.as_bytes()))
@@ -105,10 +115,15 @@ impl Sampler {
         body.await.ok().map(|body| body.to_bytes())
     }
 
-    /// What each node says of itself.
+    /// What each node says of itself. One that is connected and slow has said it before.
     async fn nodes(&self) -> String {
         let asked = self.app.members.nodes().into_iter().map(async |node| {
             let status = self.answer("/v1/status", |call| call.at(node.id)).await;
+            let before = self.statuses().get(&node.id).cloned();
+            let status = status.or(before.filter(|_| self.app.peers.is_up(node.id)));
+            if let Some(status) = &status {
+                self.statuses().insert(node.id, status.clone());
+            }
             let status = status.as_deref().map_or(UNKNOWN.into(), String::from_utf8_lossy);
             let (id, url) = (json(&node.name), json(&format!("http://{}", node.client)));
             format!(r#"{{"id":{id},"url":{url},"status":{status}}}"#)
@@ -151,22 +166,28 @@ impl Sampler {
         join_all(asked).await.into_iter().collect()
     }
 
-    /// The ring, as what each node owns: the arcs by where they end, and whose they are.
+    /// The ring, as the share of each node, and whose the sectors are: where each begins, in its
+    /// order. There are more points than can be drawn.
     fn ring(&self) -> Bytes {
         #[derive(Serialize)]
         struct Ring<'a> {
             nodes: Vec<(&'a String, f64)>,
-            arcs: Vec<(f64, usize)>,
+            sectors: Vec<usize>,
         }
         let Some(ring) = self.app.ring() else { return Bytes::from_static(UNKNOWN.as_bytes()) };
         let names: Vec<_> = ring.nodes().map(|(node, _)| node).collect();
-        let arcs = ring.points().map(|(position, node)| {
-            let owner = names.binary_search(&node).expect("the points of a ring are its nodes'");
-            (part_of_ring(position), owner)
-        });
+        let mut points = ring.points().peekable();
+        let mut sectors = Vec::new();
+        for sector in 0..SECTORS {
+            let begin = (sector << Position::BITS) / SECTORS;
+            while points.next_if(|(position, _)| position.get() < begin).is_some() {}
+            // Behind the last point the ring begins anew.
+            let owner = points.peek().copied().or_else(|| ring.points().next());
+            sectors.extend(owner.and_then(|(_, node)| names.binary_search(&node).ok()));
+        }
         let share = |node| ring.share(node).unwrap_or_default();
-        let nodes = names.iter().map(|node| (*node, share(node))).collect();
-        json(&Ring { nodes, arcs: arcs.collect() }).into()
+        json(&Ring { nodes: names.iter().map(|node| (*node, share(node))).collect(), sectors })
+            .into()
     }
 }
 

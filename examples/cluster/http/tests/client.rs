@@ -37,6 +37,11 @@ impl Client {
         Self { router, node: node.to_owned(), _cluster: cluster }
     }
 
+    /// What it sends its requests to, for answers that are to be read as they come.
+    pub(super) fn router(&self) -> Router {
+        self.router.clone()
+    }
+
     pub(super) async fn send(&self, request: Request<Body>) -> Answered {
         let asked = format!("{} {} {:?}", request.method(), request.uri(), request.headers());
         self.send_as(asked, request).await
