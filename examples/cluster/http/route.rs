@@ -216,6 +216,17 @@ impl Route {
         self.answer(StatusCode::OK, description, Some(body))
     }
 
+    /// Answers with text of this media type.
+    pub(crate) fn answers_as(self, media_type: &'static str, description: &'static str) -> Self {
+        let body = BodyDescription { media_type, schema: String::schema() };
+        self.answer(StatusCode::OK, description, Some(body))
+    }
+
+    /// Can be done by a node that the client names.
+    pub(crate) fn directed(self) -> Self {
+        self.header("x-dss-at", "The id of the node that is to do it, in place of this one.")
+    }
+
     /// Answers 204, without a body.
     pub(crate) fn answers_nothing(self, description: &'static str) -> Self {
         self.answer(StatusCode::NO_CONTENT, description, None)

@@ -46,6 +46,7 @@ async fn bind_with(size: usize, folder: &Path, more: &str) -> Vec<BoundNode> {
             client,
             peer,
             tls: None,
+            demo: None,
         })
         .collect()
 }
