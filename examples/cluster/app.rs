@@ -10,8 +10,11 @@ use dss_raft::{Group, NodeId};
 use dss_ring::HashRing;
 use tokio::sync::watch;
 
+use crate::audit::AuditLog;
+use crate::auth::Authority;
 use crate::cache_group::{CacheMachine, CurrentCache};
 use crate::config::ClusterConfig;
+use crate::control_group::ControlGroup;
 use crate::http::Histogram;
 use crate::peer::Peers;
 use crate::placement::ViewPlacement;
@@ -39,6 +42,12 @@ pub(crate) struct AppInner {
     pub(crate) lock_group: Group<LockMachine>,
     /// The Raft group behind the cache: its view, and main memory where that is embedded.
     pub(crate) cache_group: Group<CacheMachine>,
+    /// What operators have decided.
+    pub(crate) control: ControlGroup,
+    /// Who may call.
+    pub(crate) authority: Arc<Authority>,
+    /// Where it is written down who did what, where it is.
+    pub(crate) audit: Option<AuditLog>,
     /// The Raft groups behind the queues; none where those are in Redis.
     pub(crate) queue_groups: Vec<Group<QueueMachine>>,
     /// How long the log takes to make writes durable.

@@ -1,5 +1,6 @@
 //! The HTTP side of programs that are clients of a cluster.
 
+mod credentials;
 mod locks;
 mod trust;
 
@@ -7,7 +8,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use axum::http::uri::{PathAndQuery, Scheme};
-use axum::http::{Method, Request, StatusCode, Uri, header};
+use axum::http::{HeaderValue, Method, Request, StatusCode, Uri, header};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -17,6 +18,7 @@ use hyper_util::rt::TokioExecutor;
 use serde::Deserialize;
 use serde_json::Value;
 
+pub(crate) use self::credentials::{Credentials, CredentialsError};
 pub(crate) use self::locks::HttpLocks;
 pub(crate) use self::trust::Trust;
 
@@ -66,6 +68,8 @@ pub(crate) struct Client {
     pool: Pool<HttpsConnector<HttpConnector>, Full<Bytes>>,
     /// Whether it believes any certificate.
     trusts: bool,
+    /// What requests carry to say who makes them.
+    authorization: Option<HeaderValue>,
 }
 
 /// What came back.
@@ -108,7 +112,17 @@ impl Client {
             .enable_http1()
             .wrap_connector(connector);
         let pool = Pool::builder(TokioExecutor::new()).build(connector);
-        Self { pool, trusts: trust.is_some() }
+        Self { pool, trusts: trust.is_some(), authorization: None }
+    }
+
+    /// A client that says who it is.
+    ///
+    /// # Errors
+    ///
+    /// Where the token is not to be had.
+    pub(crate) fn with_credentials(credentials: &Credentials) -> Result<Self, CredentialsError> {
+        let authorization = credentials.header()?;
+        Ok(Self { authorization, ..Self::new(credentials.trust()) })
     }
 
     /// Asks, with a body of JSON unless it is raw bytes.
@@ -135,6 +149,9 @@ impl Client {
             return Answer::None(NO_TRUST.to_owned());
         }
         let mut request = Request::builder().method(method).uri(target.at(path));
+        if let Some(authorization) = &self.authorization {
+            request = request.header(header::AUTHORIZATION, authorization);
+        }
         let body = match body {
             Body::None => Bytes::new(),
             Body::Raw(bytes) => bytes,
@@ -170,7 +187,7 @@ impl Client {
 }
 
 /// What to send along.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum Body {
     None,
     Raw(Bytes),

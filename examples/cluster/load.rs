@@ -27,7 +27,7 @@ use self::progress::Progress;
 use self::report::{Measurements, Report};
 use self::schedule::Schedule;
 use self::work::Worker;
-use crate::client::{Client, Target, Trust};
+use crate::client::{Client, Credentials, CredentialsError, Target};
 
 /// The options of `load`.
 #[derive(Debug, Clone, Args)]
@@ -35,9 +35,6 @@ pub(crate) struct Options {
     /// Nodes to ask, as `http://HOST:PORT` or `https://HOST:PORT`.
     #[arg(long = "target", value_name = "URL[,URL…]", value_delimiter = ',', required = true)]
     pub(crate) targets: Vec<Target>,
-    /// The file with the authority whose certificates to believe, for `https` targets.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) cacert: Option<Trust>,
     /// What to ask for.
     #[arg(long, value_enum)]
     pub(crate) workload: Workload,
@@ -54,6 +51,8 @@ pub(crate) struct Options {
     /// Write the result as JSON.
     #[arg(long)]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) credentials: Credentials,
 }
 
 /// What clients do.
@@ -72,6 +71,9 @@ pub(crate) enum Workload {
 /// Why there is no result.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
+    /// There is no token to ask with.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
     /// No target answered anything.
     #[error("no target answered: {0}")]
     NoAnswer(String),
@@ -89,7 +91,7 @@ pub(crate) async fn run(options: Options) -> Result<(), Error> {
     let duration = Duration::from_secs(options.seconds.into());
     let schedule = Arc::new(Schedule::new(Instant::now(), duration, options.rate));
     let progress = Arc::new(Progress::default());
-    let client = Client::new(options.cacert.as_ref());
+    let client = Client::with_credentials(&options.credentials)?;
     let mut clients = JoinSet::new();
     for number in 0..options.clients {
         let place = number as usize % options.targets.len();

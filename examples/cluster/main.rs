@@ -9,26 +9,37 @@
 //! - `peer`: how nodes talk to each other; `forward`: clients' requests between nodes;
 //!   `withdrawals`: what clients that have gone asked for.
 //! - `cache_group`: the Raft group behind the cache; `placement`: where its keys live.
+//! - `control_group`: the Raft group of what operators decide.
+//! - `auth`: who may call; `origin`: from where; `audit`: what they did.
 //! - `redis`: the servers of queues and main memory, where those are not embedded.
 //! - `http`: everything that clients see; `descriptors`: how many of them there can be.
 //! - `client`: the side of programs that are clients, among them:
 //! - `load`: clients that keep a cluster busy, and what they measure;
-//! - `lock`: a command that runs under a lock; `status`: the cluster in the terminal.
+//! - `lock`: a command that runs under a lock; `status`: the cluster in the terminal; `token`:
+//!   who may call; `audit_command`: whether what they did is still as it was written down.
+//!
+//! - `hex`: hashes and keys as text.
 
 mod app;
+mod audit;
+mod audit_command;
+mod auth;
 mod cache_group;
 mod certs;
 mod cli;
 mod client;
 mod config;
+mod control_group;
 mod descriptors;
 mod forward;
+mod hex;
 mod http;
 mod life;
 mod load;
 mod local;
 mod lock;
 mod node;
+mod origin;
 mod peer;
 mod placement;
 mod ready;
@@ -36,6 +47,7 @@ mod redis;
 mod signals;
 mod status;
 mod tls;
+mod token;
 mod withdrawals;
 
 use std::error::Error;
@@ -69,6 +81,10 @@ enum Failure {
     #[error(transparent)]
     Status(#[from] status::Error),
     #[error(transparent)]
+    Token(#[from] token::Error),
+    #[error(transparent)]
+    Audit(#[from] audit_command::Error),
+    #[error(transparent)]
     Certs(#[from] certs::Error),
     #[error("signals cannot be received")]
     Signals(#[source] std::io::Error),
@@ -87,10 +103,12 @@ fn main() -> ExitCode {
         }
     };
     log_to_standard_error(&cli);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .expect("the operating system lets a process have threads");
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    if let Some(threads) = worker_threads(&cli) {
+        runtime.worker_threads(threads);
+    }
+    let runtime =
+        runtime.enable_all().build().expect("the operating system lets a process have threads");
     let result = runtime.block_on(run(cli));
     runtime.shutdown_timeout(RUNTIME_LIMIT);
     match result {
@@ -98,12 +116,27 @@ fn main() -> ExitCode {
         Err(failure) => {
             eprintln!("error: {}", one_line(&failure));
             match failure {
-                Failure::Load(_) | Failure::Status(_) => ExitCode::FAILURE,
+                Failure::Load(_) | Failure::Status(_) | Failure::Token(_) | Failure::Audit(_) => {
+                    ExitCode::FAILURE
+                }
                 Failure::Lock(error) => ExitCode::from(error.status()),
                 _ => ExitCode::from(USAGE),
             }
         }
     }
+}
+
+/// How many threads work for a node: half as many as there are processors, where the environment
+/// does not say it the way that tokio reads it. What a node does is a chain of short tasks that
+/// wake each other. With as many threads as processors, each waking wakes a thread that finds
+/// nothing to do; and the log, the network and whatever else runs on the machine need some, too.
+fn worker_threads(cli: &Cli) -> Option<usize> {
+    let is_node = matches!(cli.command, Some(Command::Node(_)));
+    if !is_node || std::env::var_os("TOKIO_WORKER_THREADS").is_some() {
+        return None;
+    }
+    let processors = std::thread::available_parallelism().ok()?;
+    Some(processors.get().div_ceil(2))
 }
 
 /// Standard output is for what was asked for; `DSS_LOG` says how much is told beside it.
@@ -112,9 +145,11 @@ fn log_to_standard_error(cli: &Cli) {
         Some(Command::Node(_) | Command::Load(_)) => "info",
         None
         | Some(
-            Command::Certs(_)
+            Command::Audit(_)
+            | Command::Certs(_)
             | Command::Config(_)
             | Command::Lock(_)
+            | Command::Token(_)
             | Command::Status(_)
             | Command::Health(_),
         ) => "warn",
@@ -149,6 +184,8 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
             let stop = StopSignals::listen().map_err(Failure::Signals)?;
             return Ok(ExitCode::from(lock::run(options, stop).await?));
         }
+        Some(Command::Audit(command)) => audit_command::run(command).await?,
+        Some(Command::Token(command)) => token::run(command).await?,
         Some(Command::Health(options)) => status::health(options).await?,
         Some(Command::Status(options)) => return Ok(status::run(options).await?),
     }

@@ -16,7 +16,7 @@ use std::time::Duration;
 use axum::http::HeaderValue;
 use dss_lock::{LockMachine, LockService};
 use dss_mesi::{Incarnation, Memory};
-use dss_raft::{FileStorage, GroupId, Identity, Node, StartGroupError, StorageError};
+use dss_raft::{FileStorage, GroupId, Identity, Node, NodeId, StartGroupError, StorageError};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -27,8 +27,11 @@ use self::inbox::NodeInbox;
 use self::measured::Measured;
 use self::queues::Queues;
 use crate::app::{App, AppInner};
+use crate::audit::{self, AuditLog};
+use crate::auth::Authority;
 use crate::cache_group::{CacheGroup, CacheMachine, Membership, RaftMemory};
 use crate::config::{Address, ClusterConfig, NodeConfig};
+use crate::control_group::{ControlGroup, ControlMachine};
 use crate::http::{Histogram, Http};
 use crate::life::{self, LifeError};
 use crate::peer::Peers;
@@ -41,8 +44,12 @@ use crate::withdrawals::PeerCourier;
 const LOCKS: GroupId = GroupId::new(0);
 /// The Raft group of the cache: its view and its main memory.
 const CACHE: GroupId = GroupId::new(1);
+/// The Raft group of what operators decide.
+const CONTROL: GroupId = GroupId::new(2);
 /// How long the cache may take to write back and leave.
 const CACHE_LIMIT: Duration = Duration::from_secs(2);
+/// How long the audit log may take to write what clients have left.
+const AUDIT_LIMIT: Duration = Duration::from_secs(1);
 /// How long handing over leadership and flushing the log may take.
 const RAFT_LIMIT: Duration = Duration::from_secs(3);
 /// How often readiness is looked at while it is waited for.
@@ -64,6 +71,8 @@ pub(crate) enum StartError {
     Storage(#[from] StorageError),
     #[error("the data folder cannot be used")]
     Life(#[from] LifeError),
+    #[error(transparent)]
+    Audit(#[from] audit::OpenError),
     #[error("the log of {group} in {folder} cannot be used")]
     Group { group: String, folder: PathBuf, source: StartGroupError },
 }
@@ -140,6 +149,13 @@ impl BoundNode {
         let lock_group = groups.start("locks", LOCKS, machine).await?;
         let (machine, cache_events) = CacheMachine::new();
         let cache_group = groups.start("cache", CACHE, machine).await?;
+        let control = start_control(groups, &peers, node.id).await?;
+        let authority = Arc::new(Authority::new(
+            config.auth(),
+            &config.limits(),
+            control.clone(),
+            groups.last_caught_up(),
+        ));
         let redis = config.redis();
         let servers = (!redis.is_empty()).then(|| RedisNodes::start(redis.to_vec()));
         let queues = Queues::start(groups, config.cluster(), servers.as_ref()).await?;
@@ -166,6 +182,7 @@ impl BoundNode {
             log_failed: Box::new(move || log.storage_failure().is_some()),
             redis,
         });
+        let audit = open_audit(&config, &node, groups.folder(), &control, &stopping)?;
         let app = App::from(AppInner {
             id: node.id,
             name: node.name,
@@ -175,6 +192,9 @@ impl BoundNode {
             caches: cache.caches.clone(),
             lock_group,
             cache_group,
+            control: control.clone(),
+            authority,
+            audit,
             queue_groups: queues.groups,
             log_writes,
             peers: peers.clone(),
@@ -190,12 +210,39 @@ impl BoundNode {
         let raft = groups.raft.clone();
         let CacheParts { caches, leases, membership, .. } = cache;
         let (locks, http) = (app.locks.clone(), Arc::new(http));
-        let inbox = NodeInbox { raft: raft.clone(), caches, leases, locks, http };
+        let inbox = NodeInbox { raft: raft.clone(), caches, leases, locks, control, http };
         peers.start(peer, Arc::new(inbox));
         let answers = (router, header);
         let clients = Clients::serve(client, tls, answers, limits, recorder, stopping.clone());
         Ok(RunningNode { app, raft, membership, clients, stopping })
     }
+}
+
+/// Starts the group of what operators decide.
+async fn start_control(
+    groups: &mut Groups,
+    peers: &Peers,
+    me: NodeId,
+) -> Result<ControlGroup, StartError> {
+    let (machine, state) = ControlMachine::new();
+    let group = groups.start("control", CONTROL, machine).await?;
+    Ok(ControlGroup::new(group, state, Arc::new(peers.clone()), me))
+}
+
+/// Goes on with the audit log, where the node is to write one.
+fn open_audit(
+    config: &ClusterConfig,
+    node: &NodeConfig,
+    folder: &Path,
+    control: &ControlGroup,
+    stopping: &CancellationToken,
+) -> Result<Option<AuditLog>, StartError> {
+    let Some(settings) = config.audit() else { return Ok(None) };
+    let log = AuditLog::open(&folder.join(audit::FOLDER), &node.name, settings)?;
+    let heads = audit::keep_heads(log.clone(), control.clone());
+    let stopping = stopping.clone();
+    tokio::spawn(async move { stopping.run_until_cancelled(heads).await });
+    Ok(Some(log))
 }
 
 /// Does something with the data folder that may block.
@@ -246,6 +293,12 @@ impl RunningNode {
         self.stopping.cancel();
         if !self.clients.finish().await {
             tracing::warn!(%name, "some clients were cut off");
+        }
+        if let Some(log) = &self.app.audit {
+            let flushed = tokio::time::timeout(AUDIT_LIMIT, log.flush()).await;
+            if !matches!(flushed, Ok(Ok(()))) {
+                tracing::error!(%name, "the end of the audit log could not be written");
+            }
         }
         if tokio::time::timeout(CACHE_LIMIT, self.membership.leave()).await.is_err() {
             tracing::warn!(%name, "the cache could not take its leave");

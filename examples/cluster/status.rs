@@ -9,7 +9,7 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
-use crate::client::{Answer, Body, Client, Target, Trust};
+use crate::client::{Answer, Body, Client, Credentials, CredentialsError, Target, Trust};
 
 /// How long a node may take to answer.
 const ANSWER_MAX: Duration = Duration::from_secs(3);
@@ -25,12 +25,11 @@ pub(crate) struct Options {
         default_value = "http://127.0.0.1:8001,http://127.0.0.1:8002,http://127.0.0.1:8003"
     )]
     pub(crate) targets: Vec<Target>,
-    /// The file with the authority whose certificates to believe, for `https` targets.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) cacert: Option<Trust>,
     /// Write it as JSON.
     #[arg(long)]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) credentials: Credentials,
 }
 
 /// The options of `health`.
@@ -47,6 +46,8 @@ pub(crate) struct HealthOptions {
 /// Why there is nothing to show.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
     #[error("no node answered: {0}")]
     NoAnswer(String),
     #[error("the status cannot be written")]
@@ -98,7 +99,7 @@ struct Row {
 ///
 /// Where nobody answered, or the result could not be written.
 pub(crate) async fn run(options: Options) -> Result<ExitCode, Error> {
-    let client = Client::new(options.cacert.as_ref());
+    let client = Client::with_credentials(&options.credentials)?;
     let first = first_answer(&client, &options.targets).await?;
     let mut asked = JoinSet::new();
     for (place, node) in first.nodes.into_iter().enumerate() {

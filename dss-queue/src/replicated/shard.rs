@@ -12,7 +12,7 @@ use super::clock::Clock;
 use crate::broker::{BrokerError, ReceiveRequest};
 use crate::command::{Command, Reply};
 use crate::id::{Receipt, ShardId};
-use crate::machine::QueueMachine;
+use crate::machine::{Placed, QueueMachine};
 use crate::message::Delivery;
 use crate::name::{GroupName, TopicName};
 use crate::queue::Availability;
@@ -30,6 +30,7 @@ pub(super) struct Shard {
     pub(super) group: Group<QueueMachine>,
     pub(super) waiters: Arc<Waiters>,
     pub(super) clock: Clock,
+    pub(super) placed: watch::Receiver<Placed>,
     pub(super) runtime: Handle,
 }
 
@@ -117,6 +118,7 @@ impl Shard {
         match found {
             Availability::NoTopic => return Err(BrokerError::NotFound),
             Availability::Crowded => return Err(BrokerError::Overloaded),
+            Availability::Moved => return Err(BrokerError::Moving),
             Availability::Nothing => return Ok(None),
             Availability::NoGroup | Availability::Something => {}
         }

@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use super::{Answer, Body, Client, NOT_CONNECTED, Refused, Target, Trust};
+use super::{Answer, Body, Client, NOT_CONNECTED, Refused, Target};
 
 /// How long an answer may take beyond the wait that was asked for. A node that hangs has a
 /// successor by then, and another node finds it.
@@ -45,9 +45,9 @@ enum Failure {
 
 impl HttpLocks {
     /// Asks these; there must be at least one.
-    pub(crate) fn new(targets: Vec<Target>, trust: Option<&Trust>) -> Self {
+    pub(crate) fn new(client: Client, targets: Vec<Target>) -> Self {
         let (place, refused) = (watch::Sender::new(0), watch::Sender::new(None));
-        Self { client: Client::new(trust), targets, place, refused }
+        Self { client, targets, place, refused }
     }
 
     /// Waits for the cluster to refuse something for good, for this reason: that is none of those

@@ -43,6 +43,13 @@ pub(crate) struct Limits {
     pub(crate) requests_max: usize,
     /// `waits_max`: how many more may wait for a lock or a message. 10,000.
     pub(crate) waits_max: usize,
+    /// `auth_failures_per_address_max`: how many requests with a wrong token or none are answered
+    /// 401 in a minute, by address; more are answered 429. 60. Nobody is locked out by it: a good
+    /// token is always heard. A secret of 256 bits is not guessed at any rate; what is kept small
+    /// is the log and the work.
+    pub(crate) auth_failures_per_address_max: usize,
+    /// `auth_failures_max`: how many in all. 600.
+    pub(crate) auth_failures_max: usize,
 }
 
 impl Default for Limits {
@@ -62,6 +69,8 @@ impl Default for Limits {
             resets_max: 20,
             requests_max: 2_000,
             waits_max: 10_000,
+            auth_failures_per_address_max: 60,
+            auth_failures_max: 600,
         }
     }
 }
@@ -81,7 +90,7 @@ enum Slot<'a> {
 
 impl Limits {
     /// What each is called.
-    pub(super) const NAMES: [&'static str; 14] = [
+    pub(super) const NAMES: [&'static str; 16] = [
         "connections_max",
         "connections_per_address_max",
         "first_byte_ms",
@@ -96,6 +105,8 @@ impl Limits {
         "resets_max",
         "requests_max",
         "waits_max",
+        "auth_failures_per_address_max",
+        "auth_failures_max",
     ];
 
     fn slot(&mut self, name: &str) -> Option<Slot<'_>> {
@@ -116,6 +127,10 @@ impl Limits {
             "resets_max" => Slot::Count(&mut self.resets_max, COUNT),
             "requests_max" => Slot::Count(&mut self.requests_max, COUNT),
             "waits_max" => Slot::Count(&mut self.waits_max, COUNT),
+            "auth_failures_per_address_max" => {
+                Slot::Count(&mut self.auth_failures_per_address_max, COUNT)
+            }
+            "auth_failures_max" => Slot::Count(&mut self.auth_failures_max, COUNT),
             _ => return None,
         })
     }

@@ -11,6 +11,8 @@
 //! | `heartbeat_ms` in `[timing]` | `DSS_TIMING_HEARTBEAT_MS` | `--set timing.heartbeat_ms=MS` |
 //! | `folder` in `[tls]` | `DSS_TLS_FOLDER` | `--set tls.folder=DIR` |
 //! | `insecure` | `DSS_INSECURE` | `--set insecure=true` |
+//! | `enabled` in `[auth]` | `DSS_AUTH_ENABLED` | `--set auth.enabled=true` |
+//! | `key_file` in `[audit]` | `DSS_AUDIT_KEY_FILE` | `--set audit.key_file=FILE` |
 //!
 //! Which nodes there are is for the file alone to say.
 
@@ -19,7 +21,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::parse::{ConfigError, add_redis_server};
-use super::{ClusterConfig, Limits};
+use super::{AuditConfig, AuthConfig, ClusterConfig, Limits};
 
 /// One value for one setting, and where it was said.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,8 +66,9 @@ impl Setting {
             "tls.folder",
             "insecure",
         ];
+        let security = AuthConfig::NAMES.into_iter().chain(AuditConfig::NAMES);
         let mut settings = Vec::new();
-        for name in others.map(str::to_owned).into_iter().chain(limits) {
+        for name in others.into_iter().chain(security).map(str::to_owned).chain(limits) {
             let origin = format!("DSS_{}", name.replace('.', "_").to_uppercase());
             if let Some(value) = variable(&origin) {
                 let value = value
@@ -123,10 +126,12 @@ impl ClusterConfig {
                     timing_from = Some(setting.origin.clone());
                 }
                 name => {
-                    let Some(limit) = name.strip_prefix("limits.") else {
-                        return Err(setting.refuse("there is no such setting"));
+                    let set = match name.split_once('.') {
+                        Some(("limits", limit)) => self.limits.set(limit, setting.number()?),
+                        Some(("auth", name)) => self.auth.set(name, &setting.value),
+                        Some(("audit", name)) => self.audit.set(name, &setting.value),
+                        _ => Err("there is no such setting".to_owned()),
                     };
-                    let set = self.limits.set(limit, setting.number()?);
                     set.map_err(|problem| setting.refuse(&problem))?;
                 }
             }

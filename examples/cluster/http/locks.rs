@@ -33,7 +33,7 @@ pub(crate) fn routes() -> Vec<Route> {
     let mut routes = routes_of_one();
     routes.extend([several::route()]);
     routes.extend(waits::routes());
-    routes
+    routes.into_iter().map(Route::of_locks).collect()
 }
 
 fn routes_of_one() -> Vec<Route> {

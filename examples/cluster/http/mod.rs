@@ -10,6 +10,7 @@
 //! clients, another node's routing reaches the handlers behind them, and the OpenAPI document
 //! describes them.
 
+mod audit;
 mod body;
 mod cache;
 mod cache_version;
@@ -32,6 +33,7 @@ mod routing;
 mod sessions;
 #[cfg(test)]
 mod tests;
+mod tokens;
 mod topics;
 mod values;
 
@@ -53,6 +55,7 @@ use tower::ServiceExt as _;
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument as _;
 
+use self::audit::Auditing;
 use self::gateway::{Gateway, Passage};
 use self::route::Route;
 use self::routing::{Forward, Routing, TRACE_ID};
@@ -63,6 +66,7 @@ use crate::peer::Peers;
 pub(crate) use self::metrics::{Counter, Histogram, Recorder};
 pub(crate) use self::names::Names;
 pub(crate) use self::problem::{Code, PROBLEM_JSON, Problem};
+pub(crate) use self::route::Access;
 
 /// Which node answered.
 pub(crate) const NODE: HeaderName = HeaderName::from_static("x-dss-node");
@@ -78,6 +82,8 @@ fn table() -> Vec<Route> {
         ring::routes(),
         operations::routes(),
         leader::routes(),
+        tokens::routes(),
+        audit::routes(),
     ]
     .into_iter()
     .flatten()
@@ -131,12 +137,16 @@ impl Http {
             .map(|(place, route)| (route.path, route.method.clone(), Passage::of(place, route)))
             .collect();
         let (here, limits) = (app.id, app.config.limits());
+        let lock_leadership = app.lock_group.leadership();
         let node = HeaderValue::from_str(&app.name).unwrap_or(HeaderValue::from_static("?"));
+        let (authority, auditing) = (app.authority.clone(), Auditing::of(&app));
         let context =
             Context { app, recorder: Arc::clone(&recorder), document: Bytes::from(document) };
         let local = local_router(routes, context);
         let routing = Routing::new(here, local.clone(), peers);
-        let gateway = Gateway::new(routing, Arc::clone(&recorder), limits);
+        let recorded = Arc::clone(&recorder);
+        let gateway =
+            Gateway::new(routing, recorded, authority, auditing, limits, lock_leadership);
         Self { clients: client_router(passages, &gateway, node), local, recorder }
     }
 

@@ -60,6 +60,10 @@ pub(crate) struct Route {
     pub(crate) is_fenced: bool,
     /// Whether it is answered however much there is to do.
     pub(crate) is_vital: bool,
+    /// Whether it needs a token even where others do not.
+    pub(crate) is_guarded: bool,
+    /// Whether it is for whoever leads the locks.
+    pub(crate) is_of_locks: bool,
     pub(crate) handler: MethodRouter<Context>,
     pub(crate) operation_id: &'static str,
     pub(crate) summary: &'static str,
@@ -125,6 +129,8 @@ impl Route {
             conduct,
             is_fenced: false,
             is_vital: access == Access::Public,
+            is_guarded: false,
+            is_of_locks: false,
             handler,
             operation_id: "",
             summary: "",
@@ -136,9 +142,21 @@ impl Route {
         }
     }
 
+    /// It is for whoever leads the locks: where another node is known to, that is asked at once.
+    pub(crate) fn of_locks(mut self) -> Self {
+        self.is_of_locks = true;
+        self
+    }
+
     /// It is answered however much there is to do, since not to do it makes more to do.
     pub(crate) fn vital(mut self) -> Self {
         self.is_vital = true;
+        self
+    }
+
+    /// It needs a token even where others do not.
+    pub(crate) fn guarded(mut self) -> Self {
+        self.is_guarded = true;
         self
     }
 

@@ -20,6 +20,7 @@ use dss_raft::NodeId;
 use tokio::time::{Instant, sleep, timeout};
 use tower::ServiceExt as _;
 
+use super::audit::AnsweredAt;
 use super::problem::{Code, Problem};
 use crate::forward::ForwardError;
 
@@ -107,12 +108,17 @@ impl Routing {
 
     /// Has `call` answered by whichever node can. Dropping the future cancels it there.
     pub(crate) async fn answer(&self, call: &Call) -> Response<Body> {
-        let mut at = self.here;
+        let mut at = call.first().unwrap_or(self.here);
         let mut search = Search::new(call.wait());
         let mut perhaps_done = false;
         loop {
             match self.attempt(at, call).await {
-                Attempt::Answered(response) => return response,
+                Attempt::Answered(mut response) => {
+                    if at != self.here {
+                        response.extensions_mut().insert(AnsweredAt(at));
+                    }
+                    return response;
+                }
                 Attempt::Elsewhere(Some(leader)) if leader != at && search.follows_hint() => {
                     at = leader;
                     continue;

@@ -31,6 +31,7 @@ use self::paced::{Paced, UnderWay};
 use self::unreadable::Explained;
 use crate::config::Limits;
 use crate::http::{self, Code, Problem, Recorder};
+use crate::origin::Origin;
 use crate::tls::{self, Tls};
 
 /// How long clients have to finish what they began when the node stops.
@@ -111,7 +112,9 @@ impl Server {
             };
             match accepted {
                 Ok((tcp, from)) => match self.connections.count(from.ip()) {
-                    Some(counted) => drop(connections.spawn(self.clone().serve(tcp, counted))),
+                    Some(counted) => {
+                        drop(connections.spawn(self.clone().serve(tcp, Origin(from), counted)));
+                    }
                     // Whoever expects encryption could not read why.
                     None if self.tls.is_some() => drop(tcp),
                     None => self.turn_away(tcp, unreadable::turned_away(&self.node)),
@@ -141,7 +144,7 @@ impl Server {
     }
 
     /// Serves one connection. Whatever encrypts it comes before [`converse`](Self::converse).
-    async fn serve(self, tcp: TcpStream, _counted: Counted) {
+    async fn serve(self, tcp: TcpStream, from: Origin, _counted: Counted) {
         if let Err(error) = tcp.set_nodelay(true) {
             tracing::debug!("a client's connection cannot be set to send at once: {error}");
         }
@@ -153,7 +156,7 @@ impl Server {
         };
         let Ok(Ok(1..)) = peeked else { return };
         match &self.tls {
-            None => self.converse(tcp).await,
+            None => self.converse(tcp, from).await,
             Some(_) if first != [tls::HANDSHAKE] => {
                 self.turn_away(tcp, unreadable::not_encrypted(&self.node));
             }
@@ -165,9 +168,9 @@ impl Server {
                 };
                 match stream {
                     Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(tls::HTTP_2) => {
-                        self.converse_in_streams(stream).await;
+                        self.converse_in_streams(stream, from).await;
                     }
-                    Ok(Ok(stream)) => self.converse(stream).await,
+                    Ok(Ok(stream)) => self.converse(stream, from).await,
                     Ok(Err(error)) => tracing::debug!("a client's handshake failed: {error}"),
                     Err(_) => tracing::debug!("a client's handshake took too long"),
                 }
@@ -176,13 +179,14 @@ impl Server {
     }
 
     /// Answers requests until the client goes, asks for nothing for too long, or the node stops.
-    async fn converse(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send) {
+    async fn converse(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send, from: Origin) {
         let Self { router, node, limits, stopping, .. } = self;
         let under_way = UnderWay::default();
         let stream = Explained::new(stream, node);
         let stream = Paced::new(stream, under_way.clone(), &limits);
         let router = TowerToHyperService::new(router);
-        let service = service_fn(move |request| {
+        let service = service_fn(move |mut request: hyper::Request<_>| {
+            request.extensions_mut().insert(from);
             let request_under_way = under_way.begin();
             let answer = router.call(request);
             async move {

@@ -8,6 +8,7 @@ use dss_raft::{Envelope, Node, NodeId};
 use futures_util::future::BoxFuture;
 
 use crate::cache_group::{CurrentCache, Leases, cache_id};
+use crate::control_group::ControlGroup;
 use crate::forward::{self, Forwarded};
 use crate::peer::{Inbox, Malformed, Peers, RequestKind};
 use crate::withdrawals;
@@ -18,6 +19,7 @@ pub(super) struct NodeInbox {
     pub(super) caches: Arc<CurrentCache>,
     pub(super) leases: Arc<Leases>,
     pub(super) locks: LockService,
+    pub(super) control: ControlGroup,
     pub(super) http: Arc<dyn Forwarded>,
 }
 
@@ -44,6 +46,7 @@ impl Inbox for NodeInbox {
             RequestKind::Http => forward::answer(&self.http, payload),
             RequestKind::Internal => self.leases.clone().answer(&payload),
             RequestKind::Withdrawal => withdrawals::answer(self.locks.clone(), &payload),
+            RequestKind::Control => Ok(self.control.answer(payload)),
         }
     }
 }

@@ -61,6 +61,8 @@ pub(crate) enum RequestKind {
     Internal,
     /// An acquire that is taken back.
     Withdrawal,
+    /// A command of the control group.
+    Control,
 }
 
 /// Why a connection cannot be read on.
@@ -94,6 +96,7 @@ impl Frame {
             Self::Failed { .. } => 11,
             Self::Cancel { .. } => 12,
             Self::Request { kind: RequestKind::Withdrawal, .. } => 13,
+            Self::Request { kind: RequestKind::Control, .. } => 14,
         }
     }
 
@@ -128,7 +131,7 @@ impl Frame {
     fn decode(mut bytes: Bytes) -> Result<Self, FrameError> {
         let kind = bytes.try_get_u8().map_err(|_| FrameError::Malformed("an empty frame"))?;
         let number = match kind {
-            7..=13 => bytes.try_get_u64_le().map_err(|_| FrameError::Malformed("no number"))?,
+            7..=14 => bytes.try_get_u64_le().map_err(|_| FrameError::Malformed("no number"))?,
             _ => 0,
         };
         if matches!(kind, 2 | 4 | 10..=12) && !bytes.is_empty() {
@@ -148,6 +151,7 @@ impl Frame {
             11 => Self::Failed { number },
             12 => Self::Cancel { number },
             13 => Self::Request { number, kind: RequestKind::Withdrawal, payload: bytes },
+            14 => Self::Request { number, kind: RequestKind::Control, payload: bytes },
             _ => return Err(FrameError::Malformed("an unknown kind of frame")),
         })
     }
@@ -273,6 +277,8 @@ mod tests {
             Frame::Cache(payload.clone()),
             Frame::Request { number: 1, kind: RequestKind::Http, payload: large },
             Frame::Request { number: u64::MAX, kind: RequestKind::Internal, payload: Bytes::new() },
+            Frame::Request { number: 6, kind: RequestKind::Withdrawal, payload: payload.clone() },
+            Frame::Request { number: 7, kind: RequestKind::Control, payload: payload.clone() },
             Frame::Answer { number: 2, payload },
             Frame::Declined { number: 3 },
             Frame::Failed { number: 4 },

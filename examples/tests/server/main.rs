@@ -1,5 +1,6 @@
 //! The server as its users meet it: real processes, real sockets, real signals.
 
+mod auth;
 mod cache_histories;
 mod certificates;
 mod client;

@@ -161,6 +161,11 @@ impl Cluster {
         self.folder.path().join("cluster.toml")
     }
 
+    /// Where a node keeps its data.
+    pub(crate) fn data_folder(&self, node: usize) -> PathBuf {
+        self.folder.path().join("data").join(&self.nodes[node].id)
+    }
+
     pub(crate) fn url(&self, node: usize) -> &str {
         &self.nodes[node].url
     }

@@ -7,6 +7,7 @@ use dss_raft::{Metrics, RoleKind, Status};
 use jiff::Timestamp;
 
 use crate::app::App;
+use crate::audit::AuditLog;
 use crate::http::metrics::{Exposition, Kind};
 
 /// Writes what the Raft groups, the cache and the peers of `app` have to tell.
@@ -21,11 +22,25 @@ pub(crate) fn write(app: &App, exposition: &mut Exposition) {
     let mut family = exposition.family("dss_raft_persist_seconds", Kind::Histogram, help);
     app.log_writes.write(&mut family, &[]);
     write_cache(app, exposition);
+    if let Some(log) = &app.audit {
+        write_audit(log, exposition);
+    }
     let mut family =
         exposition.family("dss_peer_up", Kind::Gauge, "Whether this node is connected to a peer.");
     for peer in app.config.nodes().iter().filter(|peer| peer.id != app.id) {
         family.sample(&[("peer", &peer.name)], u8::from(app.peers.is_up(peer.id)));
     }
+}
+
+/// How the audit log is doing.
+fn write_audit(log: &AuditLog, exposition: &mut Exposition) {
+    let help = "The number of the last audit entry that is durable.";
+    exposition.family("dss_audit_entries", Kind::Gauge, help).sample(&[], log.sequence());
+    let help = "Whether the audit log can be written: where not, changes are refused.";
+    let writable = u8::from(log.is_writable());
+    exposition.family("dss_audit_writable", Kind::Gauge, help).sample(&[], writable);
+    let help = "Audit entries that were lost since there was no room for them.";
+    exposition.family("dss_audit_lost_total", Kind::Counter, help).sample(&[], log.lost());
 }
 
 /// What the shards hold that this node leads: sums over all topics and groups, of which there may
@@ -99,6 +114,7 @@ fn write_raft_counters(app: &App, exposition: &mut Exposition) {
     let groups: Vec<_> = [
         ("locks".to_owned(), app.lock_group.metrics()),
         ("cache".to_owned(), app.cache_group.metrics()),
+        ("control".to_owned(), app.control.group().metrics()),
     ]
     .into_iter()
     .chain(shards.map(|(number, group)| (format!("shard-{number}"), group.metrics())))
@@ -131,10 +147,14 @@ fn write_raft_counters(app: &App, exposition: &mut Exposition) {
 /// Every Raft group of the node with what it is called.
 fn groups(app: &App) -> Vec<(String, Status)> {
     let shards = app.queue_groups.iter().enumerate();
-    [("locks".to_owned(), app.lock_group.status()), ("cache".to_owned(), app.cache_group.status())]
-        .into_iter()
-        .chain(shards.map(|(number, group)| (format!("shard-{number}"), group.status())))
-        .collect()
+    [
+        ("locks".to_owned(), app.lock_group.status()),
+        ("cache".to_owned(), app.cache_group.status()),
+        ("control".to_owned(), app.control.group().status()),
+    ]
+    .into_iter()
+    .chain(shards.map(|(number, group)| (format!("shard-{number}"), group.status())))
+    .collect()
 }
 
 fn write_raft(groups: &[(String, Status)], exposition: &mut Exposition) {

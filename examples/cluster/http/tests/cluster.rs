@@ -1,8 +1,9 @@
 //! Clusters for tests: as many nodes as one likes, in memory.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -16,14 +17,19 @@ use dss_queue::{QueueMachine, ReplicatedBroker};
 use dss_raft::{
     Config, Configuration, Group, GroupId, MemoryNetwork, MemoryStorage, Node, NodeId, StateMachine,
 };
+use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::client::Client;
 use crate::app::{App, AppInner};
+use crate::audit::testing::{Disk, Trouble};
+use crate::audit::{AuditLog, keep_heads};
+use crate::auth::{Authority, Credential};
 use crate::cache_group::{CacheMachine, CurrentCache, Standing, cache_id};
-use crate::config::ClusterConfig;
+use crate::config::{Bootstrap, ClusterConfig};
+use crate::control_group::{ControlCourier, ControlGroup, ControlMachine};
 use crate::forward::ForwardError;
 use crate::http::routing::Forward;
 use crate::http::{Histogram, Http};
@@ -39,6 +45,10 @@ pub(super) struct Cluster {
 }
 
 struct Running {
+    /// Where its audit log is, where it has one.
+    folder: TempDir,
+    /// The disk of that log.
+    trouble: Arc<Mutex<Trouble>>,
     http: Http,
     app: App,
     /// Runs the groups for as long as it lives.
@@ -58,6 +68,7 @@ struct World {
 /// Carries requests between the nodes.
 struct Wire {
     nodes: OnceLock<Vec<(NodeId, Http)>>,
+    controls: OnceLock<Vec<(NodeId, ControlGroup)>>,
     /// Nodes that are dead: what they were asked is lost.
     dead: watch::Sender<BTreeSet<NodeId>>,
     /// How many answers will be lost on their way.
@@ -67,7 +78,7 @@ struct Wire {
 impl Wire {
     fn new() -> Self {
         let (dead, lost) = (watch::Sender::default(), AtomicUsize::new(0));
-        Self { nodes: OnceLock::new(), dead, lost }
+        Self { nodes: OnceLock::new(), controls: OnceLock::new(), dead, lost }
     }
 }
 
@@ -97,9 +108,38 @@ impl Forward for Wire {
     }
 }
 
+#[async_trait]
+impl ControlCourier for Wire {
+    async fn carry(&self, leader: NodeId, command: Bytes) -> Option<Bytes> {
+        let (_, control) = self.controls.get()?.iter().find(|(node, _)| *node == leader)?;
+        if self.dead.borrow().contains(&leader) {
+            return None;
+        }
+        Some(control.answer(command).await)
+    }
+}
+
 impl Cluster {
     pub(super) async fn start(size: usize) -> Self {
         Self::start_configured(size, ClusterConfig::local()).await
+    }
+
+    /// The same of nodes that want tokens, with more settings, and the first token.
+    pub(super) async fn start_guarded(size: usize, more: &[&str]) -> (Self, Credential) {
+        let admin = Credential::generate().expect("there is randomness");
+        let bootstrap = Bootstrap { id: admin.id().to_owned(), secret: admin.hash() };
+        let settings = ["auth.enabled=true".to_owned(), format!("auth.bootstrap={bootstrap}")];
+        let more = more.iter().map(|setting| (*setting).to_owned());
+        let settings = settings.into_iter().chain(more);
+        let settings = settings.map(|setting| setting.parse().expect("a setting"));
+        let config = ClusterConfig::local().with_settings(settings).expect("good settings");
+        (Self::start_configured(size, config).await, admin)
+    }
+
+    /// A node, and a client of it that may do everything.
+    pub(super) async fn start_with_admin() -> Client {
+        let (cluster, admin) = Self::start_guarded(1, &[]).await;
+        cluster.client(0).with_token(admin.reveal())
     }
 
     /// The same of nodes that are configured like this.
@@ -118,6 +158,8 @@ impl Cluster {
         }
         let wired = nodes.iter().map(|node| (node.app.id, node.http.clone())).collect();
         assert!(world.wire.nodes.set(wired).is_ok(), "a cluster is wired once");
+        let controls = nodes.iter().map(|node| (node.app.id, node.app.control.clone())).collect();
+        assert!(world.wire.controls.set(controls).is_ok(), "a cluster is wired once");
         Self { nodes: Arc::new(nodes), raft: world.raft, wire: world.wire }
     }
 
@@ -153,10 +195,30 @@ impl Cluster {
         &self.nodes[place].app.caches
     }
 
+    /// The queues of the node at this place, without HTTP before them.
+    pub(super) fn queues(&self, place: usize) -> Arc<dyn dss_queue::Broker> {
+        Arc::clone(&self.nodes[place].app.queues)
+    }
+
     /// A client of the node at this place; the cluster runs for as long as it has one.
     pub(super) fn client(&self, place: usize) -> Client {
         let node = &self.nodes[place];
         Client::new(node.http.router(), &node.app.name, Arc::clone(&self.nodes) as _)
+    }
+
+    /// Where the node at this place keeps its audit log.
+    pub(super) fn audit_folder(&self, place: usize) -> &Path {
+        self.nodes[place].folder.path()
+    }
+
+    /// The disk that this log is on.
+    pub(super) fn audit_disk(&self, place: usize) -> MutexGuard<'_, Trouble> {
+        self.nodes[place].trouble.lock().unwrap()
+    }
+
+    /// What operators have decided, as the node at this place knows it.
+    pub(super) fn control(&self, place: usize) -> &ControlGroup {
+        &self.nodes[place].app.control
     }
 
     /// The place of the node that leads the locks, once there is one.
@@ -181,6 +243,18 @@ impl World {
         let lock_group = self.start_group(&raft, id, 0, machine).await;
         let (machine, _) = CacheMachine::new();
         let cache_group = self.start_group(&raft, id, 1, machine).await;
+        let (machine, state) = ControlMachine::new();
+        let control = self.start_group(&raft, id, 2, machine).await;
+        let courier = Arc::clone(&self.wire) as Arc<dyn ControlCourier>;
+        let control = ControlGroup::new(control, state, courier, id);
+        let authority = Arc::new(Authority::new(
+            self.config.auth(),
+            &self.config.limits(),
+            control.clone(),
+            Arc::new(AtomicBool::new(true)),
+        ));
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (audit, trouble) = self.open_audit(folder.path(), &name, &control);
         let (machine, events) = QueueMachine::new();
         let queue_group = self.start_group(&raft, id, 16, machine).await;
         let shards = vec![("shard-0".to_owned(), queue_group.clone(), events)];
@@ -196,6 +270,9 @@ impl World {
             caches: Arc::new(CurrentCache::new(cache)),
             lock_group,
             cache_group,
+            control: control.clone(),
+            authority,
+            audit,
             queue_groups: vec![queue_group],
             log_writes: Arc::new(Histogram::of_writes()),
             peers: Peers::new(&self.config, id, None),
@@ -211,7 +288,21 @@ impl World {
             placement,
         });
         let wire = Arc::clone(&self.wire) as Arc<dyn Forward>;
-        Running { http: Http::with_peers(app.clone(), wire), app, _raft: raft }
+        Running { http: Http::with_peers(app.clone(), wire), app, folder, trouble, _raft: raft }
+    }
+
+    fn open_audit(
+        &self,
+        folder: &Path,
+        node: &str,
+        control: &ControlGroup,
+    ) -> (Option<AuditLog>, Arc<Mutex<Trouble>>) {
+        if self.config.audit().is_none() {
+            return Default::default();
+        }
+        let (log, trouble) = Disk::open(folder, node);
+        tokio::spawn(keep_heads(log.clone(), control.clone()));
+        (Some(log), trouble)
     }
 
     async fn start_group<M: StateMachine>(

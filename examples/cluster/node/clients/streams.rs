@@ -24,6 +24,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::Server;
 use super::paced::{self, Paced, UnderWay};
 use crate::http::{self, Problem};
+use crate::origin::Origin;
 
 /// How long a client may take to leave once it is asked to.
 const LEAVE_MAX: Duration = Duration::from_millis(500);
@@ -37,6 +38,7 @@ impl Server {
     pub(super) async fn converse_in_streams(
         self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        from: Origin,
     ) {
         let limits = self.limits;
         let (under_way, stalled) = (UnderWay::default(), CancellationToken::new());
@@ -48,7 +50,8 @@ impl Server {
         let streams_max = u32::try_from(limits.streams_max).unwrap_or(u32::MAX);
         let service = {
             let (server, under_way, stalled) = (self.clone(), under_way.clone(), stalled.clone());
-            service_fn(move |request| {
+            service_fn(move |mut request: Request<Incoming>| {
+                request.extensions_mut().insert(from);
                 let request_under_way = under_way.begin();
                 server.clone().answer(request, request_under_way, stalled.clone())
             })
