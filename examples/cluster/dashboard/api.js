@@ -84,8 +84,11 @@ export function follow(keys, heard, standing) {
       for await (const [name, data] of eventsOf(answer.body)) {
         alive();
         standing("live");
+        // It is done with us for now, and may be asked again.
+        if (name === "again") return true;
         if (name !== "alive") heard(name, data);
       }
+      return false;
     } finally {
       clearTimeout(watchdog);
     }
@@ -96,8 +99,8 @@ export function follow(keys, heard, standing) {
       const begun = Date.now();
       let anew = false;
       try {
-        await once();
-        standing("lost", "The node has stopped, or let go of this page.");
+        anew = await once();
+        if (!anew) standing("lost", "The node has stopped, or let go of this page.");
       } catch (problem) {
         anew = current.signal.reason === "anew";
         if (problem instanceof Refused && [401, 403].includes(problem.status)) {

@@ -66,5 +66,6 @@ export function linksView({ nodes }) {
   return (nodes?.nodes ?? []).map((node) =>
     node.id === nodes.here
       ? el("span", { class: "here", "aria-current": "page" }, node.id)
-      : el("a", { href: `${node.url}/` }, node.id));
+      // Of one that has just come it is not known yet.
+      : el("a", { href: /\/\/./.test(node.url) ? `${node.url}/` : null }, node.id));
 }

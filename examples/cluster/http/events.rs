@@ -20,7 +20,7 @@ use bytes::Bytes;
 use futures_util::stream;
 use serde::Deserialize;
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use utoipa::openapi::schema::Type;
 
@@ -37,6 +37,11 @@ pub(crate) use self::watchers::Events;
 /// After this long without news a watcher is told that there is none: so it, and whatever stands
 /// between the two, can tell a quiet cluster from a lost connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// For how long a watcher is told. It may come back at once, if it still may: so nobody is told for
+/// longer than this who has lost the right to know.
+const LIFE: Duration = Duration::from_secs(60);
+/// What a watcher is told last, where it is to come back.
+const AGAIN: &[u8] = b"event: again\ndata: {}\n\n";
 /// How many keys of the cache one watcher may name.
 const KEYS_MAX: usize = 8;
 /// What separates keys behind the `?`: no name contains it.
@@ -55,7 +60,8 @@ pub(crate) fn routes() -> Vec<Route> {
                 "text/event-stream",
                 "Server-sent events, each with all there is to say of its subject: `nodes`, \
                  `locks`, `waits`, `deadlocks`, `ring`, `queues`, `lines` and, where nodes can be \
-                 stopped, `demo`. First all of them, then each when it has changed.",
+                 stopped, `demo`. First all of them, then each when it has changed; after a minute \
+                 `again`, and the end.",
             )
             .refuses(&[Code::Overloaded]),
     ]
@@ -98,12 +104,14 @@ fn told(
     stopping: CancellationToken,
 ) -> impl stream::Stream<Item = Result<Bytes, Infallible>> {
     let telling = Telling { news: watcher.news(), watcher, told: BTreeMap::new() };
-    stream::unfold((telling, stopping), async |(mut telling, stopping)| {
-        let next = tokio::select! {
-            next = telling.next() => next?,
-            () = stopping.cancelled() => return None,
-        };
-        Some((Ok(next), (telling, stopping)))
+    let begun = (telling, Instant::now() + LIFE);
+    stream::unfold((Some(begun), stopping), async |(begun, stopping)| {
+        let (mut telling, end) = begun?;
+        tokio::select! {
+            next = telling.next() => Some((Ok(next?), (Some((telling, end)), stopping))),
+            () = sleep_until(end) => Some((Ok(Bytes::from_static(AGAIN)), (None, stopping))),
+            () = stopping.cancelled() => None,
+        }
     })
 }
 

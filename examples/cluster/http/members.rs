@@ -64,7 +64,7 @@ struct Member {
 /// How far a member is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-enum MemberState {
+pub(super) enum MemberState {
     /// It is in the file, and was not added yet.
     Known,
     /// It gets the data, and does not vote everywhere.
@@ -83,14 +83,21 @@ impl Named for NodeName {
     }
 }
 
+impl MemberState {
+    /// How far a node is, as far as this one knows.
+    pub(super) fn of(app: &App, node: &NodeConfig) -> Self {
+        match app.members.standing(&node.name) {
+            Some(Standing::Belongs) if votes_everywhere(app, node.id) => Self::Member,
+            Some(Standing::Belongs) => Self::Joining,
+            Some(Standing::Leaves | Standing::Gone) => Self::Leaving,
+            None => Self::Known,
+        }
+    }
+}
+
 impl Member {
     fn new(app: &App, node: NodeConfig) -> Self {
-        let state = match app.members.standing(&node.name) {
-            Some(Standing::Belongs) if votes_everywhere(app, node.id) => MemberState::Member,
-            Some(Standing::Belongs) => MemberState::Joining,
-            Some(Standing::Leaves | Standing::Gone) => MemberState::Leaving,
-            None => MemberState::Known,
-        };
+        let state = MemberState::of(app, &node);
         let client = node.client.as_str();
         Self {
             up: app.peers.is_up(node.id),

@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 
 use super::Context;
 use super::extract::Answer;
+use super::members::MemberState;
 use super::metrics::{Exposition, MEDIA_TYPE};
 use super::problem::{Code, Problem};
 use super::route::{Access, Route};
@@ -88,6 +89,7 @@ struct Node {
     url: String,
     /// Whether the node that was asked is connected to it.
     up: bool,
+    state: MemberState,
 }
 
 async fn health() -> &'static str {
@@ -103,9 +105,10 @@ async fn readiness(State(app): State<App>) -> Result<&'static str, Problem> {
 
 async fn status(State(app): State<App>) -> Answer<NodeStatus> {
     let nodes = app.members.nodes().into_iter().map(|node| Node {
-        id: node.name.clone(),
         url: format!("{}://{}", app.config.scheme(), node.client),
         up: app.peers.is_up(node.id),
+        state: MemberState::of(&app, &node),
+        id: node.name,
     });
     Answer(NodeStatus {
         node: app.name.clone(),

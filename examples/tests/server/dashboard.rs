@@ -108,6 +108,7 @@ fn three_ports() -> u16 {
 /// Leaves a picture where one is wanted.
 async fn picture(page: &mut Page, name: &str) {
     let Some(folder) = std::env::var_os("DSS_SCREENSHOTS").map(PathBuf::from) else { return };
+    page.until("document.getElementById('said').textContent === ''").await;
     for (size, width) in [(DESKTOP, "desktop"), (PHONE, "phone")] {
         for scheme in ["light", "dark"] {
             page.look(size, scheme).await;

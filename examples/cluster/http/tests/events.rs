@@ -73,6 +73,9 @@ async fn watchers_are_told_what_changes_and_nothing_twice() {
     // In a cluster at rest nothing is said but that the connection lives.
     while watching.next().await.unwrap().0 != ": nothing new" {}
     assert_eq!(watching.next().await.unwrap().0, ": nothing new");
+    // After a minute one has to ask again.
+    while watching.next().await.unwrap().0 != "again" {}
+    assert!(watching.next().await.is_none());
 }
 
 #[tokio::test(start_paused = true)]
