@@ -138,6 +138,7 @@ pub(crate) struct Problem {
     status: StatusCode,
     detail: String,
     cycle: Option<Vec<String>>,
+    lock: Option<String>,
     etag: Option<HeaderValue>,
 }
 
@@ -148,7 +149,7 @@ impl Problem {
             detail.truncate(end);
             detail.push('…');
         }
-        Self { code, status: code.status(), detail, cycle: None, etag: None }
+        Self { code, status: code.status(), detail, cycle: None, lock: None, etag: None }
     }
 
     /// A request that makes no sense as a whole.
@@ -185,6 +186,12 @@ impl Problem {
         Self { cycle: Some(cycle), ..Self::new(Code::Deadlock, detail) }
     }
 
+    /// Several locks, of which the owner already holds this one, and not all.
+    pub(crate) fn already_holds(lock: String) -> Self {
+        let detail = format!("the owner already holds {lock}, and not all");
+        Self { lock: Some(lock), ..Self::new(Code::AlreadyExists, detail) }
+    }
+
     /// A write whose condition does not hold, with the version that is there.
     pub(crate) fn version_mismatch(etag: HeaderValue) -> Self {
         let detail = "the value has another version; see the etag header";
@@ -214,6 +221,9 @@ pub(crate) struct ProblemBody {
     /// With `deadlock`: the sessions that would wait for one another.
     #[serde(skip_serializing_if = "Option::is_none")]
     cycle: Option<Vec<String>>,
+    /// With `already_exists` of several locks: the one that the owner already holds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lock: Option<String>,
 }
 
 impl From<Problem> for ProblemBody {
@@ -226,6 +236,7 @@ impl From<Problem> for ProblemBody {
             detail: problem.detail,
             code: code.as_str(),
             cycle: problem.cycle,
+            lock: problem.lock,
         }
     }
 }
