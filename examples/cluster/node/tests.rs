@@ -1,3 +1,4 @@
+mod lock_client;
 mod on_redis;
 
 use std::path::Path;
