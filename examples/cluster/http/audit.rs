@@ -203,7 +203,7 @@ async fn show(
         let problem = format!("must be from 1 to {LIMIT_MAX}");
         return Err(Problem::invalid_field("limit", problem).into());
     }
-    match node.map(|name| app.config.node_id(&name)) {
+    match node.map(|name| app.members.node(&name).map(|node| node.id)) {
         None => {}
         Some(Some(id)) if id == app.id => {}
         Some(Some(id)) => return Err(Refusal::not_leader(Some(id))),

@@ -52,9 +52,9 @@ pub(crate) struct Passage {
     is_vital: bool,
     /// Whether it needs a token even where others do not.
     is_guarded: bool,
+    is_of_locks: bool,
     /// Whether its body names what it is done to.
     is_batch: bool,
-    is_of_locks: bool,
 }
 
 /// A request that may be made.
@@ -74,8 +74,8 @@ struct TurnedAway {
 impl Passage {
     /// Of the route that stands at this place of the table.
     pub(crate) fn of(place: usize, route: &Route) -> Self {
-        let Route { conduct, access, is_fenced, is_vital, is_guarded, .. } = *route;
-        let Route { operation_id: operation, is_batch, is_of_locks, .. } = *route;
+        let Route { conduct, access, is_fenced, is_vital, is_guarded, is_of_locks, .. } = *route;
+        let (operation, is_batch) = (route.operation_id, route.is_batch);
         Self {
             place,
             operation,
@@ -84,8 +84,8 @@ impl Passage {
             is_fenced,
             is_vital,
             is_guarded,
-            is_batch,
             is_of_locks,
+            is_batch,
         }
     }
 }

@@ -47,32 +47,47 @@ impl Ca {
     pub(crate) fn of(certs: &Path, name: &str) -> Self {
         let key = certs.join("ca").join(format!("{name}.key"));
         let key = fs::read_to_string(key).expect("the authority has a key");
-        Self { issuer: Issuer::new(authority(name), KeyPair::from_pem(&key).unwrap()) }
+        Self {
+            issuer: Issuer::new(
+                authority(name),
+                KeyPair::from_pem(&key).expect("what tests need can be made"),
+            ),
+        }
     }
 
     /// One of the same name that nobody believes.
     pub(crate) fn foreign(name: &str) -> Self {
-        Self { issuer: Issuer::new(authority(name), KeyPair::generate().unwrap()) }
+        Self {
+            issuer: Issuer::new(
+                authority(name),
+                KeyPair::generate().expect("what tests need can be made"),
+            ),
+        }
     }
 
     pub(crate) fn sign(&self, name: &str, valid: Valid, purpose: For) -> Signed {
         let mut params = params(name, valid, purpose);
         params.use_authority_key_identifier_extension = true;
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.signed_by(&key, &self.issuer).unwrap().pem();
+        let key = KeyPair::generate().expect("what tests need can be made");
+        let certificate =
+            params.signed_by(&key, &self.issuer).expect("what tests need can be made").pem();
         Signed { certificate, key: key.serialize_pem() }
     }
 }
 
 /// A certificate that nobody has signed but its owner.
 pub(crate) fn self_signed(name: &str) -> Signed {
-    let key = KeyPair::generate().unwrap();
-    let certificate = params(name, Valid::Always, For::Both).self_signed(&key).unwrap().pem();
+    let key = KeyPair::generate().expect("what tests need can be made");
+    let certificate = params(name, Valid::Always, For::Both)
+        .self_signed(&key)
+        .expect("what tests need can be made")
+        .pem();
     Signed { certificate, key: key.serialize_pem() }
 }
 
 fn params(name: &str, valid: Valid, purpose: For) -> CertificateParams {
-    let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+    let mut params =
+        CertificateParams::new([name.to_owned()]).expect("what tests need can be made");
     let (from, to) = match valid {
         Valid::Always => (2020, 4000),
         Valid::NoLonger => (2020, 2021),
@@ -100,26 +115,38 @@ fn authority(name: &str) -> CertificateParams {
 impl Signed {
     /// What is in a node's folder under this name: `server` or `peer`.
     pub(crate) fn read(folder: &Path, name: &str) -> Self {
-        let read = |ending| fs::read_to_string(folder.join(format!("{name}.{ending}"))).unwrap();
+        let read = |ending| {
+            fs::read_to_string(folder.join(format!("{name}.{ending}")))
+                .expect("what tests need can be made")
+        };
         Self { certificate: read("pem"), key: read("key") }
     }
 
     /// Puts it into a node's folder.
     pub(crate) fn write(&self, folder: &Path, name: &str) {
-        fs::write(folder.join(format!("{name}.pem")), &self.certificate).unwrap();
+        fs::write(folder.join(format!("{name}.pem")), &self.certificate)
+            .expect("what tests need can be made");
         let key = folder.join(format!("{name}.key"));
         let _ = fs::remove_file(&key);
         let mut options = fs::OpenOptions::new();
-        let mut key = options.write(true).create_new(true).mode(0o600).open(key).unwrap();
-        std::io::Write::write_all(&mut key, self.key.as_bytes()).unwrap();
+        let mut key = options
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(key)
+            .expect("what tests need can be made");
+        std::io::Write::write_all(&mut key, self.key.as_bytes())
+            .expect("what tests need can be made");
     }
 
     pub(crate) fn chain(&self) -> Vec<CertificateDer<'static>> {
-        CertificateDer::pem_slice_iter(self.certificate.as_bytes()).map(Result::unwrap).collect()
+        CertificateDer::pem_slice_iter(self.certificate.as_bytes())
+            .map(|one| one.expect("what tests need can be read"))
+            .collect()
     }
 
     fn key(&self) -> PrivateKeyDer<'static> {
-        PrivateKeyDer::from_pem_slice(self.key.as_bytes()).unwrap()
+        PrivateKeyDer::from_pem_slice(self.key.as_bytes()).expect("what tests need can be made")
     }
 }
 
@@ -127,7 +154,9 @@ fn roots(authorities: &[&str]) -> RootCertStore {
     let mut roots = RootCertStore::empty();
     for authority in authorities {
         for certificate in CertificateDer::pem_slice_iter(authority.as_bytes()) {
-            roots.add(certificate.unwrap()).unwrap();
+            roots
+                .add(certificate.expect("what tests need can be made"))
+                .expect("what tests need can be made");
         }
     }
     roots
@@ -141,7 +170,7 @@ fn provider() -> Arc<rustls::crypto::CryptoProvider> {
 pub(crate) fn client(authorities: &[&str]) -> ClientConfig {
     ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
-        .unwrap()
+        .expect("what tests need can be made")
         .with_root_certificates(roots(authorities))
         .with_no_client_auth()
 }
@@ -154,10 +183,12 @@ pub(crate) fn dialer(
 ) -> ClientConfig {
     let builder = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[version])
-        .unwrap()
+        .expect("what tests need can be made")
         .with_root_certificates(roots(&[authority]));
     match shows {
-        Some(signed) => builder.with_client_auth_cert(signed.chain(), signed.key()).unwrap(),
+        Some(signed) => builder
+            .with_client_auth_cert(signed.chain(), signed.key())
+            .expect("what tests need can be made"),
         None => builder.with_no_client_auth(),
     }
 }
@@ -171,11 +202,11 @@ pub(crate) fn acceptor(
     let clients =
         WebPkiClientVerifier::builder_with_provider(roots(&[authority]).into(), provider())
             .build()
-            .unwrap();
+            .expect("what tests need can be made");
     ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[version])
-        .unwrap()
+        .expect("what tests need can be made")
         .with_client_cert_verifier(clients)
         .with_single_cert(shows.chain(), shows.key())
-        .unwrap()
+        .expect("what tests need can be made")
 }

@@ -35,7 +35,7 @@ async fn encrypted(cluster: &Cluster, node: usize, protocols: &[&[u8]]) -> TlsSt
     let mut config = certificates::client(&[&authority(&cluster.certificates(), "clients")]);
     config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
     let tcp = TcpStream::connect(client_address(cluster, node)).await.expect("the port is open");
-    let name = ServerName::try_from("localhost").unwrap();
+    let name = ServerName::try_from("localhost").expect("a name");
     TlsConnector::from(Arc::new(config)).connect(name, tcp).await.expect("a handshake")
 }
 

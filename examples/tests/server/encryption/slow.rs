@@ -78,7 +78,7 @@ async fn slow_handshakes_are_cut_off_while_others_are_served() {
 /// Keeps a connection until the node closes it.
 async fn dawdle(kind: Slow, address: SocketAddr, connector: TlsConnector) {
     let mut tcp = TcpStream::connect(address).await.expect("the node lets it in");
-    let name = ServerName::try_from("localhost").unwrap();
+    let name = ServerName::try_from("localhost").expect("a name");
     let hello = client_hello([3, 3]);
     match kind {
         Slow::Silent => {

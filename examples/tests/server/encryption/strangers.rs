@@ -57,7 +57,7 @@ pub(super) async fn try_to_be(
 ) -> Outcome {
     let config = dialer(&authority(&cluster.certificates(), "peers"), version, shows);
     let tcp = TcpStream::connect(cluster.peer(0)).await.expect("the port is open");
-    let name = ServerName::try_from("n1").unwrap();
+    let name = ServerName::try_from("n1").expect("a name");
     match TlsConnector::from(Arc::new(config)).connect(name, tcp).await {
         Ok(stream) => greet(stream, hello).await,
         Err(error) => Outcome::Ended(error.to_string()),
@@ -145,7 +145,7 @@ async fn the_peer_port_lets_in_nodes_with_certificates_of_their_own_and_nobody_e
 /// Who answers where `n1` looks for `n2`: whether `n1` tells it anything.
 async fn is_told(listener: &TcpListener, config: rustls::ServerConfig) -> Result<Vec<u8>, String> {
     let accept = async {
-        let (tcp, _) = listener.accept().await.unwrap();
+        let (tcp, _) = listener.accept().await.expect("a connection");
         let mut stream = TlsAcceptor::from(Arc::new(config))
             .accept(tcp)
             .await
@@ -200,7 +200,7 @@ fn start_n1(folder: &Path, certs: &Path, n2: &str) -> std::process::Child {
     }
     text += &format!("[tls]\nfolder = '{}'\n", certs.display());
     let config = folder.join("cluster.toml");
-    std::fs::write(&config, text).unwrap();
+    std::fs::write(&config, text).expect("a writable folder");
     Command::new(program())
         .args(node_arguments(&config, "n1"))
         .stdin(Stdio::null())
