@@ -215,9 +215,10 @@ Put a value into the cache through the first and get it through the third:
   {curl} {third}/cache/greeting
 
 Watch all of it in a browser:
-  http://{}/
+  {}://{}/
 
 Ctrl-C stops them.",
+        config.scheme(),
         config.nodes()[0].client
     ));
     lines.join("\n")
