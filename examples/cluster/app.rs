@@ -10,6 +10,8 @@ use dss_raft::{Group, NodeId};
 use dss_ring::HashRing;
 use tokio::sync::watch;
 
+use crate::audit::AuditLog;
+use crate::auth::Authority;
 use crate::cache_group::{CacheMachine, CurrentCache};
 use crate::config::ClusterConfig;
 use crate::control_group::ControlGroup;
@@ -46,6 +48,10 @@ pub(crate) struct AppInner {
     pub(crate) cache_group: Group<CacheMachine>,
     /// What operators have decided.
     pub(crate) control: ControlGroup,
+    /// Who may call.
+    pub(crate) authority: Arc<Authority>,
+    /// Where it is written down who did what, where it is.
+    pub(crate) audit: Option<AuditLog>,
     /// The Raft groups behind the queues; none where those are in Redis.
     pub(crate) queue_groups: Vec<Group<QueueMachine>>,
     /// How long the log takes to make writes durable.

@@ -7,7 +7,7 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::Setting;
-use crate::{load, lock, status};
+use crate::{audit_command, backup, load, lock, status, token};
 
 /// Locks, queues and a coherent cache, served over HTTP by a cluster of nodes.
 ///
@@ -40,10 +40,31 @@ pub(crate) enum Command {
     Load(load::Options),
     /// Runs a command while it holds a lock, and kills it when the lock is lost.
     Lock(lock::Options),
+    /// Looks at an audit log.
+    #[command(subcommand)]
+    Audit(audit_command::Command),
+    /// Makes, shows and revokes the tokens of clients.
+    #[command(subcommand)]
+    Token(token::Command),
+    /// Writes all that a cluster has replicated into a file.
+    Backup(backup::BackupOptions),
+    /// Makes the data folder of a node from a backup. All nodes that the cluster began with are
+    /// restored from the same file, and started then.
+    Restore(RestoreArgs),
     /// Shows the nodes of a cluster and who leads.
     Status(status::Options),
     /// Asks a node whether it serves, for health checks: exit status 0 if so, else 1.
     Health(status::HealthOptions),
+}
+
+/// The options of `restore`.
+#[derive(Debug, Args)]
+pub(crate) struct RestoreArgs {
+    /// The backup.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) from: PathBuf,
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
 }
 
 /// What to do with a configuration.
@@ -89,7 +110,7 @@ pub(crate) struct StorageArgs {
     /// Keep queues and the cache's main memory in these Redis servers.
     #[arg(long, value_name = "URL[,URL…]", value_delimiter = ',')]
     pub(crate) redis: Option<Vec<String>>,
-    /// A setting of the file's `[limits]` or `[timing]`, such as `limits.idle_ms=30000`.
+    /// A setting of the file, such as `limits.idle_ms=30000` or `auth.enabled=true`.
     #[arg(long = "set", value_name = "NAME=VALUE")]
     pub(crate) settings: Vec<Setting>,
 }

@@ -1,12 +1,13 @@
 //! The HTTP side of programs that are clients of a cluster.
 
+mod credentials;
 mod locks;
 
 use std::str::FromStr;
 use std::time::Duration;
 
 use axum::http::uri::{PathAndQuery, Scheme};
-use axum::http::{Method, Request, StatusCode, Uri, header};
+use axum::http::{HeaderValue, Method, Request, StatusCode, Uri, header};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::client::legacy::Client as Pool;
@@ -15,6 +16,7 @@ use hyper_util::rt::TokioExecutor;
 use serde::Deserialize;
 use serde_json::Value;
 
+pub(crate) use self::credentials::{Credentials, CredentialsError};
 pub(crate) use self::locks::HttpLocks;
 
 /// How long an answer may take: longer than a cluster needs to find a leader.
@@ -56,6 +58,8 @@ impl Target {
 #[derive(Debug, Clone)]
 pub(crate) struct Client {
     pool: Pool<HttpConnector, Full<Bytes>>,
+    /// What requests carry to say who makes them.
+    authorization: Option<HeaderValue>,
 }
 
 /// What came back.
@@ -88,7 +92,17 @@ impl Client {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(Duration::from_secs(2)));
-        Self { pool: Pool::builder(TokioExecutor::new()).build(connector) }
+        let pool = Pool::builder(TokioExecutor::new()).build(connector);
+        Self { pool, authorization: None }
+    }
+
+    /// A client that says who it is.
+    ///
+    /// # Errors
+    ///
+    /// Where the token is not to be had.
+    pub(crate) fn with_credentials(credentials: &Credentials) -> Result<Self, CredentialsError> {
+        Ok(Self { authorization: credentials.header()?, ..Self::new() })
     }
 
     /// Asks, with a body of JSON unless it is raw bytes.
@@ -112,6 +126,9 @@ impl Client {
         body: Body,
     ) -> Answer {
         let mut request = Request::builder().method(method).uri(target.at(path));
+        if let Some(authorization) = &self.authorization {
+            request = request.header(header::AUTHORIZATION, authorization);
+        }
         let body = match body {
             Body::None => Bytes::new(),
             Body::Raw(bytes) => bytes,
@@ -147,7 +164,7 @@ impl Client {
 }
 
 /// What to send along.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum Body {
     None,
     Raw(Bytes),

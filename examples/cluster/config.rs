@@ -2,6 +2,7 @@
 
 mod limits;
 mod parse;
+mod security;
 mod settings;
 mod shown;
 
@@ -16,6 +17,7 @@ use crate::redis::RedisAddress;
 
 pub(crate) use limits::Limits;
 pub(crate) use parse::ConfigError;
+pub(crate) use security::{AuditConfig, AuthConfig, Bootstrap};
 pub(crate) use settings::Setting;
 
 /// A cluster as its file describes it. One that exists is valid: names and addresses are unique
@@ -29,6 +31,8 @@ pub(crate) struct ClusterConfig {
     redis: Vec<RedisAddress>,
     timing: Timing,
     limits: Limits,
+    auth: AuthConfig,
+    audit: AuditConfig,
     /// What was said elsewhere than in the file: the setting, and where.
     overridden: Vec<(String, String)>,
 }
@@ -116,6 +120,8 @@ impl ClusterConfig {
             redis: Vec::new(),
             timing: Timing::default(),
             limits: Limits::default(),
+            auth: AuthConfig::default(),
+            audit: AuditConfig::default(),
             overridden: Vec::new(),
         }
     }
@@ -211,6 +217,16 @@ impl ClusterConfig {
     /// What clients may do.
     pub(crate) fn limits(&self) -> Limits {
         self.limits
+    }
+
+    /// Who may call.
+    pub(crate) fn auth(&self) -> &AuthConfig {
+        &self.auth
+    }
+
+    /// How the audit log is kept, where there is one.
+    pub(crate) fn audit(&self) -> Option<&AuditConfig> {
+        self.audit.enabled.unwrap_or(self.auth.enabled).then_some(&self.audit)
     }
 
     /// The timing of every Raft group.

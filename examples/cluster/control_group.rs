@@ -10,7 +10,9 @@ mod machine;
 mod members;
 mod tokens;
 
-pub(crate) use self::client::{ControlCourier, ControlGroup, NoMajority};
+#[cfg(test)]
+pub(crate) use self::client::ControlCourier;
+pub(crate) use self::client::{ControlGroup, NoMajority};
 pub(crate) use self::heads::{AuditHead, Chain};
 pub(crate) use self::machine::{ControlCommand, ControlMachine, ControlReply, ControlState};
 pub(crate) use self::members::{MemberCommand, MemberReply, Standing};

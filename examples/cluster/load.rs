@@ -27,7 +27,7 @@ use self::progress::Progress;
 use self::report::{Measurements, Report};
 use self::schedule::Schedule;
 use self::work::Worker;
-use crate::client::{Client, Target};
+use crate::client::{Client, Credentials, CredentialsError, Target};
 
 /// The options of `load`.
 #[derive(Debug, Clone, Args)]
@@ -51,6 +51,8 @@ pub(crate) struct Options {
     /// Write the result as JSON.
     #[arg(long)]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) credentials: Credentials,
 }
 
 /// What clients do.
@@ -69,6 +71,9 @@ pub(crate) enum Workload {
 /// Why there is no result.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
+    /// There is no token to ask with.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
     /// No target answered anything.
     #[error("no target answered: {0}")]
     NoAnswer(String),
@@ -86,7 +91,7 @@ pub(crate) async fn run(options: Options) -> Result<(), Error> {
     let duration = Duration::from_secs(options.seconds.into());
     let schedule = Arc::new(Schedule::new(Instant::now(), duration, options.rate));
     let progress = Arc::new(Progress::default());
-    let client = Client::new();
+    let client = Client::with_credentials(&options.credentials)?;
     let mut clients = JoinSet::new();
     for number in 0..options.clients {
         let place = number as usize % options.targets.len();

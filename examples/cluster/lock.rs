@@ -39,7 +39,7 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
-use crate::client::{HttpLocks, Target};
+use crate::client::{Client, Credentials, CredentialsError, HttpLocks, Target};
 use crate::http::Names;
 use crate::signals::StopSignals;
 
@@ -84,11 +84,15 @@ pub(crate) struct Options {
     /// The session's name, which nobody else may use at the same time; a new one where left out.
     #[arg(long, value_name = "NAME")]
     pub(crate) session: Option<String>,
+    #[command(flatten)]
+    pub(crate) credentials: Credentials,
 }
 
 /// Why the exit status is not the command's.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
     #[error("{0}: {1}")]
     Name(&'static str, String),
     #[error("no session could be opened")]
@@ -107,7 +111,7 @@ impl Error {
     /// The exit status that tells of it.
     pub(crate) fn status(&self) -> u8 {
         match self {
-            Self::Name(..) => 2,
+            Self::Credentials(_) | Self::Name(..) => 2,
             Self::Session(_) | Self::Acquire(_) | Self::Refused(_) => 75,
             Self::Lost(_) => 76,
             Self::Command(_, error) if error.kind() == ErrorKind::NotFound => 127,
@@ -127,7 +131,8 @@ pub(crate) async fn run(options: Options, mut stop: StopSignals) -> Result<u8, E
     let name = options.session.clone().unwrap_or_else(|| format!("lock-{}", Names::random()));
     let name = SessionId::new(name).map_err(|error| Error::Name("--session", error.to_string()))?;
     let session = SessionOptions::new(name).ttl(Duration::from_millis(options.ttl_ms));
-    let locks = Arc::new(HttpLocks::new(options.targets.clone()));
+    let client = Client::with_credentials(&options.credentials)?;
+    let locks = Arc::new(HttpLocks::new(client, options.targets.clone()));
     let session = tokio::select! {
         opened = LockSession::open(locks.clone(), session) => opened.map_err(Error::Session)?,
         reason = locks.refused() => return Err(Error::Refused(reason)),

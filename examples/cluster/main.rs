@@ -3,29 +3,38 @@
 //! # Layout
 //!
 //! - `cli`, `config`: what the process is asked to run.
-//! - `local`: three nodes in this process, with `demo`: to be stopped and cut off on purpose; `node`: one node, its parts wired together.
+//! - `local`: three nodes in this process, with `demo`: to be stopped and cut off on purpose;
+//!   `node`: one node, its parts wired together.
 //! - `app`, `ready`: what handlers see of a running node.
 //! - `peer`: how nodes talk to each other; `forward`: clients' requests between nodes;
 //!   `withdrawals`: what clients that have gone asked for.
 //! - `cache_group`: the Raft group behind the cache; `placement`: where its keys live.
-//! - `control_group`: the Raft group of what operators decide; `members`: who belongs to the cluster.
+//! - `control_group`: the Raft group of what operators decide; `members`: who belongs to the cluster;
+//!   `auth`: who may call; `origin`: from where; `audit`: what they did.
 //! - `redis`: the servers of queues and main memory, where those are not embedded.
 //! - `http`: everything that clients see; `dashboard`: the page that is among it;
 //!   `descriptors`: how many clients there can be.
 //! - `client`: the side of programs that are clients, among them:
 //! - `load`: clients that keep a cluster busy, and what they measure;
-//! - `lock`: a command that runs under a lock; `status`: the cluster in the terminal.
+//! - `lock`: a command that runs under a lock; `status`: the cluster in the terminal; `token`:
+//!   who may call; `audit_command`: whether what they did is still as it was written down.
+//!
+//! - `backup`: what a cluster has replicated, in a file; `hex`: hashes and keys as text.
 
 mod app;
+mod audit;
+mod audit_command;
+mod auth;
+mod backup;
 mod cache_group;
 mod cli;
 mod client;
 mod config;
-#[allow(dead_code, reason = "its users come next")]
 mod control_group;
 mod demo;
 mod descriptors;
 mod forward;
+mod hex;
 mod http;
 mod life;
 mod load;
@@ -33,12 +42,14 @@ mod local;
 mod lock;
 mod members;
 mod node;
+mod origin;
 mod peer;
 mod placement;
 mod ready;
 mod redis;
 mod signals;
 mod status;
+mod token;
 mod withdrawals;
 
 use std::error::Error;
@@ -71,6 +82,12 @@ enum Failure {
     Lock(#[from] lock::Error),
     #[error(transparent)]
     Status(#[from] status::Error),
+    #[error(transparent)]
+    Token(#[from] token::Error),
+    #[error(transparent)]
+    Backup(#[from] backup::Error),
+    #[error(transparent)]
+    Audit(#[from] audit_command::Error),
     #[error("signals cannot be received")]
     Signals(#[source] std::io::Error),
 }
@@ -99,7 +116,11 @@ fn main() -> ExitCode {
         Err(failure) => {
             eprintln!("error: {}", one_line(&failure));
             match failure {
-                Failure::Load(_) | Failure::Status(_) => ExitCode::FAILURE,
+                Failure::Load(_)
+                | Failure::Status(_)
+                | Failure::Token(_)
+                | Failure::Audit(_)
+                | Failure::Backup(_) => ExitCode::FAILURE,
                 Failure::Lock(error) => ExitCode::from(error.status()),
                 _ => ExitCode::from(USAGE),
             }
@@ -112,9 +133,16 @@ fn log_to_standard_error(cli: &Cli) {
     let default = match cli.command {
         Some(Command::Node(_) | Command::Load(_)) => "info",
         None
-        | Some(Command::Config(_) | Command::Lock(_) | Command::Status(_) | Command::Health(_)) => {
-            "warn"
-        }
+        | Some(
+            Command::Config(_)
+            | Command::Lock(_)
+            | Command::Token(_)
+            | Command::Backup(_)
+            | Command::Restore(_)
+            | Command::Audit(_)
+            | Command::Status(_)
+            | Command::Health(_),
+        ) => "warn",
     };
     let filter = EnvFilter::try_from_env("DSS_LOG").unwrap_or_else(|_| EnvFilter::new(default));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
@@ -142,6 +170,15 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
             let stop = StopSignals::listen().map_err(Failure::Signals)?;
             return Ok(ExitCode::from(lock::run(options, stop).await?));
         }
+        Some(Command::Audit(command)) => audit_command::run(command).await?,
+        Some(Command::Backup(options)) => backup::backup(options).await?,
+        Some(Command::Restore(arguments)) => {
+            let NodeArgs { config: file, id, storage } = arguments.node;
+            let config = configured(ClusterConfig::read(&file)?, storage)?;
+            let node = config.require_node(&id)?;
+            backup::restore(&arguments.from, &config, node).await?;
+        }
+        Some(Command::Token(command)) => token::run(command).await?,
         Some(Command::Health(options)) => status::health(options).await?,
         Some(Command::Status(options)) => return Ok(status::run(options).await?),
     }

@@ -26,8 +26,11 @@ use self::clients::Clients;
 use self::groups::Groups;
 use self::inbox::NodeInbox;
 use self::measured::Measured;
+pub(crate) use self::queues::FIRST_SHARD;
 use self::queues::Queues;
 use crate::app::{App, AppInner};
+use crate::audit::{self, AuditLog};
+use crate::auth::Authority;
 use crate::cache_group::{CacheGroup, CacheMachine, Leases, Membership, RaftMemory};
 use crate::config::{Address, ClusterConfig, NodeConfig};
 use crate::control_group::{ControlGroup, ControlMachine, Standing};
@@ -41,13 +44,15 @@ use crate::redis::{RedisMemory, RedisNodes, Registry};
 use crate::withdrawals::PeerCourier;
 
 /// The Raft group of the locks.
-const LOCKS: GroupId = GroupId::new(0);
+pub(crate) const LOCKS: GroupId = GroupId::new(0);
 /// The Raft group of the cache: its view and its main memory.
-const CACHE: GroupId = GroupId::new(1);
+pub(crate) const CACHE: GroupId = GroupId::new(1);
 /// The Raft group of what operators decide.
-const CONTROL: GroupId = GroupId::new(2);
+pub(crate) const CONTROL: GroupId = GroupId::new(2);
 /// How long the cache may take to write back and leave.
 const CACHE_LIMIT: Duration = Duration::from_secs(2);
+/// How long the audit log may take to write what clients have left.
+const AUDIT_LIMIT: Duration = Duration::from_secs(1);
 /// How long handing over leadership and flushing the log may take.
 const RAFT_LIMIT: Duration = Duration::from_secs(3);
 /// How long a node that leaves the cluster waits until it is no voter any more.
@@ -64,6 +69,8 @@ pub(crate) enum StartError {
     Storage(#[from] StorageError),
     #[error("the data folder cannot be used")]
     Life(#[from] LifeError),
+    #[error(transparent)]
+    Audit(#[from] audit::OpenError),
     #[error("the log of {group} in {folder} cannot be used")]
     Group { group: String, folder: PathBuf, source: StartGroupError },
 }
@@ -143,6 +150,12 @@ impl BoundNode {
         let (machine, cache_events) = CacheMachine::new();
         let cache_group = groups.start("cache", CACHE, machine).await?;
         let control = start_control(groups, &peers, node.id).await?;
+        let authority = Arc::new(Authority::new(
+            config.auth(),
+            &config.limits(),
+            control.clone(),
+            groups.last_caught_up(),
+        ));
         let redis = config.redis();
         let servers = (!redis.is_empty()).then(|| RedisNodes::start(redis.to_vec()));
         let queues = Queues::start(groups, config.cluster(), servers.as_ref()).await?;
@@ -171,6 +184,7 @@ impl BoundNode {
             log_failed: Box::new(move || log.storage_failure().is_some()),
             redis,
         });
+        let audit = open_audit(&config, &node, groups.folder(), &control, &stopping)?;
         let app = App::from(AppInner {
             id: node.id,
             name: node.name,
@@ -182,6 +196,8 @@ impl BoundNode {
             lock_group,
             cache_group,
             control,
+            authority,
+            audit,
             queue_groups: queues.groups,
             log_writes,
             peers,
@@ -203,6 +219,22 @@ async fn start_control(
     let (machine, state) = ControlMachine::new();
     let group = groups.start("control", CONTROL, machine).await?;
     Ok(ControlGroup::new(group, state, Arc::new(peers.clone()), me))
+}
+
+/// Goes on with the audit log, where the node is to write one.
+fn open_audit(
+    config: &ClusterConfig,
+    node: &NodeConfig,
+    folder: &Path,
+    control: &ControlGroup,
+    stopping: &CancellationToken,
+) -> Result<Option<AuditLog>, StartError> {
+    let Some(settings) = config.audit() else { return Ok(None) };
+    let log = AuditLog::open(&folder.join(audit::FOLDER), &node.name, settings)?;
+    let heads = audit::keep_heads(log.clone(), control.clone());
+    let stopping = stopping.clone();
+    tokio::spawn(async move { stopping.run_until_cancelled(heads).await });
+    Ok(Some(log))
 }
 
 /// Does something with the data folder that may block.
@@ -310,6 +342,12 @@ impl RunningNode {
         self.stopping.cancel();
         if !self.clients.finish().await {
             tracing::warn!(%name, "some clients were cut off");
+        }
+        if let Some(log) = &self.app.audit {
+            let flushed = tokio::time::timeout(AUDIT_LIMIT, log.flush()).await;
+            if !matches!(flushed, Ok(Ok(()))) {
+                tracing::error!(%name, "the end of the audit log could not be written");
+            }
         }
         if tokio::time::timeout(CACHE_LIMIT, self.membership.leave()).await.is_err() {
             tracing::warn!(%name, "the cache could not take its leave");

@@ -9,7 +9,7 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
-use crate::client::{Answer, Body, Client, Target};
+use crate::client::{Answer, Body, Client, Credentials, CredentialsError, Target};
 
 /// How long a node may take to answer.
 const ANSWER_MAX: Duration = Duration::from_secs(3);
@@ -28,6 +28,8 @@ pub(crate) struct Options {
     /// Write it as JSON.
     #[arg(long)]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) credentials: Credentials,
 }
 
 /// The options of `health`.
@@ -41,6 +43,8 @@ pub(crate) struct HealthOptions {
 /// Why there is nothing to show.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
     #[error("no node answered: {0}")]
     NoAnswer(String),
     #[error("the status cannot be written")]
@@ -95,7 +99,7 @@ struct Row {
 ///
 /// Where nobody answered, or the result could not be written.
 pub(crate) async fn run(options: Options) -> Result<ExitCode, Error> {
-    let client = Client::new();
+    let client = Client::with_credentials(&options.credentials)?;
     let first = first_answer(&client, &options.targets).await?;
     let mut asked = JoinSet::new();
     for (place, node) in first.nodes.into_iter().enumerate() {

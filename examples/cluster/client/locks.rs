@@ -45,9 +45,9 @@ enum Failure {
 
 impl HttpLocks {
     /// Asks these; there must be at least one.
-    pub(crate) fn new(targets: Vec<Target>) -> Self {
+    pub(crate) fn new(client: Client, targets: Vec<Target>) -> Self {
         let (place, refused) = (watch::Sender::new(0), watch::Sender::new(None));
-        Self { client: Client::new(), targets, place, refused }
+        Self { client, targets, place, refused }
     }
 
     /// Waits for the cluster to refuse something for good, for this reason: that is none of those

@@ -35,6 +35,13 @@ pub(crate) struct Limits {
     pub(crate) requests_max: usize,
     /// `waits_max`: how many more may wait for a lock or a message. 10,000.
     pub(crate) waits_max: usize,
+    /// `auth_failures_per_address_max`: how many requests with a wrong token or none are answered
+    /// 401 in a minute, by address; more are answered 429. 60. Nobody is locked out by it: a good
+    /// token is always heard. A secret of 256 bits is not guessed at any rate; what is kept small
+    /// is the log and the work.
+    pub(crate) auth_failures_per_address_max: usize,
+    /// `auth_failures_max`: how many in all. 600.
+    pub(crate) auth_failures_max: usize,
 }
 
 impl Default for Limits {
@@ -51,6 +58,8 @@ impl Default for Limits {
             head_bytes_max: 64 << 10,
             requests_max: 2_000,
             waits_max: 10_000,
+            auth_failures_per_address_max: 60,
+            auth_failures_max: 600,
         }
     }
 }
@@ -70,7 +79,7 @@ enum Slot<'a> {
 
 impl Limits {
     /// What each is called.
-    pub(super) const NAMES: [&'static str; 11] = [
+    pub(super) const NAMES: [&'static str; 13] = [
         "connections_max",
         "connections_per_address_max",
         "first_byte_ms",
@@ -82,6 +91,8 @@ impl Limits {
         "head_bytes_max",
         "requests_max",
         "waits_max",
+        "auth_failures_per_address_max",
+        "auth_failures_max",
     ];
 
     fn slot(&mut self, name: &str) -> Option<Slot<'_>> {
@@ -99,6 +110,10 @@ impl Limits {
             "head_bytes_max" => Slot::Count(&mut self.head_bytes_max, HEAD_BYTES),
             "requests_max" => Slot::Count(&mut self.requests_max, COUNT),
             "waits_max" => Slot::Count(&mut self.waits_max, COUNT),
+            "auth_failures_per_address_max" => {
+                Slot::Count(&mut self.auth_failures_per_address_max, COUNT)
+            }
+            "auth_failures_max" => Slot::Count(&mut self.auth_failures_max, COUNT),
             _ => return None,
         })
     }

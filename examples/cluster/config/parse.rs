@@ -8,7 +8,7 @@ use dss_raft::NodeId;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{Address, ClusterConfig, Limits, NodeConfig, Timing};
+use super::{Address, AuditConfig, AuthConfig, ClusterConfig, Limits, NodeConfig, Timing};
 use crate::redis::RedisAddress;
 
 /// The longest name of a cluster or node, in bytes: they become folder names and header values.
@@ -45,6 +45,19 @@ struct File {
     timing: Option<Spanned<TimingTable>>,
     #[serde(default)]
     limits: BTreeMap<String, Spanned<u64>>,
+    #[serde(default)]
+    auth: BTreeMap<String, Spanned<Scalar>>,
+    #[serde(default)]
+    audit: BTreeMap<String, Spanned<Scalar>>,
+}
+
+/// A value of a table whose settings know themselves what they take.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Scalar {
+    Switch(bool),
+    Number(u64),
+    Text(String),
 }
 
 #[derive(Deserialize)]
@@ -131,10 +144,31 @@ pub(super) fn parse(
         redis: file.redis.map_or(Ok(Vec::new()), |redis| redis_servers(&source, &redis))?,
         timing: file.timing.map_or(Ok(Timing::default()), |table| timing(&source, &table))?,
         limits: limits(&source, &file.limits)?,
+        auth: security(&source, "auth", &file.auth, AuthConfig::set)?,
+        audit: security(&source, "audit", &file.audit, AuditConfig::set)?,
         overridden: Vec::new(),
         cluster: file.cluster.into_inner(),
         data_dir: file.data_dir.into_inner(),
     })
+}
+
+fn security<C: Default>(
+    source: &Source<'_>,
+    table: &str,
+    settings: &BTreeMap<String, Spanned<Scalar>>,
+    set: fn(&mut C, &str, &str) -> Result<(), String>,
+) -> Result<C, ConfigError> {
+    let mut config = C::default();
+    for (name, value) in settings {
+        let text = match value.as_ref() {
+            Scalar::Switch(value) => value.to_string(),
+            Scalar::Number(value) => value.to_string(),
+            Scalar::Text(value) => value.clone(),
+        };
+        set(&mut config, name, &text)
+            .map_err(|problem| source.refuse(&format!("{table}.{name}"), value, &problem))?;
+    }
+    Ok(config)
 }
 
 fn nodes(

@@ -9,6 +9,8 @@
 //! | `urls` in `[redis]` | `DSS_REDIS_URLS`, with commas | `--redis URL[,URL…]` |
 //! | `idle_ms` in `[limits]` | `DSS_LIMITS_IDLE_MS` | `--set limits.idle_ms=MS` |
 //! | `heartbeat_ms` in `[timing]` | `DSS_TIMING_HEARTBEAT_MS` | `--set timing.heartbeat_ms=MS` |
+//! | `enabled` in `[auth]` | `DSS_AUTH_ENABLED` | `--set auth.enabled=true` |
+//! | `key_file` in `[audit]` | `DSS_AUDIT_KEY_FILE` | `--set audit.key_file=FILE` |
 //!
 //! Which nodes there are is for the file alone to say.
 
@@ -17,7 +19,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::parse::{ConfigError, add_redis_server};
-use super::{ClusterConfig, Limits};
+use super::{AuditConfig, AuthConfig, ClusterConfig, Limits};
 
 /// One value for one setting, and where it was said.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,8 +58,9 @@ impl Setting {
         let limits = Limits::NAMES.map(|name| format!("limits.{name}"));
         let others =
             ["data_dir", "redis.urls", "timing.election_timeout_ms", "timing.heartbeat_ms"];
+        let security = AuthConfig::NAMES.into_iter().chain(AuditConfig::NAMES);
         let mut settings = Vec::new();
-        for name in others.map(str::to_owned).into_iter().chain(limits) {
+        for name in others.into_iter().chain(security).map(str::to_owned).chain(limits) {
             let origin = format!("DSS_{}", name.replace('.', "_").to_uppercase());
             if let Some(value) = variable(&origin) {
                 let value = value
@@ -109,10 +112,12 @@ impl ClusterConfig {
                     timing_from = Some(setting.origin.clone());
                 }
                 name => {
-                    let Some(limit) = name.strip_prefix("limits.") else {
-                        return Err(setting.refuse("there is no such setting"));
+                    let set = match name.split_once('.') {
+                        Some(("limits", limit)) => self.limits.set(limit, setting.number()?),
+                        Some(("auth", name)) => self.auth.set(name, &setting.value),
+                        Some(("audit", name)) => self.audit.set(name, &setting.value),
+                        _ => Err("there is no such setting".to_owned()),
                     };
-                    let set = self.limits.set(limit, setting.number()?);
                     set.map_err(|problem| setting.refuse(&problem))?;
                 }
             }

@@ -30,6 +30,15 @@ impl Display for ClusterConfig {
         let election_timeout = self.timing.election_timeout.as_millis();
         writeln!(formatter, "\n[timing]\nelection_timeout_ms = {election_timeout}")?;
         writeln!(formatter, "heartbeat_ms = {}", self.timing.heartbeat.as_millis())?;
+        writeln!(formatter, "\n[auth]\nenabled = {}", self.auth.enabled)?;
+        if let Some(bootstrap) = &self.auth.bootstrap {
+            writeln!(formatter, "bootstrap = {}", text(&bootstrap.to_string()))?;
+        }
+        writeln!(formatter, "\n[audit]\nenabled = {}", self.audit().is_some())?;
+        if let Some(file) = &self.audit.key_file {
+            writeln!(formatter, "key_file = {}", text(&file.to_string_lossy()))?;
+        }
+        writeln!(formatter, "file_bytes_max = {}", self.audit.file_bytes_max)?;
         writeln!(formatter, "\n[limits]")?;
         for (name, value) in self.limits.values() {
             writeln!(formatter, "{name} = {value}")?;
@@ -51,7 +60,8 @@ mod tests {
     fn what_is_shown_says_the_same_as_what_was_read() {
         let file = "cluster = \"de\\\"mo ä\"\n[[nodes]]\nid = 'a'\nclient = 'h:1'\npeer = '[::1]:2'\n\
                     [[nodes]]\nid = 'b'\nclient = 'h:3'\npeer = 'h:4'\njoins = true\n\
-                    [redis]\nurls = ['redis://:secret@h/3']\n[limits]\nidle_ms = 7\n";
+                    [redis]\nurls = ['redis://:secret@h/3']\n[limits]\nidle_ms = 7\n[auth]\nenabled = true\n[audit]\nkey_file = 'k'\n\
+                    file_bytes_max = 5000\n";
         let config = ClusterConfig::parse("c.toml", file).unwrap();
         let shown = config.to_string();
         assert!(!shown.contains("secret"), "{shown}");
@@ -60,6 +70,8 @@ mod tests {
         assert_eq!((again.cluster(), again.nodes()), (config.cluster(), config.nodes()));
         assert_eq!((again.limits(), again.timing()), (config.limits(), config.timing()));
         assert_eq!(again.redis_names(), config.redis_names());
+        assert_eq!(again.auth(), config.auth());
+        assert!(again.audit().is_some(), "on where tokens are needed");
     }
 
     #[test]

@@ -44,9 +44,9 @@ impl Heads {
         head
     }
 
-    /// The heads of this node's chains, the one that was begun last at the end.
-    pub(crate) fn of(&self, node: &str) -> &[AuditHead] {
-        self.0.get(node).map_or(&[], Vec::as_slice)
+    /// The head of this chain of a node.
+    pub(crate) fn of_chain(&self, node: &str, chain: Chain) -> Option<&AuditHead> {
+        self.0.get(node)?.iter().find(|head| head.chain == chain)
     }
 
     /// Every head.
@@ -73,9 +73,9 @@ mod tests {
         assert_eq!(heads.apply(forged), head(1, 5));
         heads.apply(head(1, 7));
         heads.apply(head(2, 1));
-        assert_eq!(heads.of("n1"), [head(1, 7), head(2, 1)]);
-        assert_eq!(heads.iter().count(), 2);
-        assert!(heads.of("n2").is_empty());
+        assert_eq!(heads.iter().collect::<Vec<_>>(), [&head(1, 7), &head(2, 1)]);
+        assert_eq!(heads.of_chain("n1", [2; 16]), Some(&head(2, 1)));
+        assert_eq!(heads.of_chain("n2", [2; 16]), None);
     }
 
     #[test]
@@ -84,7 +84,7 @@ mod tests {
         for chain in 0..=u8::try_from(CHAINS_MAX).unwrap() {
             heads.apply(head(chain, 1));
         }
-        assert_eq!(heads.of("n1").len(), CHAINS_MAX);
-        assert_eq!(heads.of("n1")[0], head(1, 1));
+        assert_eq!(heads.iter().count(), CHAINS_MAX);
+        assert_eq!(heads.iter().next(), Some(&head(1, 1)));
     }
 }

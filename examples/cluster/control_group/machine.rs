@@ -143,7 +143,7 @@ mod tests {
             apply(&mut machine, &ControlCommand::Audit(head(3))),
             ControlReply::Audit(head(3))
         );
-        assert_eq!(seen.borrow().heads.of("n1"), [head(3)]);
+        assert_eq!(seen.borrow().heads.iter().collect::<Vec<_>>(), [&head(3)]);
     }
 
     #[test]

@@ -3,19 +3,24 @@
 use std::sync::Arc;
 
 use axum::extract::Request;
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use tracing::Instrument as _;
 
+use super::audit::Auditing;
 use super::body;
 use super::fence::Fence;
 use super::load::{Load, Place};
 use super::metrics::{Counter, Recorder};
 use super::names::Names;
 use super::problem::{Code, Problem};
-use super::route::Route;
+use super::route::{Access, Route};
 use super::routing::{Call, Conduct, Routing, TRACE_ID};
+use crate::audit::Entry;
+use crate::auth::{Authority, Credential, Denied, Principal, authorize};
 use crate::config::Limits;
+use crate::origin::Origin;
 
 /// The way in.
 #[derive(Debug, Clone)]
@@ -24,6 +29,9 @@ pub(crate) struct Gateway {
     recorder: Arc<Recorder>,
     names: Arc<Names>,
     load: Load,
+    authority: Arc<Authority>,
+    /// Nothing where nothing is written down.
+    auditing: Option<Auditing>,
     limits: Limits,
 }
 
@@ -32,10 +40,15 @@ pub(crate) struct Gateway {
 pub(crate) struct Passage {
     /// Its place in the table.
     place: usize,
+    /// What the document calls it.
+    operation: &'static str,
     conduct: Conduct,
+    access: Access,
     is_fenced: bool,
     /// Whether it is answered however much there is to do.
     is_vital: bool,
+    /// Whether it needs a token even where others do not.
+    is_guarded: bool,
 }
 
 /// A request that may be made.
@@ -46,18 +59,31 @@ struct Admitted {
     _place: Option<Place>,
 }
 
+/// Somebody who may not do what they ask for.
+struct TurnedAway {
+    principal: Principal,
+    problem: Problem,
+}
+
 impl Passage {
     /// Of the route that stands at this place of the table.
     pub(crate) fn of(place: usize, route: &Route) -> Self {
-        let Route { conduct, is_fenced, is_vital, .. } = *route;
-        Self { place, conduct, is_fenced, is_vital }
+        let Route { conduct, access, is_fenced, is_vital, is_guarded, .. } = *route;
+        let operation = route.operation_id;
+        Self { place, operation, conduct, access, is_fenced, is_vital, is_guarded }
     }
 }
 
 impl Gateway {
-    pub(crate) fn new(routing: Routing, recorder: Arc<Recorder>, limits: Limits) -> Self {
+    pub(crate) fn new(
+        routing: Routing,
+        recorder: Arc<Recorder>,
+        authority: Arc<Authority>,
+        auditing: Option<Auditing>,
+        limits: Limits,
+    ) -> Self {
         let load = Load::new(limits.requests_max, limits.waits_max);
-        Self { routing, recorder, names: Arc::new(Names::new()), load, limits }
+        Self { routing, recorder, names: Arc::new(Names::new()), load, authority, auditing, limits }
     }
 
     /// Answers a request that matches a route.
@@ -67,12 +93,9 @@ impl Gateway {
         request.headers_mut().insert(TRACE_ID, id.clone());
         let span = tracing::debug_span!("request", ?id, method = %request.method());
         let answered = async {
-            let mut response = match self.admit(passage, request).await {
-                Ok(Admitted { call, fence: None, .. }) => self.routing.answer(&call).await,
-                Ok(Admitted { call, fence: Some(fence), .. }) => {
-                    fence.guard(&self.routing, &call).await
-                }
-                Err(response) => response,
+            let mut response = match self.identify(passage, &request) {
+                Ok(principal) => self.act(passage, principal, request).await,
+                Err(refused) => self.turn_away(passage, refused, request).await,
             };
             tracing::debug!(status = response.status().as_u16(), "answered");
             response.headers_mut().insert(TRACE_ID, id);
@@ -92,11 +115,77 @@ impl Gateway {
         response
     }
 
-    /// Checks all that is not the handler's own business.
-    ///
-    /// Who calls, and whether the route's [`Access`](super::route::Access) lets them, belongs here
-    /// before the body is read; what an audit log has to keep of the answer, into
-    /// [`serve`](Self::serve).
+    /// Whoever makes a request, who may make it. Of the request only the head is looked at.
+    fn identify(&self, passage: Passage, request: &Request) -> Result<Principal, Box<TurnedAway>> {
+        let needs_token = self.authority.is_enabled() || passage.is_guarded;
+        if !needs_token || passage.access == Access::Public {
+            return Ok(Principal::Anybody);
+        }
+        let origin = request.extensions().get::<Origin>().copied().unwrap_or_default();
+        let principal = self.authority.identify(request.headers(), origin).map_err(|denied| {
+            self.recorder.count(Counter::Unauthenticated, 1);
+            let id = Credential::of(request.headers()).map(|given| given.id().to_owned());
+            let (principal, problem) = (Principal::Unknown { id }, refusal(denied));
+            Box::new(TurnedAway { principal, problem })
+        })?;
+        if !authorize(&principal, passage.access) {
+            self.recorder.count(Counter::Forbidden, 1);
+            let detail = "the role of the token does not allow this";
+            let problem = Problem::new(Code::Forbidden, detail);
+            return Err(Box::new(TurnedAway { principal, problem }));
+        }
+        Ok(principal)
+    }
+
+    /// Refuses a request that its client may not make.
+    async fn turn_away(
+        &self,
+        passage: Passage,
+        refused: Box<TurnedAway>,
+        request: Request,
+    ) -> Response {
+        let TurnedAway { principal, problem } = *refused;
+        let (head, body) = request.into_parts();
+        body::discard(body);
+        let response = problem.into_response();
+        match &self.auditing {
+            // Who is told to ask less often is not written down each time: that is the point.
+            Some(auditing) if matches!(response.status().as_u16(), 401 | 403) => {
+                auditing.refused(entry(passage, principal, &head), response).await
+            }
+            _ => response,
+        }
+    }
+
+    /// Does what a request asks for that its client may make, and writes down what it changes.
+    async fn act(&self, passage: Passage, principal: Principal, request: Request) -> Response {
+        let Some(auditing) = self.auditing.as_ref().filter(|_| passage.conduct != Conduct::Reads)
+        else {
+            return self.perform(passage, request).await;
+        };
+        let (head, body) = request.into_parts();
+        let record = match auditing.begin(entry(passage, principal, &head)) {
+            Ok(record) => record,
+            Err(refusal) => {
+                body::discard(body);
+                return refusal.into_response();
+            }
+        };
+        let response = self.perform(passage, Request::from_parts(head, body)).await;
+        auditing.end(record, response).await
+    }
+
+    async fn perform(&self, passage: Passage, request: Request) -> Response {
+        match self.admit(passage, request).await {
+            Ok(Admitted { call, fence: None, .. }) => self.routing.answer(&call).await,
+            Ok(Admitted { call, fence: Some(fence), .. }) => {
+                fence.guard(&self.routing, &call).await
+            }
+            Err(response) => response,
+        }
+    }
+
+    /// Checks all that is neither the handler's own business nor a matter of who asks.
     async fn admit(&self, passage: Passage, request: Request) -> Result<Admitted, Response> {
         let (head, body) = request.into_parts();
         // What is refused for load is refused before its body takes memory.
@@ -124,6 +213,31 @@ impl Gateway {
         self.recorder.count(Counter::RequestsShed, 1);
         let detail = "this node is working on as many requests as it may";
         Problem::new(Code::Overloaded, detail).into_response()
+    }
+}
+
+/// What is written down of a request before it is done.
+fn entry(passage: Passage, principal: Principal, head: &Parts) -> Entry {
+    let request_id = head.headers.get(TRACE_ID).and_then(|id| id.to_str().ok());
+    Entry {
+        client: head.extensions.get().copied().unwrap_or_default(),
+        principal,
+        action: passage.operation,
+        resource: head.uri.path().to_owned(),
+        request_id: request_id.unwrap_or_default().to_owned(),
+    }
+}
+
+fn refusal(denied: Denied) -> Problem {
+    match denied {
+        Denied::Missing => Problem::unauthenticated(false),
+        Denied::Invalid => Problem::unauthenticated(true),
+        Denied::TooMany => {
+            Problem::new(Code::Overloaded, "too many requests without a valid token")
+        }
+        Denied::NotReady => {
+            Problem::new(Code::Unavailable, "this node does not know yet which tokens are valid")
+        }
     }
 }
 

@@ -41,10 +41,12 @@ pub(crate) enum Counter {
     Forwarded,
     ConnectionsRefused,
     RequestsShed,
+    Unauthenticated,
+    Forbidden,
 }
 
 impl Counter {
-    const ALL: [(Self, &'static str, &'static str); 12] = [
+    const ALL: [(Self, &'static str, &'static str); 14] = [
         (Self::LocksGranted, "dss_lock_grants_total", "Acquires that this node granted."),
         (
             Self::LocksRefused,
@@ -68,6 +70,16 @@ impl Counter {
             Self::RequestsShed,
             "dss_http_requests_shed_total",
             "Requests answered 429 at once since too many were under way.",
+        ),
+        (
+            Self::Unauthenticated,
+            "dss_http_unauthenticated_total",
+            "Requests refused since their token was worth nothing, or not there.",
+        ),
+        (
+            Self::Forbidden,
+            "dss_http_forbidden_total",
+            "Requests refused since the role of their token does not allow them.",
         ),
     ];
 }

@@ -10,6 +10,8 @@
 //! clients, another node's routing reaches the handlers behind them, and the OpenAPI document
 //! describes them.
 
+mod audit;
+mod backup;
 mod body;
 mod cache;
 mod cache_version;
@@ -36,6 +38,7 @@ mod routing;
 mod sessions;
 #[cfg(test)]
 mod tests;
+mod tokens;
 mod topics;
 mod values;
 
@@ -57,6 +60,7 @@ use tower::ServiceExt as _;
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument as _;
 
+use self::audit::Auditing;
 use self::events::{Events, Sampler};
 use self::gateway::{Gateway, Passage};
 use self::route::Route;
@@ -68,6 +72,7 @@ use crate::peer::Peers;
 pub(crate) use self::metrics::{Counter, Histogram, Recorder};
 pub(crate) use self::names::Names;
 pub(crate) use self::problem::{Code, PROBLEM_JSON, Problem};
+pub(crate) use self::route::Access;
 
 /// Which node answered.
 pub(crate) const NODE: HeaderName = HeaderName::from_static("x-dss-node");
@@ -84,8 +89,11 @@ fn table() -> Vec<Route> {
         operations::routes(),
         leader::routes(),
         members::routes(),
+        backup::routes(),
         events::routes(),
         dashboard::routes(),
+        tokens::routes(),
+        audit::routes(),
     ]
     .into_iter()
     .flatten()
@@ -144,6 +152,7 @@ impl Http {
             .collect();
         let (here, limits) = (app.id, app.config.limits());
         let node = HeaderValue::from_str(&app.name).unwrap_or(HeaderValue::from_static("?"));
+        let (authority, auditing) = (app.authority.clone(), Auditing::of(&app));
         let (document, events) = (Bytes::from(document), Events::new());
         let context = Context {
             app: app.clone(),
@@ -154,7 +163,7 @@ impl Http {
         let local = local_router(routes, context);
         let routing = Routing::new(here, local.clone(), peers);
         Sampler::start(app, routing.clone(), events);
-        let gateway = Gateway::new(routing, Arc::clone(&recorder), limits);
+        let gateway = Gateway::new(routing, Arc::clone(&recorder), authority, auditing, limits);
         Self { clients: client_router(passages, &gateway, node), local, recorder }
     }
 

@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use axum::http::Method;
+use utoipa::openapi::extensions::Extensions;
 use utoipa::openapi::path::{
     OperationBuilder, Parameter, ParameterBuilder, ParameterIn, PathItem, PathsBuilder,
 };
 use utoipa::openapi::request_body::RequestBodyBuilder;
 use utoipa::openapi::schema::{ObjectBuilder, Type};
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{
     ComponentsBuilder, ContentBuilder, HeaderBuilder, HttpMethod, InfoBuilder, OpenApi,
     OpenApiBuilder, Ref, RefOr, Required, Response, ResponseBuilder, ResponsesBuilder, Schema,
@@ -21,9 +23,14 @@ use super::route::{Access, AnswerDescription, Route};
 /// What every answer carries.
 const NODE_HEADER: (&str, &str) = ("x-dss-node", "The id of the node that answered.");
 
+/// What the way to say who one is, is called.
+const BEARER: &str = "bearer";
+
 /// What any request can be refused with, wherever it goes.
-const COMMON_REFUSALS: [Code; 6] = [
+const COMMON_REFUSALS: [Code; 8] = [
     Code::InvalidRequest,
+    Code::Unauthenticated,
+    Code::Forbidden,
     Code::PayloadTooLarge,
     Code::Overloaded,
     Code::NoLeader,
@@ -50,6 +57,11 @@ pub(crate) fn document(routes: &[Route]) -> OpenApi {
              problem documents (RFC 9457) whose `code` says what happened.",
         ))
         .build();
+    let bearer = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Bearer)
+        .description(Some("A token, where authentication is on: `dss_<id>_<secret>`."))
+        .build();
+    components = components.security_scheme(BEARER, SecurityScheme::Http(bearer));
     OpenApiBuilder::new()
         .info(info)
         .paths(paths.build())
@@ -71,8 +83,10 @@ fn operation(route: &Route) -> OperationBuilder {
     let mut operation = OperationBuilder::new()
         .operation_id(Some(route.operation_id))
         .summary(Some(route.summary))
-        .description(Some(who_may_call(route.access)))
+        .description(Some(who_may_call(route)))
         .tag(tag(route.path))
+        .securities(Some(security(route)))
+        .extensions(Some(Extensions::builder().add("x-dss-access", access(route.access)).build()))
         .responses(responses(route));
     let parameters: Vec<_> =
         path_parameters(route.path).chain(route.parameters.iter().cloned()).collect();
@@ -102,8 +116,30 @@ fn required(route: &Route) -> Required {
     if has_optional_members { Required::False } else { Required::True }
 }
 
-fn who_may_call(access: Access) -> &'static str {
+/// A token where it is needed. What needs one only where authentication is on says that it can do
+/// without.
+fn security(route: &Route) -> Vec<SecurityRequirement> {
+    let none = SecurityRequirement::default;
+    let token = || SecurityRequirement::new::<_, [&str; 0], &str>(BEARER, []);
+    match (route.access, route.is_guarded) {
+        (Access::Public, _) => vec![none()],
+        (_, true) => vec![token()],
+        (_, false) => vec![none(), token()],
+    }
+}
+
+fn access(access: Access) -> &'static str {
     match access {
+        Access::Public => "public",
+        Access::Reader => "reader",
+        Access::Writer => "writer",
+        Access::Admin => "admin",
+    }
+}
+
+fn who_may_call(route: &Route) -> &'static str {
+    match route.access {
+        _ if route.is_guarded => "Needs the role `admin`, be authentication on or not.",
         Access::Public => "Needs no authentication.",
         Access::Reader => "Needs the role `reader` where authentication is on.",
         Access::Writer => "Needs the role `writer` where authentication is on.",
@@ -188,6 +224,10 @@ fn problem(description: String, code: Code) -> Response {
         .description(description)
         .content(PROBLEM_JSON, content)
         .header(NODE_HEADER.0, text_header(NODE_HEADER.1));
+    if code == Code::Unauthenticated {
+        let challenge = "How to say who one is (RFC 6750).";
+        response = response.header("www-authenticate", text_header(challenge));
+    }
     if matches!(code.status().as_u16(), 429 | 503) {
         response = response.header("retry-after", text_header("Seconds to wait before a retry."));
     }

@@ -139,6 +139,8 @@ pub(crate) struct Problem {
     detail: String,
     cycle: Option<Vec<String>>,
     etag: Option<HeaderValue>,
+    /// How to say who one is.
+    challenge: Option<&'static str>,
 }
 
 impl Problem {
@@ -148,7 +150,7 @@ impl Problem {
             detail.truncate(end);
             detail.push('…');
         }
-        Self { code, status: code.status(), detail, cycle: None, etag: None }
+        Self { code, status: code.status(), detail, cycle: None, etag: None, challenge: None }
     }
 
     /// A request that makes no sense as a whole.
@@ -189,6 +191,17 @@ impl Problem {
     pub(crate) fn version_mismatch(etag: HeaderValue) -> Self {
         let detail = "the value has another version; see the etag header";
         Self { etag: Some(etag), ..Self::new(Code::VersionMismatch, detail) }
+    }
+
+    /// A request without a token, or with one that is worth nothing. Which of the ways to be worth
+    /// nothing it is, is not told.
+    pub(crate) fn unauthenticated(has_token: bool) -> Self {
+        let (detail, challenge) = if has_token {
+            ("the token is not valid", "Bearer realm=\"dss\", error=\"invalid_token\"")
+        } else {
+            ("authorization: Bearer <token> is needed", "Bearer realm=\"dss\"")
+        };
+        Self { challenge: Some(challenge), ..Self::new(Code::Unauthenticated, detail) }
     }
 
     #[cfg(test)]
@@ -233,11 +246,15 @@ impl From<Problem> for ProblemBody {
 impl IntoResponse for Problem {
     fn into_response(mut self) -> Response {
         let status = self.status;
-        let etag = self.etag.take();
+        let (etag, challenge) = (self.etag.take(), self.challenge.take());
         let content_type = [(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON))];
         let mut response = (status, content_type, self.into_document()).into_response();
         if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
             response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
+        }
+        if let Some(challenge) = challenge {
+            let challenge = HeaderValue::from_static(challenge);
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
         }
         if let Some(etag) = etag {
             response.headers_mut().insert(header::ETAG, etag);
@@ -265,6 +282,18 @@ mod tests {
             let passes = matches!(code, Code::Overloaded | Code::NoLeader | Code::Unavailable);
             assert_eq!(response.headers().contains_key(header::RETRY_AFTER), passes, "{code:?}");
             assert_eq!(response.headers()[header::CONTENT_TYPE], PROBLEM_JSON);
+        }
+    }
+
+    #[test]
+    fn who_is_not_known_is_told_how_to_say_it() {
+        for (has_token, expected) in [
+            (false, "Bearer realm=\"dss\""),
+            (true, "Bearer realm=\"dss\", error=\"invalid_token\""),
+        ] {
+            let response = Problem::unauthenticated(has_token).into_response();
+            assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+            assert_eq!(response.headers()[header::WWW_AUTHENTICATE], expected);
         }
     }
 

@@ -60,6 +60,8 @@ pub(crate) struct Route {
     pub(crate) is_fenced: bool,
     /// Whether it is answered however much there is to do.
     pub(crate) is_vital: bool,
+    /// Whether it needs a token even where others do not.
+    pub(crate) is_guarded: bool,
     pub(crate) handler: MethodRouter<Context>,
     pub(crate) operation_id: &'static str,
     pub(crate) summary: &'static str,
@@ -125,6 +127,7 @@ impl Route {
             conduct,
             is_fenced: false,
             is_vital: access == Access::Public,
+            is_guarded: false,
             handler,
             operation_id: "",
             summary: "",
@@ -139,6 +142,12 @@ impl Route {
     /// It is answered however much there is to do, since not to do it makes more to do.
     pub(crate) fn vital(mut self) -> Self {
         self.is_vital = true;
+        self
+    }
+
+    /// It needs a token even where others do not.
+    pub(crate) fn guarded(mut self) -> Self {
+        self.is_guarded = true;
         self
     }
 

@@ -20,6 +20,7 @@ use dss_raft::NodeId;
 use tokio::time::{Instant, sleep, timeout};
 use tower::ServiceExt as _;
 
+use super::audit::AnsweredAt;
 use super::problem::{Code, Problem};
 use crate::forward::ForwardError;
 
@@ -115,7 +116,12 @@ impl Routing {
         let mut perhaps_done = false;
         loop {
             match self.attempt(at, call).await {
-                Attempt::Answered(response) => return response,
+                Attempt::Answered(mut response) => {
+                    if at != self.here {
+                        response.extensions_mut().insert(AnsweredAt(at));
+                    }
+                    return response;
+                }
                 Attempt::Elsewhere(Some(leader)) if leader != at && search.follows_hint() => {
                     at = leader;
                     continue;
@@ -137,7 +143,12 @@ impl Routing {
     /// Has `call` answered by this node and no other.
     async fn answer_at(&self, node: NodeId, call: &Call) -> Response<Body> {
         let detail = match self.attempt(node, call).await {
-            Attempt::Answered(response) | Attempt::Unknown(response) => return response,
+            Attempt::Answered(mut response) | Attempt::Unknown(mut response) => {
+                if node != self.here {
+                    response.extensions_mut().insert(AnsweredAt(node));
+                }
+                return response;
+            }
             Attempt::Elsewhere(_) => "that node does not lead what this is about",
             Attempt::Unreachable => "that node cannot be reached",
         };

@@ -1,5 +1,7 @@
 //! The routes as clients see them.
 
+mod audit;
+mod auth;
 mod bad_input;
 mod client;
 mod cluster;

@@ -213,7 +213,15 @@ mod tests {
     fn options() -> Options {
         let targets = vec!["http://127.0.0.1:8001".parse().unwrap()];
         let (workload, rate) = (Workload::Mixed, None);
-        Options { targets, workload, clients: 2, seconds: 2, rate, json: false }
+        Options {
+            targets,
+            workload,
+            clients: 2,
+            seconds: 2,
+            rate,
+            json: false,
+            credentials: Default::default(),
+        }
     }
 
     fn measurements() -> Measurements {

@@ -29,6 +29,7 @@ use self::paced::{Paced, UnderWay};
 use self::unreadable::Explained;
 use crate::config::Limits;
 use crate::http::{self, Code, Problem, Recorder};
+use crate::origin::Origin;
 
 /// How long clients have to finish what they began when the node stops.
 const FINISH_LIMIT: Duration = Duration::from_secs(1);
@@ -107,7 +108,9 @@ impl Server {
             };
             match accepted {
                 Ok((tcp, from)) => match self.connections.count(from.ip()) {
-                    Some(counted) => drop(connections.spawn(self.clone().serve(tcp, counted))),
+                    Some(counted) => {
+                        drop(connections.spawn(self.clone().serve(tcp, Origin(from), counted)));
+                    }
                     None => self.turn_away(tcp),
                 },
                 Err(error) => {
@@ -136,7 +139,7 @@ impl Server {
     }
 
     /// Serves one connection. Whatever encrypts it comes before [`converse`](Self::converse).
-    async fn serve(self, tcp: TcpStream, _counted: Counted) {
+    async fn serve(self, tcp: TcpStream, from: Origin, _counted: Counted) {
         if let Err(error) = tcp.set_nodelay(true) {
             tracing::debug!("a client's connection cannot be set to send at once: {error}");
         }
@@ -147,18 +150,19 @@ impl Server {
             () = self.stopping.cancelled() => return,
         };
         if let Ok(Ok(1..)) = first {
-            self.converse(tcp).await;
+            self.converse(tcp, from).await;
         }
     }
 
     /// Answers requests until the client goes, asks for nothing for too long, or the node stops.
-    async fn converse(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send) {
+    async fn converse(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send, from: Origin) {
         let Self { router, node, limits, stopping, .. } = self;
         let under_way = UnderWay::default();
         let stream = Explained::new(stream, node);
         let stream = Paced::new(stream, under_way.clone(), limits.headers, limits.answer);
         let router = TowerToHyperService::new(router);
-        let service = service_fn(move |request| {
+        let service = service_fn(move |mut request: hyper::Request<_>| {
+            request.extensions_mut().insert(from);
             let request_under_way = under_way.begin();
             let answer = router.call(request);
             async move {

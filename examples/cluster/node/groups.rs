@@ -57,6 +57,11 @@ impl Groups {
         Ok(group)
     }
 
+    /// Whether the group that was started last has caught up.
+    pub(super) fn last_caught_up(&self) -> Arc<AtomicBool> {
+        self.probes.last().map(|probe| probe.caught_up.clone()).unwrap_or_default()
+    }
+
     /// The node's data folder.
     pub(super) fn folder(&self) -> &Path {
         &self.folder

@@ -45,7 +45,7 @@ impl Demo {
         let demo = Self { _folder: folder, process, port, client: Client::new() };
         let end = Instant::now() + READY_MAX;
         for node in 0..3 {
-            while !demo.get(node, "/readyz").await.is_some_and(|(status, _)| status == 200) {
+            while demo.get(node, "/readyz").await.is_none_or(|(status, _)| status != 200) {
                 assert!(Instant::now() < end, "node {node} is not ready");
                 sleep(Duration::from_millis(50)).await;
             }

@@ -7,6 +7,7 @@ use dss_raft::{Metrics, RoleKind, Status};
 use jiff::Timestamp;
 
 use crate::app::App;
+use crate::audit::AuditLog;
 use crate::http::metrics::{Exposition, Kind};
 
 /// Writes what the Raft groups, the cache and the peers of `app` have to tell.
@@ -21,11 +22,25 @@ pub(crate) fn write(app: &App, exposition: &mut Exposition) {
     let mut family = exposition.family("dss_raft_persist_seconds", Kind::Histogram, help);
     app.log_writes.write(&mut family, &[]);
     write_cache(app, exposition);
+    if let Some(log) = &app.audit {
+        write_audit(log, exposition);
+    }
     let mut family =
         exposition.family("dss_peer_up", Kind::Gauge, "Whether this node is connected to a peer.");
     for peer in app.members.nodes().iter().filter(|peer| peer.id != app.id) {
         family.sample(&[("peer", &peer.name)], u8::from(app.peers.is_up(peer.id)));
     }
+}
+
+/// How the audit log is doing.
+fn write_audit(log: &AuditLog, exposition: &mut Exposition) {
+    let help = "The number of the last audit entry that is durable.";
+    exposition.family("dss_audit_entries", Kind::Gauge, help).sample(&[], log.sequence());
+    let help = "Whether the audit log can be written: where not, changes are refused.";
+    let writable = u8::from(log.is_writable());
+    exposition.family("dss_audit_writable", Kind::Gauge, help).sample(&[], writable);
+    let help = "Audit entries that were lost since there was no room for them.";
+    exposition.family("dss_audit_lost_total", Kind::Counter, help).sample(&[], log.lost());
 }
 
 /// What the shards hold that this node leads: sums over all topics and groups, of which there may

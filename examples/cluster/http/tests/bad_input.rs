@@ -18,8 +18,7 @@ fn example(path: &str) -> String {
 async fn unknown_paths_are_not_found() {
     let cluster = Cluster::start(1).await;
     let client = cluster.client(0);
-    for path in ["/", "/v1", "/v2/locks", "/v1/locks/a/b", "/v1/cache/a/b/c", "/v1/locks/a/Acquire"]
-    {
+    for path in ["/v1", "/v2/locks", "/v1/locks/a/b", "/v1/cache/a/b/c", "/v1/locks/a/Acquire"] {
         let answer = client.ask(Method::GET, path, "").await;
         answer.problem(404, "not_found");
     }
@@ -60,8 +59,7 @@ async fn unknown_methods_say_which_there_are() {
 
 #[tokio::test(start_paused = true)]
 async fn names_that_are_none_are_refused_on_every_route() {
-    let cluster = Cluster::start(1).await;
-    let client = cluster.client(0);
+    let client = Cluster::start_with_admin().await;
     let long = "a".repeat(513);
     for route in table().iter().filter(|route| route.path.contains('{')) {
         for name in [long.as_str(), "%00", "a%0A", "%7F", "%C2%80", "%FF", "%C3%28"] {
@@ -74,8 +72,7 @@ async fn names_that_are_none_are_refused_on_every_route() {
 
 #[tokio::test(start_paused = true)]
 async fn bodies_that_are_not_the_expected_json_are_refused_on_every_route() {
-    let cluster = Cluster::start(1).await;
-    let client = cluster.client(0);
+    let client = Cluster::start_with_admin().await;
     let deep = "[".repeat(200_000);
     let bodies =
         ["{", "null", "[]", "7", "\"x\"", "{}{}", r#"{"frobnicate":1}"#, "\u{feff}{}", &deep];
@@ -90,8 +87,7 @@ async fn bodies_that_are_not_the_expected_json_are_refused_on_every_route() {
 
 #[tokio::test(start_paused = true)]
 async fn other_media_types_are_refused_on_every_route_that_takes_json() {
-    let cluster = Cluster::start(1).await;
-    let client = cluster.client(0);
+    let client = Cluster::start_with_admin().await;
     for route in takes_json() {
         for media_type in ["text/plain", "application/x-www-form-urlencoded", "application/xml"] {
             let request = Request::builder()
@@ -107,8 +103,7 @@ async fn other_media_types_are_refused_on_every_route_that_takes_json() {
 
 #[tokio::test(start_paused = true)]
 async fn bodies_that_are_too_large_are_refused_on_every_route() {
-    let cluster = Cluster::start(1).await;
-    let client = cluster.client(0);
+    let client = Cluster::start_with_admin().await;
     let body = "x".repeat(10 << 20);
     for route in table() {
         let answer = client.ask(route.method.clone(), &example(route.path), &body).await;

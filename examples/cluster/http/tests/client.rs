@@ -12,12 +12,15 @@ use serde_json::Value;
 use tower::ServiceExt as _;
 
 use crate::http::problem::PROBLEM_JSON;
+use crate::origin::Origin;
 
 /// A client of one node.
 #[derive(Clone)]
 pub(super) struct Client {
     router: Router,
     node: String,
+    token: Option<String>,
+    origin: Option<Origin>,
     /// What must not end before the client does.
     _cluster: Arc<dyn Any + Send + Sync>,
 }
@@ -34,7 +37,17 @@ pub(super) struct Answered {
 
 impl Client {
     pub(super) fn new(router: Router, node: &str, cluster: Arc<dyn Any + Send + Sync>) -> Self {
-        Self { router, node: node.to_owned(), _cluster: cluster }
+        Self { router, node: node.to_owned(), token: None, origin: None, _cluster: cluster }
+    }
+
+    /// The same client with a token.
+    pub(super) fn with_token(&self, token: &str) -> Self {
+        Self { token: Some(token.to_owned()), ..self.clone() }
+    }
+
+    /// The same client at another address.
+    pub(super) fn from(&self, address: &str) -> Self {
+        Self { origin: Some(Origin(address.parse().unwrap())), ..self.clone() }
     }
 
     /// What it sends its requests to, for answers that are to be read as they come.
@@ -47,7 +60,14 @@ impl Client {
         self.send_as(asked, request).await
     }
 
-    async fn send_as(&self, asked: String, request: Request<Body>) -> Answered {
+    async fn send_as(&self, asked: String, mut request: Request<Body>) -> Answered {
+        if let Some(token) = &self.token {
+            let value = format!("Bearer {token}").parse().unwrap();
+            request.headers_mut().insert("authorization", value);
+        }
+        if let Some(origin) = self.origin {
+            request.extensions_mut().insert(origin);
+        }
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (head, body) = response.into_parts();
         let body = body.collect().await.unwrap().to_bytes();

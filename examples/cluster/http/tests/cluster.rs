@@ -1,8 +1,9 @@
 //! Clusters for tests: as many nodes as one likes, in memory.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -16,14 +17,18 @@ use dss_queue::{QueueMachine, ReplicatedBroker};
 use dss_raft::{
     Config, Configuration, Group, GroupId, MemoryNetwork, MemoryStorage, Node, NodeId, StateMachine,
 };
+use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::client::Client;
 use crate::app::{App, AppInner};
+use crate::audit::testing::{Disk, Trouble};
+use crate::audit::{AuditLog, keep_heads};
+use crate::auth::{Authority, Credential};
 use crate::cache_group::{CacheMachine, CurrentCache, Standing, cache_id};
-use crate::config::ClusterConfig;
+use crate::config::{Bootstrap, ClusterConfig};
 use crate::control_group::{ControlCourier, ControlGroup, ControlMachine};
 use crate::forward::ForwardError;
 use crate::http::routing::Forward;
@@ -41,6 +46,10 @@ pub(super) struct Cluster {
 }
 
 struct Running {
+    /// Where its audit log is, where it has one.
+    folder: TempDir,
+    /// The disk of that log.
+    trouble: Arc<Mutex<Trouble>>,
     http: Http,
     app: App,
     /// Runs the groups for as long as it lives.
@@ -116,6 +125,24 @@ impl Cluster {
         Self::start_configured(size, ClusterConfig::local()).await
     }
 
+    /// The same of nodes that want tokens, with more settings, and the first token.
+    pub(super) async fn start_guarded(size: usize, more: &[&str]) -> (Self, Credential) {
+        let admin = Credential::generate().expect("there is randomness");
+        let bootstrap = Bootstrap { id: admin.id().to_owned(), secret: admin.hash() };
+        let settings = ["auth.enabled=true".to_owned(), format!("auth.bootstrap={bootstrap}")];
+        let more = more.iter().map(|setting| (*setting).to_owned());
+        let settings = settings.into_iter().chain(more);
+        let settings = settings.map(|setting| setting.parse().expect("a setting"));
+        let config = ClusterConfig::local().with_settings(settings).expect("good settings");
+        (Self::start_configured(size, config).await, admin)
+    }
+
+    /// A node, and a client of it that may do everything.
+    pub(super) async fn start_with_admin() -> Client {
+        let (cluster, admin) = Self::start_guarded(1, &[]).await;
+        cluster.client(0).with_token(admin.reveal())
+    }
+
     /// The same of nodes that are configured like this.
     pub(super) async fn start_configured(size: usize, config: ClusterConfig) -> Self {
         let world = World {
@@ -175,6 +202,21 @@ impl Cluster {
         Client::new(node.http.router(), &node.app.name, Arc::clone(&self.nodes) as _)
     }
 
+    /// Where the node at this place keeps its audit log.
+    pub(super) fn audit_folder(&self, place: usize) -> &Path {
+        self.nodes[place].folder.path()
+    }
+
+    /// The disk that this log is on.
+    pub(super) fn audit_disk(&self, place: usize) -> MutexGuard<'_, Trouble> {
+        self.nodes[place].trouble.lock().unwrap()
+    }
+
+    /// What operators have decided, as the node at this place knows it.
+    pub(super) fn control(&self, place: usize) -> &ControlGroup {
+        &self.nodes[place].app.control
+    }
+
     /// The place of the node that leads the locks, once there is one.
     pub(super) async fn leader_of_locks(&self) -> usize {
         let mut leadership = self.nodes[0].app.lock_group.leadership();
@@ -201,6 +243,14 @@ impl World {
         let control = self.start_group(&raft, id, 2, machine).await;
         let courier = Arc::clone(&self.wire) as Arc<dyn ControlCourier>;
         let control = ControlGroup::new(control, state, courier, id);
+        let authority = Arc::new(Authority::new(
+            self.config.auth(),
+            &self.config.limits(),
+            control.clone(),
+            Arc::new(AtomicBool::new(true)),
+        ));
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (audit, trouble) = self.open_audit(folder.path(), &name, &control);
         let (machine, events) = QueueMachine::new();
         let queue_group = self.start_group(&raft, id, 16, machine).await;
         let shards = vec![("shard-0".to_owned(), queue_group.clone(), events)];
@@ -217,7 +267,9 @@ impl World {
             caches: Arc::new(CurrentCache::new(cache)),
             lock_group,
             cache_group,
-            control,
+            control: control.clone(),
+            authority,
+            audit,
             queue_groups: vec![queue_group],
             log_writes: Arc::new(Histogram::of_writes()),
             peers: Peers::new(&self.config, id),
@@ -234,7 +286,21 @@ impl World {
             placement,
         });
         let wire = Arc::clone(&self.wire) as Arc<dyn Forward>;
-        Running { http: Http::with_peers(app.clone(), wire), app, _raft: raft }
+        Running { http: Http::with_peers(app.clone(), wire), app, folder, trouble, _raft: raft }
+    }
+
+    fn open_audit(
+        &self,
+        folder: &Path,
+        node: &str,
+        control: &ControlGroup,
+    ) -> (Option<AuditLog>, Arc<Mutex<Trouble>>) {
+        if self.config.audit().is_none() {
+            return Default::default();
+        }
+        let (log, trouble) = Disk::open(folder, node);
+        tokio::spawn(keep_heads(log.clone(), control.clone()));
+        (Some(log), trouble)
     }
 
     async fn start_group<M: StateMachine>(

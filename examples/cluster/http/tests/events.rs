@@ -101,7 +101,7 @@ async fn a_request_is_done_by_the_node_that_it_names_or_by_none() {
 #[tokio::test(start_paused = true)]
 async fn only_so_many_may_watch_and_only_so_many_keys() {
     let client = Cluster::start(1).await.client(0);
-    let keys = vec!["k"; 9].join("%0A");
+    let keys = ["k"; 9].join("%0A");
     client.get(&format!("/v1/events?keys={keys}")).await.problem(400, "invalid_request");
     client.get("/v1/events?keys=a%07").await.problem(400, "invalid_request");
     client.get("/v1/events?key=a").await.problem(400, "invalid_request");
