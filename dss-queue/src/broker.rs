@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use dss_raft::{NodeId, ProposeError, ReadError};
 
 use crate::command::{GroupInfo, Settled};
+use crate::fence::Fence;
 use crate::id::{MessageId, Receipt};
 use crate::limits::{RECEIVE_MESSAGES_MAX, WAIT_MAX, check_visibility};
 use crate::message::{DeadLetter, Delivery, NewMessage};
@@ -42,6 +43,20 @@ pub trait Broker: Send + Sync + 'static {
         &self,
         topic: &TopicName,
         messages: Vec<NewMessage>,
+    ) -> Result<Vec<MessageId>, BrokerError>;
+
+    /// The same while the lock's token is the newest that was published under to this topic; from
+    /// then on it refuses what comes under older ones.
+    ///
+    /// # Errors
+    ///
+    /// See [`BrokerError`]; [`Fenced`](BrokerError::Fenced) where somebody has published who got
+    /// the lock later.
+    async fn publish_fenced(
+        &self,
+        topic: &TopicName,
+        messages: Vec<NewMessage>,
+        fence: Fence,
     ) -> Result<Vec<MessageId>, BrokerError>;
 
     /// Leases messages to a consumer; waits for one as long as the request says, and answers none
@@ -231,6 +246,13 @@ pub enum BrokerError {
     /// once consumers have caught up.
     #[error("there is too much to do already")]
     Overloaded,
+    /// Somebody who got the lock later has published.
+    #[error("the fencing token is stale: somebody has published under a newer one")]
+    Fenced,
+    /// The topic, or the topics of a change of shards, are on their way from shard to shard. Try
+    /// again.
+    #[error("the topic is on its way to another shard")]
+    Moving,
     /// It may or may not have been done.
     #[error("it is not known whether it was done")]
     OutcomeUnknown,
@@ -249,8 +271,11 @@ impl From<Refusal> for BrokerError {
             | Refusal::TopicFull
             | Refusal::TooManyTopics
             | Refusal::TooManyGroups
+            | Refusal::TooManyFences
             | Refusal::TooManyInFlight => Self::Overloaded,
             // Written by a newer release than this node runs.
+            Refusal::Fenced { .. } => Self::Fenced,
+            Refusal::Moved { .. } => Self::Moving,
             Refusal::Malformed => Self::Unavailable,
         }
     }

@@ -3,11 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::fence::Fence;
 use crate::id::{MessageId, Receipt, ShardId};
 use crate::message::{DeadReason, Delivery, NewMessage};
 use crate::name::{ConsumerName, GroupName, TopicName};
+use crate::placement::Placement;
 use crate::refusal::Refusal;
 use crate::settings::TopicSettings;
 use crate::time::UnixMillis;
@@ -125,6 +128,87 @@ pub enum Command {
         /// The topic.
         topic: TopicName,
     },
+    /// Go by another placement: serve no topic that it gives to others, and no topic that it gives
+    /// to this shard before it has come. Refused until what the placement before asks for is done;
+    /// and the first one, where it gives topics to other shards than those that have them.
+    /// Answered by [`Reply::Done`].
+    Place {
+        /// What the placement calls this shard.
+        shard: String,
+        /// The placement until now.
+        previous: Placement,
+        /// The placement from here on.
+        current: Placement,
+    },
+    /// Take in a part of a topic that leaves another shard; the last one installs it. Answered by
+    /// [`Reply::Imported`].
+    Import {
+        /// The epoch of the placement that moves it.
+        epoch: u64,
+        /// The shard that it leaves.
+        source: String,
+        /// The topic.
+        topic: TopicName,
+        /// How many bytes of its [export](crate::Queue::export) come before this part.
+        offset: u64,
+        /// The part.
+        bytes: Bytes,
+        /// Whether it is the last one.
+        last: bool,
+    },
+    /// Everything that this shard is to keep of another one's has come. Answered by
+    /// [`Reply::Done`].
+    EndImports {
+        /// The epoch of the placement that moved it.
+        epoch: u64,
+        /// The other shard.
+        source: String,
+    },
+    /// Forget a topic that is at the shard that is to keep it. Answered by [`Reply::Done`].
+    Forget {
+        /// The epoch of the placement that moved it.
+        epoch: u64,
+        /// The topic.
+        topic: TopicName,
+    },
+    /// The same as [`Publish`](Self::Publish), unless somebody has published under a newer token of
+    /// the lock. Answered by [`Reply::Published`].
+    PublishFenced {
+        /// The shard that new ids name.
+        shard: ShardId,
+        /// The topic.
+        topic: TopicName,
+        /// What to store, in this order.
+        messages: Vec<NewMessage>,
+        /// What it is done under.
+        fence: Fence,
+    },
+}
+
+impl Command {
+    /// The topic that this is a client's command for.
+    pub(crate) fn topic(&self) -> Option<&TopicName> {
+        match self {
+            Self::Configure { topic, .. }
+            | Self::Publish { topic, .. }
+            | Self::PublishFenced { topic, .. }
+            | Self::Receive { topic, .. }
+            | Self::Ack { topic, .. }
+            | Self::Nack { topic, .. }
+            | Self::HandBack { topic, .. }
+            | Self::Extend { topic, .. }
+            | Self::Redrive { topic, .. }
+            | Self::Purge { topic }
+            | Self::PurgeGroup { topic, .. }
+            | Self::DeleteGroup { topic, .. }
+            | Self::Delete { topic } => Some(topic),
+            Self::Tick
+            | Self::Place { .. }
+            | Self::Import { .. }
+            | Self::EndImports { .. }
+            | Self::Forget { .. } => None,
+        }
+    }
 }
 
 /// What a command answers.
@@ -150,6 +234,11 @@ pub enum Reply {
         redriven: u64,
         /// Whether there are more.
         more: bool,
+    },
+    /// How many bytes of a topic that moves are here.
+    Imported {
+        /// Up to which offset.
+        bytes: u64,
     },
     /// Nothing was done.
     Refused(Refusal),
@@ -210,6 +299,13 @@ pub enum Event {
     },
     /// A topic is gone.
     Deleted {
+        /// The topic.
+        topic: TopicName,
+    },
+    /// The shard goes by another placement.
+    Placed,
+    /// A topic is at another shard, and forgotten at this one.
+    Left {
         /// The topic.
         topic: TopicName,
     },

@@ -103,6 +103,7 @@ mod broker;
 mod command;
 #[cfg(feature = "raft")]
 mod consumer;
+mod fence;
 mod group;
 mod id;
 pub mod limits;
@@ -112,6 +113,7 @@ mod local;
 mod machine;
 mod message;
 mod name;
+mod placement;
 mod queue;
 mod refusal;
 #[cfg(feature = "raft")]
@@ -128,6 +130,7 @@ pub use broker::{Broker, BrokerError, ReceiveRequest, TopicInfo};
 pub use command::{Command, Event, GroupInfo, LeaseInfo, Reply, Settled, TopicSummary};
 #[cfg(feature = "raft")]
 pub use consumer::{Consumer, Lease, Tally, Verdict};
+pub use fence::Fence;
 pub use id::{MessageId, ParseIdError, Receipt, ShardId};
 #[cfg(feature = "raft")]
 pub use local::{LocalBroker, OpenError};
@@ -137,6 +140,7 @@ pub use message::{
     DeadLetter, DeadReason, Delivery, MessageState, NewMessage, Peek, PeekedMessage,
 };
 pub use name::{ConsumerName, GroupName, NameError, TopicName};
+pub use placement::{Ownership, Placement};
 pub use queue::{Availability, Queue};
 pub use refusal::Refusal;
 #[cfg(feature = "raft")]

@@ -80,6 +80,20 @@ pub const REDRIVE_MAX: usize = 1_000;
 /// Dead letters of one listing, oldest first.
 pub const DEAD_LETTERS_LISTED_MAX: usize = 1_000;
 
+/// Locks of which one topic remembers the newest fencing token.
+pub const FENCES_MAX: usize = 1_000;
+
+/// For how long a topic remembers the newest token of a lock at least, after the last publish under
+/// it. A holder that is later than that by a pause has long been forgotten by its lock.
+pub const FENCE_MEMORY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Shards of one placement.
+pub const SHARDS_MAX: usize = 256;
+
+/// Bytes of one part of a topic that moves from shard to shard: a log entry of the size of a full
+/// batch.
+pub const IMPORT_PART_BYTES_MAX: usize = BATCH_BYTES_MAX;
+
 /// Messages of one [`Queue::peek`](crate::Queue::peek).
 pub const PEEKED_MAX: usize = 1_000;
 

@@ -1,11 +1,14 @@
 //! The queue of one shard: all its topics, and the time.
 
+mod moving;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::command::{Command, Event, LeaseInfo, Reply, Settled, TopicSummary};
+use crate::fence::Fence;
 use crate::group::{Group, Order, Surroundings};
 use crate::id::{MessageId, Receipt, ShardId};
 use crate::limits::{
@@ -14,10 +17,14 @@ use crate::limits::{
 };
 use crate::message::{DeadLetter, NewMessage, Peek};
 use crate::name::{ConsumerName, GroupName, TopicName};
+use crate::placement::{Ownership, Standing};
 use crate::refusal::Refusal;
 use crate::settings::TopicSettings;
 use crate::time::UnixMillis;
 use crate::topic::{Ids, Step, Topic};
+use moving::Move;
+
+pub(crate) use moving::Export;
 
 /// The state machine: topics with their messages, groups and timers.
 ///
@@ -27,6 +34,9 @@ use crate::topic::{Ids, Step, Topic};
 /// - *Getters*: [`now`](Self::now), [`next_deadline`](Self::next_deadline),
 ///   [`topics`](Self::topics), [`topic`](Self::topic), [`dead_letters`](Self::dead_letters),
 ///   [`leases`](Self::leases), [`availability`](Self::availability).
+/// - *Of a move*: [`placements`](Self::placements), [`ownership`](Self::ownership),
+///   [`leaving`](Self::leaving), [`sources`](Self::sources), [`export`](Self::export),
+///   [`has_taken`](Self::has_taken), [`is_settled`](Self::is_settled).
 /// - *Everything else* is [`apply`](Self::apply), and [`snapshot`](Self::snapshot) with
 ///   [`restore`](Self::restore).
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -34,6 +44,9 @@ pub struct Queue {
     now: UnixMillis,
     ids: Ids,
     topics: BTreeMap<TopicName, Topic>,
+    /// `None` for a shard that serves all topics.
+    standing: Option<Box<Standing>>,
+    moving: Move,
     /// The deadline of each topic that has one. Derived.
     #[serde(skip)]
     deadlines: BTreeSet<(UnixMillis, TopicName)>,
@@ -55,6 +68,8 @@ pub enum Availability {
     Nothing,
     /// It would be refused: too many are in flight.
     Crowded,
+    /// It would be refused: another shard is to keep the topic, or it is on its way here.
+    Moved,
 }
 
 impl Queue {
@@ -128,6 +143,9 @@ impl Queue {
     /// What a receive would come to. Takes no longer than a look-up.
     #[must_use]
     pub fn availability(&self, topic: &TopicName, group: &GroupName) -> Availability {
+        if self.ownership(topic) != Ownership::Here {
+            return Availability::Moved;
+        }
         let Some(topic) = self.topics.get(topic) else { return Availability::NoTopic };
         match topic.group(group) {
             None => Availability::NoGroup,
@@ -153,9 +171,7 @@ impl Queue {
 
     /// Checks what was decoded and fills what is derived.
     pub(crate) fn rebuild(&mut self) -> Result<(), &'static str> {
-        /// Far from overflowing, and out of any queue's reach.
-        const NUMBERS_MAX: u64 = 1 << 62;
-        if self.ids.next_sequence > NUMBERS_MAX || self.ids.next_nonce > NUMBERS_MAX {
+        if !self.ids.are_in_reach() {
             return Err("a number is out of reach");
         }
         for (name, topic) in &mut self.topics {
@@ -163,6 +179,7 @@ impl Queue {
             self.bytes += topic.bytes();
             self.deadlines.extend(topic.deadline().map(|at| (at, name.clone())));
         }
+        self.fence();
         Ok(())
     }
 
@@ -182,11 +199,17 @@ impl Queue {
     }
 
     fn perform(&mut self, command: Command, events: &mut Vec<Event>) -> Result<Reply, Refusal> {
+        if let Some(topic) = command.topic() {
+            self.check_ownership(topic)?;
+        }
         match command {
             Command::Tick => Ok(Reply::Done),
             Command::Configure { topic, settings } => self.configure(&topic, settings, events),
             Command::Publish { shard, topic, messages } => {
-                self.publish(shard, &topic, messages, events)
+                self.publish(shard, &topic, messages, None, events)
+            }
+            Command::PublishFenced { shard, topic, messages, fence } => {
+                self.publish(shard, &topic, messages, Some(&fence), events)
             }
             Command::Receive { topic, group, consumer, max, visibility } => {
                 self.receive(&topic, &group, consumer, max, visibility, events)
@@ -226,6 +249,14 @@ impl Queue {
                 Ok(Reply::Done)
             }
             Command::Delete { topic } => self.delete(topic, events),
+            Command::Place { shard, previous, current } => {
+                self.place(shard, previous, current, events)
+            }
+            Command::Import { epoch, source, topic, offset, bytes, last } => {
+                self.import(epoch, &source, topic, offset, &bytes, last)
+            }
+            Command::EndImports { epoch, source } => self.end_imports(epoch, &source),
+            Command::Forget { epoch, topic } => self.forget(epoch, topic, events),
         }
     }
 
@@ -249,9 +280,11 @@ impl Queue {
         shard: ShardId,
         topic: &TopicName,
         messages: Vec<NewMessage>,
+        fence: Option<&Fence>,
         events: &mut Vec<Event>,
     ) -> Result<Reply, Refusal> {
         NewMessage::check_batch(&messages)?;
+        fence.map_or(Ok(()), Fence::check)?;
         let weight: u64 = messages.iter().map(NewMessage::weight).sum();
         if self.bytes.saturating_add(weight) > STORED_BYTES_MAX {
             return Err(Refusal::Full);
@@ -266,8 +299,10 @@ impl Queue {
             topic.check_room(self.now, &messages)?;
         }
         self.create(topic)?;
-        let ids =
-            self.with_topic(topic, events, |topic, step| topic.publish(shard, messages, step))?;
+        let ids = self.with_topic(topic, events, |topic, step| {
+            fence.map_or(Ok(()), |fence| topic.pass_fence(step.now, fence))?;
+            Ok(topic.publish(shard, messages, step))
+        })??;
         Ok(Reply::Published(ids))
     }
 
@@ -320,13 +355,21 @@ impl Queue {
     }
 
     fn delete(&mut self, topic: TopicName, events: &mut Vec<Event>) -> Result<Reply, Refusal> {
-        let removed = self.topics.remove(&topic).ok_or(Refusal::NotFound)?;
+        if !self.remove(&topic) {
+            return Err(Refusal::NotFound);
+        }
+        events.push(Event::Deleted { topic });
+        Ok(Reply::Done)
+    }
+
+    /// Whether there was such a topic.
+    fn remove(&mut self, topic: &TopicName) -> bool {
+        let Some(removed) = self.topics.remove(topic) else { return false };
         self.bytes -= removed.bytes();
         if let Some(at) = removed.deadline() {
             self.deadlines.remove(&(at, topic.clone()));
         }
-        events.push(Event::Deleted { topic });
-        Ok(Reply::Done)
+        true
     }
 
     fn create(&mut self, topic: &TopicName) -> Result<(), Refusal> {

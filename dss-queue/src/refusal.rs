@@ -40,6 +40,23 @@ pub enum Refusal {
     /// consumers must settle some first.
     #[error("the group has too many messages in flight")]
     TooManyInFlight,
+    /// Somebody who got the lock later has published.
+    #[error("the fencing token is stale: {newest} is the newest")]
+    Fenced {
+        /// The newest token under which was published.
+        newest: u64,
+    },
+    /// The topic remembers [`FENCES_MAX`](crate::limits::FENCES_MAX) locks, all of which were used
+    /// within [`FENCE_MEMORY`](crate::limits::FENCE_MEMORY).
+    #[error("the topic is published to under too many locks")]
+    TooManyFences,
+    /// Another shard is to keep the topic, or what there is of it is not here yet; or the step of
+    /// a move belongs to another epoch.
+    #[error("another shard keeps the topic, or it is on its way here")]
+    Moved {
+        /// The epoch of the placement that the shard goes by.
+        epoch: u64,
+    },
     /// The bytes of the command are none.
     #[error("the command cannot be read")]
     Malformed,

@@ -5,14 +5,15 @@
 use bytes::Bytes;
 
 use crate::command::Command;
-use crate::queue::Queue;
+use crate::queue::{Export, Queue};
 use crate::time::UnixMillis;
+use crate::topic::Topic;
 
 /// The first byte of every command.
 const COMMAND_VERSION: u8 = 2;
 
 /// The first byte of every snapshot.
-const SNAPSHOT_VERSION: u8 = 2;
+const SNAPSHOT_VERSION: u8 = 3;
 
 /// Bytes are not what they should be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -57,6 +58,16 @@ impl Queue {
         queue.rebuild().map_err(|problem| DecodeError { problem })?;
         Ok(queue)
     }
+}
+
+/// A topic that leaves a shard, as bytes.
+pub(crate) fn encode_export(export: &Export<&Topic>) -> Bytes {
+    encode(SNAPSHOT_VERSION, export)
+}
+
+/// Reads a topic that comes; what is derived of it is not filled yet.
+pub(crate) fn decode_export(bytes: &[u8]) -> Result<Export<Topic>, DecodeError> {
+    decode(SNAPSHOT_VERSION, bytes)
 }
 
 fn encode(version: u8, value: &impl serde::Serialize) -> Bytes {

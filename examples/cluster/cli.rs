@@ -7,7 +7,7 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::Setting;
-use crate::{audit_command, backup, load, lock, status, token};
+use crate::{audit_command, backup, certs, load, lock, status, token};
 
 /// Locks, queues and a coherent cache, served over HTTP by a cluster of nodes.
 ///
@@ -17,6 +17,9 @@ use crate::{audit_command, backup, load, lock, status, token};
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
+    /// Encrypt everything, with certificates made for it.
+    #[arg(long)]
+    pub(crate) secure: bool,
     #[command(flatten)]
     pub(crate) storage: StorageArgs,
     /// Let the dashboard stop, isolate and heal nodes, to see what the others do.
@@ -36,6 +39,8 @@ pub(crate) enum Command {
     /// Looks at the cluster's file and what is said beside it.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Makes the certificates of a cluster, or new ones in place of those that end.
+    Certs(certs::Options),
     /// Keeps a cluster busy and measures throughput and latency.
     Load(load::Options),
     /// Runs a command while it holds a lock, and kills it when the lock is lost.
@@ -201,6 +206,10 @@ mod tests {
             ("--data-dir d node --config c --id n1", "--data-dir"),
             ("node --config c --id n1 --demo", "--demo"),
             ("lock", "NAME"),
+            ("certs --node n1=a", "--out"),
+            ("certs --out d", "--node"),
+            ("status --cacert nowhere.pem", "nowhere.pem"),
+            ("--secure node --config c --id n1", "--secure"),
             ("lock name", "COMMAND"),
             ("lock name --ttl-ms 0 -- true", "--ttl-ms"),
             ("lock name --try --wait-ms 5 -- true", "--wait-ms"),

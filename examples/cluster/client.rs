@@ -2,6 +2,7 @@
 
 mod credentials;
 mod locks;
+mod trust;
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use axum::http::uri::{PathAndQuery, Scheme};
 use axum::http::{HeaderValue, Method, Request, StatusCode, Uri, header};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client as Pool;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
@@ -18,11 +20,12 @@ use serde_json::Value;
 
 pub(crate) use self::credentials::{Credentials, CredentialsError};
 pub(crate) use self::locks::HttpLocks;
+pub(crate) use self::trust::Trust;
 
 /// How long an answer may take: longer than a cluster needs to find a leader.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
 
-/// A node to ask: `http://HOST:PORT`.
+/// A node to ask: `http://HOST:PORT` or `https://HOST:PORT`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Target(Uri);
 
@@ -37,7 +40,8 @@ impl FromStr for Target {
     fn from_str(text: &str) -> Result<Self, TargetError> {
         let uri: Uri = text.parse().map_err(|_| TargetError)?;
         let has_path = uri.path_and_query().is_some_and(|path| path.as_str() != "/");
-        if uri.scheme() != Some(&Scheme::HTTP) || uri.authority().is_none() || has_path {
+        let is_http = [&Scheme::HTTP, &Scheme::HTTPS].map(Some).contains(&uri.scheme());
+        if !is_http || uri.authority().is_none() || has_path {
             return Err(TargetError);
         }
         Ok(Self(uri))
@@ -45,6 +49,10 @@ impl FromStr for Target {
 }
 
 impl Target {
+    fn is_encrypted(&self) -> bool {
+        self.0.scheme() == Some(&Scheme::HTTPS)
+    }
+
     /// The address of `path`, which must begin with a slash and be encoded.
     pub(crate) fn at(&self, path: &str) -> Uri {
         let mut parts = self.0.clone().into_parts();
@@ -57,7 +65,9 @@ impl Target {
 /// Keeps connections and sends requests over them.
 #[derive(Debug, Clone)]
 pub(crate) struct Client {
-    pool: Pool<HttpConnector, Full<Bytes>>,
+    pool: Pool<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    /// Whether it believes any certificate.
+    trusts: bool,
     /// What requests carry to say who makes them.
     authorization: Option<HeaderValue>,
 }
@@ -75,6 +85,8 @@ pub(crate) enum Answer {
 
 /// Why the connection of a request that was surely not received could not be had.
 pub(crate) const NOT_CONNECTED: &str = "not_connected";
+/// Why a node is not even connected to whose certificate could not be believed.
+const NO_TRUST: &str = "https needs --cacert FILE";
 
 /// What a problem document says.
 #[derive(Debug, Default, Deserialize)]
@@ -85,15 +97,24 @@ pub(crate) struct Refused {
     pub(crate) detail: String,
     /// The sessions of a deadlock.
     pub(crate) cycle: Vec<String>,
+    /// The lock of several that is held already.
+    pub(crate) lock: Option<String>,
 }
 
 impl Client {
-    pub(crate) fn new() -> Self {
+    /// Believes certificates of this authority, and without one asks `http` targets alone.
+    pub(crate) fn new(trust: Option<&Trust>) -> Self {
         let mut connector = HttpConnector::new();
+        connector.enforce_http(false);
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(Duration::from_secs(2)));
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(trust::encryption(trust))
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(connector);
         let pool = Pool::builder(TokioExecutor::new()).build(connector);
-        Self { pool, authorization: None }
+        Self { pool, trusts: trust.is_some(), authorization: None }
     }
 
     /// A client that says who it is.
@@ -102,7 +123,8 @@ impl Client {
     ///
     /// Where the token is not to be had.
     pub(crate) fn with_credentials(credentials: &Credentials) -> Result<Self, CredentialsError> {
-        Ok(Self { authorization: credentials.header()?, ..Self::new() })
+        let authorization = credentials.header()?;
+        Ok(Self { authorization, ..Self::new(credentials.trust()) })
     }
 
     /// Asks, with a body of JSON unless it is raw bytes.
@@ -125,6 +147,9 @@ impl Client {
         path: &str,
         body: Body,
     ) -> Answer {
+        if target.is_encrypted() && !self.trusts {
+            return Answer::None(NO_TRUST.to_owned());
+        }
         let mut request = Request::builder().method(method).uri(target.at(path));
         if let Some(authorization) = &self.authorization {
             request = request.header(header::AUTHORIZATION, authorization);
@@ -187,13 +212,12 @@ mod tests {
 
     #[test]
     fn a_target_is_scheme_host_and_port() {
-        for text in ["http://127.0.0.1:8001", "http://localhost:8001/", "http://[::1]:80"] {
+        for text in ["http://127.0.0.1:8001", "http://localhost:8001/", "https://[::1]:80"] {
             let target: Target = text.parse().unwrap();
             let expected = format!("{}/v1/locks", text.trim_end_matches('/'));
             assert_eq!(target.at("/v1/locks").to_string(), expected);
         }
-        for text in ["", "127.0.0.1:8001", "https://a:1", "http://", "http://a:1/v1", "http://a?b"]
-        {
+        for text in ["", "127.0.0.1:8001", "ftp://a:1", "http://", "http://a:1/v1", "http://a?b"] {
             assert!(text.parse::<Target>().is_err(), "{text}");
         }
     }

@@ -33,6 +33,10 @@ pub(crate) struct ClusterConfig {
     limits: Limits,
     auth: AuthConfig,
     audit: AuditConfig,
+    /// Where the certificates of the nodes are; connections are not encrypted where left out.
+    tls_folder: Option<PathBuf>,
+    /// Whether connections that are not encrypted may come from other machines.
+    insecure: bool,
     /// What was said elsewhere than in the file: the setting, and where.
     overridden: Vec<(String, String)>,
 }
@@ -122,6 +126,8 @@ impl ClusterConfig {
             limits: Limits::default(),
             auth: AuthConfig::default(),
             audit: AuditConfig::default(),
+            tls_folder: None,
+            insecure: false,
             overridden: Vec::new(),
         }
     }
@@ -140,6 +146,13 @@ impl ClusterConfig {
             self.set_redis(urls.iter().map(String::as_str), "--redis")?;
         }
         Ok(self)
+    }
+
+    /// The same cluster with encrypted connections, by the certificates in this folder.
+    pub(crate) fn with_tls(mut self, folder: PathBuf) -> Self {
+        self.tls_folder = Some(folder);
+        self.overridden.push(("tls.folder".to_owned(), "--secure".to_owned()));
+        self
     }
 
     /// The same cluster where clients have no more connections to a node than this, which is what
@@ -229,6 +242,21 @@ impl ClusterConfig {
         self.audit.enabled.unwrap_or(self.auth.enabled).then_some(&self.audit)
     }
 
+    /// The folder in which each node has its certificates, where connections are encrypted.
+    pub(crate) fn tls_folder(&self) -> Option<&Path> {
+        self.tls_folder.as_deref()
+    }
+
+    /// How the addresses of nodes begin for clients.
+    pub(crate) fn scheme(&self) -> &'static str {
+        if self.tls_folder.is_some() { "https" } else { "http" }
+    }
+
+    /// Whether a node may listen at addresses that other machines can reach.
+    pub(crate) fn may_be_exposed(&self) -> bool {
+        self.tls_folder.is_some() || self.insecure
+    }
+
     /// The timing of every Raft group.
     pub(crate) fn timing(&self) -> Timing {
         self.timing
@@ -264,6 +292,14 @@ impl Address {
     /// What the operating system resolves and connects to.
     pub(crate) fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The host, unless it stands for all addresses of its machine.
+    pub(crate) fn named_host(&self) -> Option<&str> {
+        let (host, _) = self.0.rsplit_once(':')?;
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let address = host.parse::<std::net::IpAddr>();
+        (!address.is_ok_and(|address| address.is_unspecified())).then_some(host)
     }
 }
 

@@ -252,7 +252,7 @@ mod tests {
 
         let (config, listeners) = cluster(2).await;
         let nodes: Vec<Peers> =
-            config.nodes().iter().map(|node| Peers::new(&config, node.id)).collect();
+            config.nodes().iter().map(|node| Peers::new(&config, node.id, None)).collect();
         for (peers, listener) in nodes.iter().zip(listeners) {
             peers.start(listener, Arc::new(Mirror));
         }

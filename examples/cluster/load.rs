@@ -32,7 +32,7 @@ use crate::client::{Client, Credentials, CredentialsError, Target};
 /// The options of `load`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Options {
-    /// Nodes to ask, as `http://HOST:PORT`.
+    /// Nodes to ask, as `http://HOST:PORT` or `https://HOST:PORT`.
     #[arg(long = "target", value_name = "URL[,URL…]", value_delimiter = ',', required = true)]
     pub(crate) targets: Vec<Target>,
     /// What to ask for.

@@ -10,6 +10,7 @@ use crate::config::ClusterConfig;
 use crate::demo::{Action, Demo, Standing};
 use crate::node::{BoundNode, RunningNode, StartError};
 use crate::signals::StopSignals;
+use crate::tls::CLIENTS_TRUST;
 
 /// After this long without being ready, something is wrong enough to say so.
 const READY_LIMIT: Duration = Duration::from_secs(30);
@@ -192,31 +193,41 @@ fn banner(config: &ClusterConfig) -> String {
             config.data_dir().display()
         );
     }
+    let (scheme, curl) = (config.scheme(), curl(config));
     lines.extend(
-        config.nodes().iter().map(|node| format!("  {}  http://{}", node.name, node.client)),
+        config.nodes().iter().map(|node| format!("  {}  {scheme}://{}", node.name, node.client)),
     );
     let url = |index: usize| {
         let nodes = config.nodes();
-        format!("http://{}/v1", nodes[index % nodes.len()].client)
+        format!("{scheme}://{}/v1", nodes[index % nodes.len()].client)
     };
     let (first, second, third) = (url(0), url(1), url(2));
     let json = "-H 'content-type: application/json' -d";
     lines.push(format!(
         "
 Take a lock through the first node:
-  curl -X POST {first}/locks/orders/acquire {json} '{{\"session\":\"me\"}}'
+  {curl} -X POST {first}/locks/orders/acquire {json} '{{\"session\":\"me\"}}'
 Publish a message through the second and receive it through the third:
-  curl -X POST {second}/queues/jobs/messages {json} '{{\"messages\":[{{\"payload\":\"hello\"}}]}}'
-  curl -X POST {third}/queues/jobs/groups/workers/receive {json} '{{\"consumer\":\"me\"}}'
+  {curl} -X POST {second}/queues/jobs/messages {json} '{{\"messages\":[{{\"payload\":\"hello\"}}]}}'
+  {curl} -X POST {third}/queues/jobs/groups/workers/receive {json} '{{\"consumer\":\"me\"}}'
 Put a value into the cache through the first and get it through the third:
-  curl -X PUT {first}/cache/greeting --data-binary 'hello'
-  curl {third}/cache/greeting
+  {curl} -X PUT {first}/cache/greeting --data-binary 'hello'
+  {curl} {third}/cache/greeting
 
 Watch all of it in a browser:
-  http://{}/
+  {}://{}/
 
 Ctrl-C stops them.",
+        config.scheme(),
         config.nodes()[0].client
     ));
     lines.join("\n")
+}
+
+/// How to call `curl`.
+fn curl(config: &ClusterConfig) -> String {
+    match config.tls_folder() {
+        Some(folder) => format!("curl --cacert {}", folder.join(CLIENTS_TRUST).display()),
+        None => "curl".to_owned(),
+    }
 }

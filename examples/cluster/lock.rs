@@ -58,7 +58,7 @@ pub(crate) struct Options {
     /// What to run under the lock, after `--`.
     #[arg(value_name = "COMMAND", last = true, required = true)]
     pub(crate) command: Vec<OsString>,
-    /// Nodes to ask, as `http://HOST:PORT`; the next one where one does not answer.
+    /// Nodes to ask, as `http://HOST:PORT` or `https://HOST:PORT`; the next one where one does not answer.
     #[arg(
         long = "target",
         value_name = "URL[,URL…]",

@@ -6,6 +6,7 @@
 //! - `local`: three nodes in this process, with `demo`: to be stopped and cut off on purpose;
 //!   `node`: one node, its parts wired together.
 //! - `app`, `ready`: what handlers see of a running node.
+//! - `tls`: what connections are encrypted with; `certs`: the command that makes certificates.
 //! - `peer`: how nodes talk to each other; `forward`: clients' requests between nodes;
 //!   `withdrawals`: what clients that have gone asked for.
 //! - `cache_group`: the Raft group behind the cache; `placement`: where its keys live.
@@ -27,6 +28,7 @@ mod audit_command;
 mod auth;
 mod backup;
 mod cache_group;
+mod certs;
 mod cli;
 mod client;
 mod config;
@@ -49,6 +51,7 @@ mod ready;
 mod redis;
 mod signals;
 mod status;
+mod tls;
 mod token;
 mod withdrawals;
 
@@ -88,6 +91,8 @@ enum Failure {
     Backup(#[from] backup::Error),
     #[error(transparent)]
     Audit(#[from] audit_command::Error),
+    #[error(transparent)]
+    Certs(#[from] certs::Error),
     #[error("signals cannot be received")]
     Signals(#[source] std::io::Error),
 }
@@ -105,10 +110,12 @@ fn main() -> ExitCode {
         }
     };
     log_to_standard_error(&cli);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .expect("the operating system lets a process have threads");
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    if let Some(threads) = worker_threads(&cli) {
+        runtime.worker_threads(threads);
+    }
+    let runtime =
+        runtime.enable_all().build().expect("the operating system lets a process have threads");
     let result = runtime.block_on(run(cli));
     runtime.shutdown_timeout(RUNTIME_LIMIT);
     match result {
@@ -128,18 +135,32 @@ fn main() -> ExitCode {
     }
 }
 
+/// How many threads work for a node: half as many as there are processors, where the environment
+/// does not say it the way that tokio reads it. What a node does is a chain of short tasks that
+/// wake each other. With as many threads as processors, each waking wakes a thread that finds
+/// nothing to do; and the log, the network and whatever else runs on the machine need some, too.
+fn worker_threads(cli: &Cli) -> Option<usize> {
+    let is_node = matches!(cli.command, Some(Command::Node(_)));
+    if !is_node || std::env::var_os("TOKIO_WORKER_THREADS").is_some() {
+        return None;
+    }
+    let processors = std::thread::available_parallelism().ok()?;
+    Some(processors.get().div_ceil(2))
+}
+
 /// Standard output is for what was asked for; `DSS_LOG` says how much is told beside it.
 fn log_to_standard_error(cli: &Cli) {
     let default = match cli.command {
         Some(Command::Node(_) | Command::Load(_)) => "info",
         None
         | Some(
-            Command::Config(_)
+            Command::Audit(_)
+            | Command::Certs(_)
+            | Command::Config(_)
             | Command::Lock(_)
             | Command::Token(_)
             | Command::Backup(_)
             | Command::Restore(_)
-            | Command::Audit(_)
             | Command::Status(_)
             | Command::Health(_),
         ) => "warn",
@@ -151,7 +172,10 @@ fn log_to_standard_error(cli: &Cli) {
 async fn run(cli: Cli) -> Result<ExitCode, Failure> {
     match cli.command {
         None => {
-            let config = configured(ClusterConfig::local_from(cli.port), cli.storage)?;
+            let mut config = configured(ClusterConfig::local_from(cli.port), cli.storage)?;
+            if cli.secure {
+                config = certs::secure(config).map_err(certs::Error::from)?;
+            }
             let descriptors = descriptors::for_clients() / config.nodes().len();
             let config = config.with_connections_up_to(descriptors);
             let stop = StopSignals::listen().map_err(Failure::Signals)?;
@@ -165,6 +189,7 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
             }
             print!("{config}");
         }
+        Some(Command::Certs(options)) => certs::run(&options)?,
         Some(Command::Load(options)) => load::run(options).await?,
         Some(Command::Lock(options)) => {
             let stop = StopSignals::listen().map_err(Failure::Signals)?;

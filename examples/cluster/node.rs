@@ -41,6 +41,7 @@ use crate::members::Members;
 use crate::peer::Peers;
 use crate::ready::{Probes, ReadyProbe};
 use crate::redis::{RedisMemory, RedisNodes, Registry};
+use crate::tls::{Tls, TlsError};
 use crate::withdrawals::PeerCourier;
 
 /// The Raft group of the locks.
@@ -65,6 +66,13 @@ const READY_POLL: Duration = Duration::from_millis(10);
 pub(crate) enum StartError {
     #[error("{origin}: {field}: cannot listen on {address}")]
     Listen { origin: String, field: String, address: Address, source: io::Error },
+    #[error(
+        "{origin}: {field}: {address} can be reached from other machines, and connections are not \
+         encrypted: set tls.folder, or insecure = true"
+    )]
+    Exposed { origin: String, field: String, address: Address },
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     #[error("the data folder cannot be used")]
     Storage(#[from] StorageError),
     #[error("the data folder cannot be used")]
@@ -81,26 +89,32 @@ pub(crate) struct BoundNode {
     node: NodeConfig,
     client: TcpListener,
     peer: TcpListener,
+    tls: Option<Tls>,
     demo: Option<Demo>,
 }
 
 impl BoundNode {
-    /// Takes the node's ports.
+    /// Takes the node's ports, and what its connections are to be encrypted with.
     pub(crate) async fn bind(
         config: &Arc<ClusterConfig>,
         node: &NodeConfig,
     ) -> Result<Self, StartError> {
+        let tls = Tls::load(config, node)?;
         let listen = async |which: &str, address: &Address| {
-            listen::on(address).await.map_err(|source| StartError::Listen {
-                origin: config.origin().to_owned(),
-                field: node.field(which),
-                address: address.clone(),
-                source,
-            })
+            let (origin, field) = (config.origin().to_owned(), node.field(which));
+            let address = address.clone();
+            match listen::on(&address).await {
+                Ok((_, false)) if !config.may_be_exposed() => {
+                    Err(StartError::Exposed { origin, field, address })
+                }
+                Ok((listener, _)) => Ok(listener),
+                Err(source) => Err(StartError::Listen { origin, field, address, source }),
+            }
         };
         Ok(Self {
             client: listen("client", &node.client).await?,
             peer: listen("peer", &node.peer).await?,
+            tls,
             config: config.clone(),
             node: node.clone(),
             demo: None,
@@ -124,7 +138,7 @@ impl BoundNode {
         // Looked at before the log is opened, which may change the folder.
         blocking(&folder, life::check).await?;
         let storage = FileStorage::open(&folder, identity).await?;
-        let peers = Peers::new(&self.config, self.node.id);
+        let peers = Peers::new(&self.config, self.node.id, self.tls.clone());
         let log_writes = Arc::new(Histogram::of_writes());
         let storage = Measured::new(storage, Arc::clone(&log_writes));
         let raft = Node::start(storage, Arc::new(peers.clone()));
@@ -144,7 +158,7 @@ impl BoundNode {
         peers: Peers,
         log_writes: Arc<Histogram>,
     ) -> Result<RunningNode, StartError> {
-        let Self { config, node, client, peer, demo } = self;
+        let Self { config, node, client, peer, tls, demo } = self;
         let (machine, lock_events) = LockMachine::new();
         let lock_group = groups.start("locks", LOCKS, machine).await?;
         let (machine, cache_events) = CacheMachine::new();
@@ -206,7 +220,7 @@ impl BoundNode {
             demo,
             placement,
         });
-        Ok(RunningNode::serve(app, groups.raft.clone(), membership, leases, (client, peer)))
+        Ok(RunningNode::serve(app, groups.raft.clone(), membership, leases, tls, (client, peer)))
     }
 }
 
@@ -266,6 +280,7 @@ impl RunningNode {
         raft: Node,
         membership: Membership,
         leases: Arc<Leases>,
+        tls: Option<Tls>,
         (client, peer): (TcpListener, TcpListener),
     ) -> Self {
         let header = HeaderValue::from_str(&app.name)
@@ -286,7 +301,8 @@ impl RunningNode {
         let ending = CancellationToken::new();
         voters::start(&app, &ending);
         let limits = app.config.limits();
-        let clients = Clients::serve(client, router, header, limits, recorder, stopping.clone());
+        let answers = (router, header);
+        let clients = Clients::serve(client, tls, answers, limits, recorder, stopping.clone());
         Self { app, raft, membership, clients, stopping, ending }
     }
 

@@ -11,7 +11,7 @@
 //!
 //! A message may be lost: Raft and the cache protocol repeat what matters. A request is not
 //! repeated; its caller learns whether it surely was not begun or may have been. The frames need
-//! nothing of the stream but order: [`stream::wrap`] is where an encrypted or upgraded one begins.
+//! nothing of the stream but order: [`stream`] is where an encrypted one begins.
 
 mod frame;
 mod handshake;
@@ -34,9 +34,9 @@ use tokio_util::task::TaskTracker;
 use self::frame::{FRAME_BYTES_MAX, Frame, FrameReader, FrameWriter, HANDSHAKE_BYTES_MAX};
 use self::handshake::{HandshakeError, Hello};
 use self::link::Link;
-use self::stream::Side;
 use crate::config::{ClusterConfig, NodeConfig};
 use crate::members::Members;
+use crate::tls::Tls;
 
 pub(crate) use self::frame::RequestKind;
 pub(crate) use self::incoming::{Inbox, Malformed};
@@ -62,6 +62,7 @@ struct Inner {
     links: RwLock<BTreeMap<NodeId, Arc<Link>>>,
     /// What the cluster's file calls them, this one included.
     names: BTreeMap<NodeId, String>,
+    tls: Option<Tls>,
     /// Whether this node keeps to itself.
     isolated: watch::Sender<bool>,
     stopping: CancellationToken,
@@ -69,13 +70,15 @@ struct Inner {
 }
 
 impl Peers {
-    /// The other nodes, as `me` sees them. Nothing is connected before [`start`](Self::start).
-    pub(crate) fn new(config: &ClusterConfig, me: NodeId) -> Self {
+    /// The other nodes, as `me` sees them. Nothing is connected before [`start`](Self::start), and
+    /// everything is encrypted then if there is something to do it with.
+    pub(crate) fn new(config: &ClusterConfig, me: NodeId, tls: Option<Tls>) -> Self {
         let peers = Self(Arc::new(Inner {
             me,
             cluster: config.cluster().to_owned(),
             links: RwLock::default(),
             names: config.nodes().iter().map(|node| (node.id, node.name.clone())).collect(),
+            tls,
             isolated: watch::Sender::default(),
             stopping: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -91,7 +94,7 @@ impl Peers {
         let cluster = self.0.cluster.clone();
         let hello = Hello { cluster, from: self.0.me.get(), to: node.id.get() };
         let id = node.id;
-        let link = Arc::new(Link::new(node, hello));
+        let link = Arc::new(Link::new(node, hello, self.0.tls.clone()));
         self.links_mut().insert(id, Arc::clone(&link));
         link
     }
@@ -282,15 +285,21 @@ impl Peers {
         inbox: &Arc<dyn Inbox>,
         permit: tokio::sync::OwnedSemaphorePermit,
     ) -> Result<(), HandshakeError> {
+        let tls = self.0.tls.as_ref();
+        let trust = tls.map(Tls::trust);
         let attempt = async {
-            let stream = stream::wrap(tcp, Side::Acceptor).await?;
+            let (stream, proof) = stream::accept(tcp, tls).await.map_err(HandshakeError::Tls)?;
             let (reader, writer) = tokio::io::split(stream);
             let mut reader = FrameReader::new(reader, HANDSHAKE_BYTES_MAX, SILENCE_MAX);
             let mut writer = FrameWriter::new(writer);
-            let is_member = |node| self.links().contains_key(&node);
+            let may_connect = |node| match self.link(node) {
+                Some(link) if proof.is_of(link.name()) => Ok(()),
+                Some(_) => Err("the certificate is not that of the node"),
+                None => Err(handshake::NOT_A_MEMBER),
+            };
             let Inner { cluster, me, .. } = &*self.0;
             let from =
-                handshake::receive(&mut reader, &mut writer, cluster, *me, is_member).await?;
+                handshake::receive(&mut reader, &mut writer, cluster, *me, may_connect).await?;
             reader.allow(FRAME_BYTES_MAX);
             Ok::<_, HandshakeError>((from, reader, writer))
         };
@@ -302,6 +311,7 @@ impl Peers {
         tokio::select! {
             served = incoming::serve(from, inbox, reader, writer) => Ok(served?),
             () = link.let_go() => Ok(()),
+            () = stream::distrusted(trust) => Err(HandshakeError::Wrong(stream::DISTRUSTED)),
         }
     }
 }

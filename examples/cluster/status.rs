@@ -9,7 +9,7 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
-use crate::client::{Answer, Body, Client, Credentials, CredentialsError, Target};
+use crate::client::{Answer, Body, Client, Credentials, CredentialsError, Target, Trust};
 
 /// How long a node may take to answer.
 const ANSWER_MAX: Duration = Duration::from_secs(3);
@@ -17,7 +17,7 @@ const ANSWER_MAX: Duration = Duration::from_secs(3);
 /// The options of `status`.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// A node to ask, as `http://HOST:PORT`, or several; it is enough that one of them answers.
+    /// A node to ask, as `http://HOST:PORT` or `https://HOST:PORT`, or several; it is enough that one of them answers.
     #[arg(
         long = "target",
         value_name = "URL[,URL…]",
@@ -35,9 +35,12 @@ pub(crate) struct Options {
 /// The options of `health`.
 #[derive(Debug, Args)]
 pub(crate) struct HealthOptions {
-    /// The node to ask, as `http://HOST:PORT`.
+    /// The node to ask, as `http://HOST:PORT` or `https://HOST:PORT`.
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8001")]
     pub(crate) target: Target,
+    /// The file with the authority whose certificates to believe, for `https` targets.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cacert: Option<Trust>,
 }
 
 /// Why there is nothing to show.
@@ -132,7 +135,7 @@ pub(crate) async fn run(options: Options) -> Result<ExitCode, Error> {
 ///
 /// Where it does not.
 pub(crate) async fn health(options: HealthOptions) -> Result<(), Error> {
-    let client = Client::new();
+    let client = Client::new(options.cacert.as_ref());
     let asked =
         client.ask_within(ANSWER_MAX, &options.target, Method::GET, "/healthz", Body::None).await;
     match asked {

@@ -9,7 +9,7 @@ use super::LockService;
 use super::claim::Claim;
 use super::error::{AcquireError, ServiceError};
 use super::reign::Inner;
-use crate::command::{AcquireAllRequest, AcquireRequest, Command};
+use crate::command::{AcquireAllRequest, AcquireRequest, Command, Mode, Wait};
 use crate::names::{LockName, Owner, RequestId};
 use crate::numbers::AttemptId;
 use crate::reply::{Grant, Outcome, Reply};
@@ -47,8 +47,10 @@ impl LockService {
     pub async fn acquire(&self, request: AcquireRequest) -> Result<Grant, AcquireError> {
         let (locks, owner) = (vec![request.lock.clone()], request.owner());
         let request_id = request.request_id.clone();
+        // A reader may be let in where a writer has to wait.
+        let may_be_deferred = request.mode == Mode::Exclusive && request.wait != Wait::Try;
         let command = |attempt| Command::Acquire { attempt, request };
-        match self.ask(locks, owner, request_id, command).await? {
+        match self.ask(locks, owner, request_id, command, may_be_deferred).await? {
             Outcome::Granted(grant) => Ok(grant),
             outcome => Err(refusal(outcome)),
         }
@@ -70,7 +72,7 @@ impl LockService {
         locks.dedup();
         let (owner, request_id) = (request.owner(), request.request_id.clone());
         let command = |attempt| Command::AcquireAll { attempt, request };
-        match self.ask(locks, owner, request_id, command).await? {
+        match self.ask(locks, owner, request_id, command, false).await? {
             Outcome::GrantedAll(grants) => Ok(grants),
             // Found again of a request for several that names one.
             Outcome::Granted(grant) => Ok(vec![grant]),
@@ -84,12 +86,20 @@ impl LockService {
         owner: Owner,
         request_id: Option<RequestId>,
         command: impl FnOnce(AttemptId) -> Command,
+        may_be_deferred: bool,
     ) -> Result<Outcome, ServiceError> {
         let inner = &self.inner;
         let reign = inner.reign().await?;
+        let is_deferred =
+            may_be_deferred && locks.iter().all(|lock| inner.deferral.is_queued_for(lock));
         let mut claim = Claim::new(inner, reign, locks, owner, request_id);
         let command = command(claim.withdrawal.attempt);
-        let ended = match inner.propose(&reign, command).await {
+        let proposed = if is_deferred {
+            inner.propose_deferred(&reign, command).await
+        } else {
+            inner.propose(&reign, command).await
+        };
+        let ended = match proposed {
             Ok(Reply::Ended(outcome)) => Ok(outcome),
             Ok(Reply::Waiting) => wait(inner, &mut claim).await,
             Ok(_) => Err(ServiceError::Unavailable),
@@ -123,6 +133,11 @@ fn refusal(outcome: Outcome) -> AcquireError {
 /// Waits for the event that ends the wait. On the leader that is sure to come; elsewhere it comes
 /// while the node is in touch with the others, which is looked after.
 async fn wait(inner: &Inner, claim: &mut Claim) -> Result<Outcome, ServiceError> {
+    // One that waits for several locks may be let past.
+    let _noted = match &claim.withdrawal.locks[..] {
+        [lock] => Some(inner.deferral.note_wait(lock.clone())),
+        _ => None,
+    };
     let mut reigns = inner.reign.subscribe();
     let mut heard = Instant::now();
     loop {

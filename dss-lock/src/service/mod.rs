@@ -3,6 +3,7 @@
 
 mod acquire;
 mod claim;
+mod deferral;
 mod error;
 mod parked;
 mod reign;
@@ -132,6 +133,7 @@ impl LockService {
     /// Where it was not the owner's to give.
     pub async fn release(&self, request: ReleaseRequest) -> Result<(), ReleaseError> {
         let reign = self.inner.reign().await?;
+        let _under_way = self.inner.deferral.note_release(request.lock.clone());
         match self.inner.propose(&reign, Command::Release(request.clone())).await {
             Ok(Reply::Release(ReleaseOutcome::Released | ReleaseOutcome::StillHeld { .. })) => {
                 Ok(())

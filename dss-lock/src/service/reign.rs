@@ -3,12 +3,16 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use dss_raft::{Group, Leadership, NodeId, ReadError, RoleKind, Term, Timestamp};
+use dss_raft::{
+    Group, Leadership, NodeId, ProposeError, ReadError, RoleKind, StateMachine, Submitted, Term,
+    Timestamp,
+};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout};
 
 use super::Courier;
+use super::deferral::Deferral;
 use super::error::ServiceError;
 use super::parked::Parked;
 use crate::command::{Command, StampedCommand};
@@ -33,9 +37,13 @@ pub(super) struct Inner {
     /// The next expiry has come nearer.
     pub(super) leases_changed: Notify,
     pub(super) parked: Arc<Parked>,
+    pub(super) deferral: Deferral,
     pub(super) courier: Arc<dyn Courier>,
     pub(super) runtime: Handle,
 }
+
+/// A command on its way to the log.
+pub(super) type Submission = Submitted<<LockMachine as StateMachine>::Reply>;
 
 /// A term in which this node leads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +84,7 @@ impl Inner {
             leases: Mutex::new(Leases::default()),
             leases_changed: Notify::new(),
             parked,
+            deferral: Deferral::default(),
             courier,
             runtime: Handle::current(),
         }
@@ -155,10 +164,23 @@ impl Inner {
         reign: &Reign,
         command: Command,
     ) -> Result<Reply, ServiceError> {
+        self.propose_what_is_deferred();
+        Self::ended(self.submit(reign, command)?.await)
+    }
+
+    pub(super) fn submit(
+        &self,
+        reign: &Reign,
+        command: Command,
+    ) -> Result<Submission, ProposeError> {
         let stamped = StampedCommand { now: reign.now(), command };
-        let applied = self.group.propose(stamped.encode()).await?;
+        self.group.submit(stamped.encode())
+    }
+
+    /// What a proposal has come to.
+    pub(super) fn ended(applied: <Submission as Future>::Output) -> Result<Reply, ServiceError> {
         // Only another version of this crate could refuse what this one has written.
-        applied.reply.map_err(|_| ServiceError::Unavailable)
+        applied?.reply.map_err(|_| ServiceError::Unavailable)
     }
 
     /// Asks the table, once it is certain that this node leads as it did in `reign`: what was

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use crate::broker::{Broker, BrokerError, ReceiveRequest, TopicInfo};
 use crate::command::Settled;
+use crate::fence::Fence;
 use crate::id::{MessageId, Receipt};
 use crate::machine::QueueMachine;
 use crate::message::{DeadLetter, Delivery, NewMessage};
@@ -209,6 +210,18 @@ impl Broker for LocalBroker {
             room.check()?;
         }
         self.broker.publish(topic, messages).await
+    }
+
+    async fn publish_fenced(
+        &self,
+        topic: &TopicName,
+        messages: Vec<NewMessage>,
+        fence: Fence,
+    ) -> Result<Vec<MessageId>, BrokerError> {
+        if let Some(room) = &self.room {
+            room.check()?;
+        }
+        self.broker.publish_fenced(topic, messages, fence).await
     }
 
     async fn receive(

@@ -1,6 +1,9 @@
 //! The queue over Raft groups, one per shard.
 
 mod clock;
+mod mover;
+mod place;
+mod router;
 mod shard;
 
 use std::collections::BTreeSet;
@@ -9,12 +12,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use dss_raft::Group;
-use dss_ring::{HashRing, Weight};
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
 use crate::broker::{Broker, BrokerError, ReceiveRequest, TopicInfo};
 use crate::command::{Command, Reply, Settled};
+use crate::fence::Fence;
 use crate::id::{MessageId, Receipt, ShardId};
 use crate::limits::{
     MESSAGE_OVERHEAD_BYTES, REDRIVE_MAX, STORED_BYTES_MAX, check_delay, check_receipts,
@@ -23,8 +27,12 @@ use crate::limits::{
 use crate::machine::{QueueEvents, QueueMachine};
 use crate::message::{DeadLetter, Delivery, NewMessage, Peek};
 use crate::name::{GroupName, TopicName};
+use crate::placement::{Ownership, Placement};
+use crate::queue::Queue;
 use crate::settings::TopicSettings;
 use clock::Clock;
+use mover::Mover;
+use router::Router;
 use shard::Shard;
 
 /// How many redrives it takes at most to move all dead letters that a shard can hold.
@@ -37,6 +45,10 @@ const REDRIVES_MAX: u64 = STORED_BYTES_MAX / MESSAGE_OVERHEAD_BYTES / REDRIVE_MA
 /// [`NotLeader`](BrokerError::NotLeader) at once. `topic`, `topics` and `dead_letters` are
 /// linearizable reads and work on any node.
 ///
+/// [`place`](ReplicatedBroker::place) changes the shards that topics are spread over; those that
+/// change hands are moved while producers and consumers go on. A request for a topic that is on
+/// its way waits for it for a few seconds, and is [`Moving`](BrokerError::Moving) after that.
+///
 /// A receive that waits is parked on the leader and costs no log entry; a message that becomes
 /// ready wakes one of them, first come, first served, and is leased through the log before it is
 /// handed out. One that does not wait takes what is there, whoever else is parked. A receive that
@@ -45,14 +57,17 @@ const REDRIVES_MAX: u64 = STORED_BYTES_MAX / MESSAGE_OVERHEAD_BYTES / REDRIVE_MA
 /// visibility ends.
 #[derive(Debug)]
 pub struct ReplicatedBroker {
-    ring: HashRing<String>,
-    shards: Vec<Arc<Shard>>,
-    timers: Vec<AbortHandle>,
+    router: Router,
+    /// The shards of the first placement; of epoch 0.
+    founders: Placement,
+    shards: Arc<[Arc<Shard>]>,
+    tasks: Vec<AbortHandle>,
 }
 
 impl ReplicatedBroker {
     /// Serves these shards: for each its name, its group on this node, and what came with the
-    /// group's machine. Every node must be given the same names.
+    /// group's machine. Every node must be given the same names. Topics are spread over all of
+    /// them, until [`place`](Self::place) says otherwise.
     ///
     /// # Panics
     ///
@@ -60,23 +75,47 @@ impl ReplicatedBroker {
     /// names of the same 32-bit FNV-1a hash: message ids tell shards by it.
     #[must_use]
     pub fn start(shards: Vec<(String, Group<QueueMachine>, QueueEvents)>) -> Self {
-        assert!(!shards.is_empty(), "a queue needs a shard");
-        let names = shards.iter().map(|(name, ..)| (name.clone(), Weight::ONE));
-        let ring = HashRing::new(names).expect("the caller has named every shard differently");
+        let founders = shards.iter().map(|(name, ..)| name.clone()).collect();
+        Self::start_among(founders, shards)
+    }
+
+    /// The same where topics were spread over `founders` only when the cluster began. The machines
+    /// of the other shards are [`outside`](QueueMachine::outside). Every node must be given the
+    /// same founders for ever.
+    ///
+    /// # Panics
+    ///
+    /// As [`start`](Self::start); and where there is no founder, or one is none of the shards.
+    #[must_use]
+    pub fn start_among(
+        founders: BTreeSet<String>,
+        shards: Vec<(String, Group<QueueMachine>, QueueEvents)>,
+    ) -> Self {
+        let root = founders.first().expect("a queue needs a shard").clone();
         let ids: BTreeSet<_> = shards.iter().map(|(name, ..)| shard_id(name)).collect();
         assert!(ids.len() == shards.len(), "the ids of two shards collide: rename one");
+        let founders = Placement::new(0, founders).expect("the caller has few shards with names");
 
         let (clock, runtime) = (Clock::start(), Handle::current());
-        let mut broker = Self { ring, shards: Vec::new(), timers: Vec::new() };
-        for (name, group, events) in shards {
+        let (router, mut tasks) = (Router::new(founders.clone()), Vec::new());
+        let mut start = |(name, group, events): (String, _, QueueEvents)| {
             let (id, runtime) = (shard_id(&name), runtime.clone());
-            let QueueEvents { waiters, deadline } = events;
-            let shard = Arc::new(Shard { name, id, group, waiters, clock, runtime });
-            let timer = tokio::spawn(Arc::clone(&shard).run_timer(deadline));
-            broker.timers.push(timer.abort_handle());
-            broker.shards.push(shard);
+            let QueueEvents { waiters, deadline, placed } = events;
+            let shard = Arc::new(Shard { name, id, group, waiters, clock, placed, runtime });
+            tasks.push(tokio::spawn(Arc::clone(&shard).run_timer(deadline)).abort_handle());
+            let learning = router.clone().learn(shard.placed.clone());
+            tasks.push(tokio::spawn(learning).abort_handle());
+            shard
+        };
+        let shards: Arc<[_]> = shards.into_iter().map(&mut start).collect();
+        let root = shards.iter().find(|shard| shard.name == root);
+        let root = root.expect("the caller names founders among the shards");
+        for shard in shards.iter() {
+            let (shard, root) = (Arc::clone(shard), Arc::clone(root));
+            let mover = Mover { shard, root, shards: Arc::clone(&shards) };
+            tasks.push(tokio::spawn(mover.run()).abort_handle());
         }
-        broker
+        Self { router, founders, shards, tasks }
     }
 
     /// Looks at messages without taking them, see [`Queue::peek`](crate::Queue::peek). A
@@ -94,9 +133,8 @@ impl ReplicatedBroker {
         max: usize,
     ) -> Result<Peek, BrokerError> {
         let (name, group) = (topic.clone(), group.cloned());
-        let query =
-            move |machine: &QueueMachine| machine.queue().peek(&name, group.as_ref(), after, max);
-        self.shard(topic).group.read(query).await?.ok_or(BrokerError::NotFound)
+        let query = move |queue: &Queue| queue.peek(&name, group.as_ref(), after, max);
+        self.read(topic, query).await?.1.ok_or(BrokerError::NotFound)
     }
 
     /// Forgets all messages of a topic; see [`Command::Purge`].
@@ -105,7 +143,7 @@ impl ReplicatedBroker {
     ///
     /// See [`BrokerError`].
     pub async fn purge(&self, topic: &TopicName) -> Result<(), BrokerError> {
-        self.shard(topic).propose(&Command::Purge { topic: topic.clone() }).await.map(drop)
+        self.propose(topic, Command::Purge { topic: topic.clone() }).await.map(drop)
     }
 
     /// Settles all that a group has not; see [`Command::PurgeGroup`].
@@ -119,7 +157,7 @@ impl ReplicatedBroker {
         group: &GroupName,
     ) -> Result<(), BrokerError> {
         let command = Command::PurgeGroup { topic: topic.clone(), group: group.clone() };
-        self.shard(topic).propose(&command).await.map(drop)
+        self.propose(topic, command).await.map(drop)
     }
 
     /// Forgets a group; see [`Command::DeleteGroup`].
@@ -133,19 +171,57 @@ impl ReplicatedBroker {
         group: &GroupName,
     ) -> Result<(), BrokerError> {
         let command = Command::DeleteGroup { topic: topic.clone(), group: group.clone() };
-        self.shard(topic).propose(&command).await.map(drop)
+        self.propose(topic, command).await.map(drop)
     }
 
-    fn shard(&self, topic: &TopicName) -> &Arc<Shard> {
-        let owner = self.ring.owner(topic.as_str().as_bytes());
-        self.shards
-            .iter()
-            .find(|shard| Some(&shard.name) == owner)
-            .expect("the ring holds the names of the shards, and there is one")
+    fn owner(&self, placement: &Placement, topic: &TopicName) -> Result<&Arc<Shard>, BrokerError> {
+        let owner = placement.owner(topic);
+        let shard = self.shards.iter().find(|shard| Some(&*shard.name) == owner);
+        // A placement may name a shard that only a later release of this node has.
+        shard.ok_or(BrokerError::Unavailable)
+    }
+
+    /// Has the shard that keeps the topic do this.
+    async fn propose(&self, topic: &TopicName, mut command: Command) -> Result<Reply, BrokerError> {
+        let mut search = self.router.search();
+        loop {
+            let shard = self.owner(&search.placement(), topic)?;
+            if let Command::Publish { shard: origin, .. }
+            | Command::PublishFenced { shard: origin, .. } = &mut command
+            {
+                *origin = shard.id;
+            }
+            match shard.propose(&command).await {
+                Err(BrokerError::Moving) if search.again().await => {}
+                done => return done,
+            }
+        }
+    }
+
+    /// Asks the shard that keeps the topic: a linearizable read.
+    async fn read<R: Send + 'static>(
+        &self,
+        topic: &TopicName,
+        query: impl Fn(&Queue) -> R + Clone + Send + 'static,
+    ) -> Result<(&Arc<Shard>, R), BrokerError> {
+        let mut search = self.router.search();
+        loop {
+            let shard = self.owner(&search.placement(), topic)?;
+            let (name, query) = (topic.clone(), query.clone());
+            let ask = move |machine: &QueueMachine| {
+                let queue = machine.queue();
+                (queue.ownership(&name) == Ownership::Here).then(|| query(queue))
+            };
+            match shard.group.read(ask).await? {
+                Some(answer) => return Ok((shard, answer)),
+                None if search.again().await => {}
+                None => return Err(BrokerError::Moving),
+            }
+        }
     }
 
     async fn settle(&self, topic: &TopicName, command: Command) -> Result<Settled, BrokerError> {
-        match self.shard(topic).propose(&command).await? {
+        match self.propose(topic, command).await? {
             Reply::Settled(settled) => Ok(settled),
             _ => Err(BrokerError::Unavailable),
         }
@@ -160,8 +236,8 @@ fn shard_id(name: &str) -> ShardId {
 
 impl Drop for ReplicatedBroker {
     fn drop(&mut self) {
-        for timer in &self.timers {
-            timer.abort();
+        for task in &self.tasks {
+            task.abort();
         }
     }
 }
@@ -175,7 +251,7 @@ impl Broker for ReplicatedBroker {
     ) -> Result<(), BrokerError> {
         settings.check()?;
         let command = Command::Configure { topic: topic.clone(), settings };
-        self.shard(topic).propose(&command).await.map(drop)
+        self.propose(topic, command).await.map(drop)
     }
 
     async fn publish(
@@ -184,9 +260,25 @@ impl Broker for ReplicatedBroker {
         messages: Vec<NewMessage>,
     ) -> Result<Vec<MessageId>, BrokerError> {
         NewMessage::check_batch(&messages)?;
-        let shard = self.shard(topic);
-        let command = Command::Publish { shard: shard.id, topic: topic.clone(), messages };
-        match shard.propose(&command).await? {
+        let origin = ShardId::default();
+        let command = Command::Publish { shard: origin, topic: topic.clone(), messages };
+        match self.propose(topic, command).await? {
+            Reply::Published(ids) => Ok(ids),
+            _ => Err(BrokerError::Unavailable),
+        }
+    }
+
+    async fn publish_fenced(
+        &self,
+        topic: &TopicName,
+        messages: Vec<NewMessage>,
+        fence: Fence,
+    ) -> Result<Vec<MessageId>, BrokerError> {
+        NewMessage::check_batch(&messages)?;
+        fence.check()?;
+        let (shard, topic_name) = (ShardId::default(), topic.clone());
+        let command = Command::PublishFenced { shard, topic: topic_name, messages, fence };
+        match self.propose(topic, command).await? {
             Reply::Published(ids) => Ok(ids),
             _ => Err(BrokerError::Unavailable),
         }
@@ -199,7 +291,17 @@ impl Broker for ReplicatedBroker {
         request: ReceiveRequest,
     ) -> Result<Vec<Delivery>, BrokerError> {
         request.check()?;
-        self.shard(topic).receive(topic, group, request).await
+        let (mut search, until) = (self.router.search(), Instant::now() + request.wait);
+        loop {
+            let shard = self.owner(&search.placement(), topic)?;
+            let wait = until.saturating_duration_since(Instant::now());
+            let request = ReceiveRequest { wait, ..request.clone() };
+            match shard.receive(topic, group, request).await {
+                // It may have waited there for long before the topic was moved.
+                Err(BrokerError::Moving) if search.again().await => {}
+                done => return done,
+            }
+        }
     }
 
     async fn ack(
@@ -256,15 +358,15 @@ impl Broker for ReplicatedBroker {
         group: &GroupName,
     ) -> Result<Vec<DeadLetter>, BrokerError> {
         let (name, group) = (topic.clone(), group.clone());
-        let query = move |machine: &QueueMachine| machine.queue().dead_letters(&name, &group);
-        self.shard(topic).group.read(query).await?.ok_or(BrokerError::NotFound)
+        let query = move |queue: &Queue| queue.dead_letters(&name, &group);
+        self.read(topic, query).await?.1.ok_or(BrokerError::NotFound)
     }
 
     async fn redrive(&self, topic: &TopicName, group: &GroupName) -> Result<u64, BrokerError> {
         let command = Command::Redrive { topic: topic.clone(), group: group.clone() };
         let mut total = 0;
         for _ in 0..REDRIVES_MAX {
-            let reply = self.shard(topic).propose(&command).await?;
+            let reply = self.propose(topic, command.clone()).await?;
             let Reply::Redriven { redriven, more } = reply else {
                 return Err(BrokerError::Unavailable);
             };
@@ -277,9 +379,8 @@ impl Broker for ReplicatedBroker {
     }
 
     async fn topic(&self, topic: &TopicName) -> Result<TopicInfo, BrokerError> {
-        let shard = self.shard(topic);
         let name = topic.clone();
-        let summary = shard.group.read(move |machine| machine.queue().topic(&name)).await?;
+        let (shard, summary) = self.read(topic, move |queue: &Queue| queue.topic(&name)).await?;
         let summary = summary.ok_or(BrokerError::NotFound)?;
         Ok(TopicInfo {
             topic: topic.clone(),
@@ -292,17 +393,16 @@ impl Broker for ReplicatedBroker {
     }
 
     async fn topics(&self) -> Result<Vec<TopicName>, BrokerError> {
-        let mut topics = Vec::new();
-        for shard in &self.shards {
-            let query =
-                |machine: &QueueMachine| machine.queue().topics().cloned().collect::<Vec<_>>();
-            topics.extend(shard.group.read(query).await?);
+        let mut topics = BTreeSet::new();
+        let first = self.list(&mut topics).await?;
+        // One that moved meanwhile may have been at no shard when that was asked.
+        if first.is_none_or(|epoch| epoch != self.router.newest().epoch()) {
+            self.list(&mut topics).await?;
         }
-        topics.sort_unstable();
-        Ok(topics)
+        Ok(topics.into_iter().collect())
     }
 
     async fn delete(&self, topic: &TopicName) -> Result<(), BrokerError> {
-        self.shard(topic).propose(&Command::Delete { topic: topic.clone() }).await.map(drop)
+        self.propose(topic, Command::Delete { topic: topic.clone() }).await.map(drop)
     }
 }

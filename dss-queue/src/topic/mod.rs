@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::command::{Event, TopicSummary};
+use crate::fence::{Fence, Fences};
 use crate::group::{Group, Surroundings};
 use crate::id::{MessageId, ShardId};
 use crate::limits::{GROUPS_MAX, TIMERS_PER_COMMAND_MAX};
@@ -49,6 +50,18 @@ impl Ids {
         sequence
     }
 
+    /// Gives nothing from here on that `others` may have given.
+    pub(crate) fn pass(&mut self, others: &Self) {
+        self.next_sequence = self.next_sequence.max(others.next_sequence);
+        self.next_nonce = self.next_nonce.max(others.next_nonce);
+    }
+
+    /// Whether both are far from overflowing, and out of any queue's reach.
+    pub(crate) fn are_in_reach(&self) -> bool {
+        const NUMBERS_MAX: u64 = 1 << 62;
+        self.next_sequence <= NUMBERS_MAX && self.next_nonce <= NUMBERS_MAX
+    }
+
     pub(crate) fn nonce(&mut self) -> u64 {
         let nonce = self.next_nonce;
         self.next_nonce += 1;
@@ -70,6 +83,7 @@ pub(crate) struct Topic {
     settings: TopicSettings,
     log: Log,
     dedupe: Dedupe,
+    fences: Fences,
     groups: Vec<Group>,
     /// The place of each group in `groups`. Derived.
     #[serde(skip)]
@@ -135,6 +149,11 @@ impl Topic {
 
     pub(crate) fn configure(&mut self, settings: TopicSettings) {
         self.settings = settings;
+    }
+
+    /// Whether nobody has published under a newer token; from then on nobody may under an older.
+    pub(crate) fn pass_fence(&mut self, now: UnixMillis, fence: &Fence) -> Result<(), Refusal> {
+        self.fences.pass(now, fence)
     }
 
     /// Stores messages that were checked.
@@ -253,6 +272,9 @@ impl Topic {
         self.settings.check().map_err(|_| "settings are out of range")?;
         if self.groups.len() > GROUPS_MAX {
             return Err("there are too many groups");
+        }
+        if !self.fences.are_few() {
+            return Err("there are too many fences");
         }
         for stored in self.log.iter() {
             let sequence = stored.sequence();

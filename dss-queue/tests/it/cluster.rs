@@ -22,6 +22,7 @@ pub(crate) struct Member {
 pub(crate) struct Cluster {
     pub(crate) network: MemoryNetwork,
     disks: Vec<MemoryStorage>,
+    founders: usize,
     shards: usize,
     compact_after: u64,
     starts: u64,
@@ -34,11 +35,21 @@ impl Cluster {
         Self::start_compacting(shards, 40).await
     }
 
+    /// One that begins with topics on the first `founders` of its shards.
+    pub(crate) async fn start_among(founders: usize, shards: usize) -> Self {
+        Self::begin(founders, shards, 40).await
+    }
+
     pub(crate) async fn start_compacting(shards: usize, compact_after: u64) -> Self {
+        Self::begin(shards, shards, compact_after).await
+    }
+
+    async fn begin(founders: usize, shards: usize, compact_after: u64) -> Self {
         let disks = (0..3).map(|_| MemoryStorage::default()).collect();
         let network = MemoryNetwork::new();
         let members = Vec::new();
-        let mut cluster = Self { network, disks, shards, compact_after, starts: 0, members };
+        let mut cluster =
+            Self { network, disks, founders, shards, compact_after, starts: 0, members };
         cluster.boot().await;
         cluster
     }
@@ -60,14 +71,17 @@ impl Cluster {
             let mut shards = Vec::new();
             for (number, name) in (16..).zip(&SHARDS[..self.shards]) {
                 self.starts += 1;
-                let (machine, events) = QueueMachine::new();
+                let is_founder = shards.len() < self.founders;
+                let (machine, events) =
+                    if is_founder { QueueMachine::new() } else { QueueMachine::outside() };
                 let config = Config::new(id, self.starts).compaction(self.compact_after, 1 << 20);
                 let members = Configuration::of_voters((1..=3).map(NodeId::new));
                 let group = node.start_group(GroupId::new(number), config, members, machine);
                 shards.push(((*name).to_owned(), group.await.expect("a good start"), events));
             }
             let groups = shards.iter().map(|(_, group, _)| group.clone()).collect();
-            let broker = Arc::new(ReplicatedBroker::start(shards));
+            let founders = SHARDS[..self.founders].iter().map(|name| (*name).to_owned()).collect();
+            let broker = Arc::new(ReplicatedBroker::start_among(founders, shards));
             self.members.push(Member { id, node, groups, broker });
         }
     }

@@ -1,7 +1,9 @@
 //! A group as its users see it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -69,6 +71,23 @@ impl<M: StateMachine> Shared<M> {
     }
 }
 
+/// A proposal under way: what it comes to. Dropped before it was taken in, it is not made.
+#[derive(Debug)]
+pub struct Submitted<R> {
+    ended: oneshot::Receiver<Result<Applied<R>, ProposeError>>,
+}
+
+impl<R> Future for Submitted<R> {
+    type Output = Result<Applied<R>, ProposeError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        // Without an answer it went down with the node, at whatever point.
+        Pin::new(&mut self.ended)
+            .poll(context)
+            .map(|ended| ended.unwrap_or(Err(ProposeError::OutcomeUnknown)))
+    }
+}
+
 impl<M: StateMachine> Group<M> {
     pub(super) fn new(shared: Shared<M>) -> Self {
         Self { shared: Arc::new(shared) }
@@ -80,6 +99,16 @@ impl<M: StateMachine> Group<M> {
     ///
     /// See [`ProposeError`]: it says whether the command may still be applied.
     pub async fn propose(&self, command: Bytes) -> Result<Applied<M::Reply>, ProposeError> {
+        self.submit(command)?.await
+    }
+
+    /// Replicates the command as [`propose`](Group::propose) does, from now on and not only when
+    /// somebody waits for it: what is submitted first comes first in the log, where both get there.
+    ///
+    /// # Errors
+    ///
+    /// Where it was not even tried; see [`ProposeError`].
+    pub fn submit(&self, command: Bytes) -> Result<Submitted<M::Reply>, ProposeError> {
         let units = 1 + command.len() / 1024;
         let share = self.shared.proposals.take(units).ok_or(ProposeError::Overloaded)?;
         let (outcome, ended) = oneshot::channel();
@@ -88,8 +117,7 @@ impl<M: StateMachine> Group<M> {
         if self.shared.requests.send(request).is_err() {
             return Err(self.shared.published.stopped().into());
         }
-        // Without an answer it went down with the node, at whatever point.
-        ended.await.unwrap_or(Err(ProposeError::OutcomeUnknown))
+        Ok(Submitted { ended })
     }
 
     /// Runs `query` on this node's state machine once that has applied everything that was

@@ -1,4 +1,4 @@
-//! As whom a program asks.
+//! As whom a program asks, and whom it believes.
 
 use std::path::PathBuf;
 use std::{env, fs, io};
@@ -6,11 +6,16 @@ use std::{env, fs, io};
 use axum::http::HeaderValue;
 use clap::Args;
 
+use super::trust::Trust;
 use crate::auth::Credential;
 
-/// Where the token is: never on the command line, which everybody on the machine can read.
+/// Where the token is, never on the command line, which everybody on the machine can read; and which
+/// authority names the nodes.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct Credentials {
+    /// The authority whose certificates to believe, for targets that begin with `https`.
+    #[arg(long, value_name = "FILE")]
+    cacert: Option<Trust>,
     /// A file with the token to ask with; else the file that `DSS_TOKEN_FILE` names, or what
     /// `DSS_TOKEN` is.
     #[arg(long, value_name = "FILE")]
@@ -27,6 +32,11 @@ pub(crate) enum CredentialsError {
 }
 
 impl Credentials {
+    /// Whose certificates to believe.
+    pub(super) fn trust(&self) -> Option<&Trust> {
+        self.cacert.as_ref()
+    }
+
     /// What requests carry; nothing where no token was given.
     pub(super) fn header(&self) -> Result<Option<HeaderValue>, CredentialsError> {
         let named =
@@ -52,7 +62,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("token");
         fs::write(&file, text).unwrap();
-        Credentials { token_file: Some(file) }.header()
+        Credentials { token_file: Some(file), ..Credentials::default() }.header()
     }
 
     #[test]
@@ -62,7 +72,8 @@ mod tests {
         assert!(value.is_sensitive());
         let error = header("hunter2").unwrap_err().to_string();
         assert!(error.ends_with("token holds no token") && !error.contains("hunter2"), "{error}");
-        let missing = Credentials { token_file: Some("no/such/file".into()) }.header();
+        let token_file = Some("no/such/file".into());
+        let missing = Credentials { token_file, ..Credentials::default() }.header();
         assert!(matches!(missing, Err(CredentialsError::File(..))));
     }
 }

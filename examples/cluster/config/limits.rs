@@ -16,6 +16,9 @@ pub(crate) struct Limits {
     pub(crate) connections_per_address_max: usize,
     /// `first_byte_ms`: how long a connection may say nothing at its beginning. 10 s.
     pub(crate) first_byte: Duration,
+    /// `handshake_ms`: how long the handshake may take from its first byte, where connections are
+    /// encrypted. 10 s.
+    pub(crate) handshake: Duration,
     /// `headers_ms`: how long the head of a request may take from its first byte. 10 s.
     pub(crate) headers: Duration,
     /// `body_ms`: how long a body may take. 30 s: 1 MiB at 35 KiB/s.
@@ -29,6 +32,11 @@ pub(crate) struct Limits {
     pub(crate) headers_max: usize,
     /// `head_bytes_max`: how many bytes its head may have, at least 8,192. 64 KiB.
     pub(crate) head_bytes_max: usize,
+    /// `streams_max`: how many requests a connection of HTTP/2 may have under way. 100.
+    pub(crate) streams_max: usize,
+    /// `resets_max`: how many of them its client may have taken back that were not yet looked at;
+    /// with one more, the connection is closed. 20.
+    pub(crate) resets_max: usize,
     /// `requests_max`: how many requests are worked on at a time. One more is answered 429 at
     /// once: to let it queue would only have it wait, and then be answered too late. 2,000: a
     /// cluster does as many within some 100 ms.
@@ -50,12 +58,15 @@ impl Default for Limits {
             connections_max: 10_000,
             connections_per_address_max: 6_000,
             first_byte: Duration::from_secs(10),
+            handshake: Duration::from_secs(10),
             headers: Duration::from_secs(10),
             body: Duration::from_secs(30),
             idle: Duration::from_secs(60),
             answer: Duration::from_secs(30),
             headers_max: 100,
             head_bytes_max: 64 << 10,
+            streams_max: 100,
+            resets_max: 20,
             requests_max: 2_000,
             waits_max: 10_000,
             auth_failures_per_address_max: 60,
@@ -79,16 +90,19 @@ enum Slot<'a> {
 
 impl Limits {
     /// What each is called.
-    pub(super) const NAMES: [&'static str; 13] = [
+    pub(super) const NAMES: [&'static str; 16] = [
         "connections_max",
         "connections_per_address_max",
         "first_byte_ms",
+        "handshake_ms",
         "headers_ms",
         "body_ms",
         "idle_ms",
         "answer_ms",
         "headers_max",
         "head_bytes_max",
+        "streams_max",
+        "resets_max",
         "requests_max",
         "waits_max",
         "auth_failures_per_address_max",
@@ -102,12 +116,15 @@ impl Limits {
                 Slot::Count(&mut self.connections_per_address_max, COUNT)
             }
             "first_byte_ms" => Slot::Span(&mut self.first_byte),
+            "handshake_ms" => Slot::Span(&mut self.handshake),
             "headers_ms" => Slot::Span(&mut self.headers),
             "body_ms" => Slot::Span(&mut self.body),
             "idle_ms" => Slot::Span(&mut self.idle),
             "answer_ms" => Slot::Span(&mut self.answer),
             "headers_max" => Slot::Count(&mut self.headers_max, HEADERS),
             "head_bytes_max" => Slot::Count(&mut self.head_bytes_max, HEAD_BYTES),
+            "streams_max" => Slot::Count(&mut self.streams_max, COUNT),
+            "resets_max" => Slot::Count(&mut self.resets_max, COUNT),
             "requests_max" => Slot::Count(&mut self.requests_max, COUNT),
             "waits_max" => Slot::Count(&mut self.waits_max, COUNT),
             "auth_failures_per_address_max" => {

@@ -45,6 +45,9 @@ struct File {
     timing: Option<Spanned<TimingTable>>,
     #[serde(default)]
     limits: BTreeMap<String, Spanned<u64>>,
+    tls: Option<Tls>,
+    #[serde(default)]
+    insecure: bool,
     #[serde(default)]
     auth: BTreeMap<String, Spanned<Scalar>>,
     #[serde(default)]
@@ -74,6 +77,12 @@ struct Node {
 #[serde(deny_unknown_fields)]
 struct Redis {
     urls: Spanned<Vec<Spanned<String>>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Tls {
+    folder: Spanned<PathBuf>,
 }
 
 #[derive(Deserialize)]
@@ -146,6 +155,8 @@ pub(super) fn parse(
         limits: limits(&source, &file.limits)?,
         auth: security(&source, "auth", &file.auth, AuthConfig::set)?,
         audit: security(&source, "audit", &file.audit, AuditConfig::set)?,
+        tls_folder: file.tls.map(|tls| tls_folder(&source, tls)).transpose()?,
+        insecure: file.insecure,
         overridden: Vec::new(),
         cluster: file.cluster.into_inner(),
         data_dir: file.data_dir.into_inner(),
@@ -230,6 +241,13 @@ fn redis_servers(source: &Source<'_>, redis: &Redis) -> Result<Vec<RedisAddress>
             .map_err(|problem| source.refuse(&format!("redis.urls[{position}]"), url, &problem))?;
     }
     Ok(servers)
+}
+
+fn tls_folder(source: &Source<'_>, tls: Tls) -> Result<PathBuf, ConfigError> {
+    if tls.folder.as_ref().as_os_str().is_empty() {
+        return Err(source.refuse("tls.folder", &tls.folder, "must not be empty"));
+    }
+    Ok(tls.folder.into_inner())
 }
 
 fn timing(source: &Source<'_>, table: &Spanned<TimingTable>) -> Result<Timing, ConfigError> {

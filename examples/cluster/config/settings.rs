@@ -9,6 +9,8 @@
 //! | `urls` in `[redis]` | `DSS_REDIS_URLS`, with commas | `--redis URL[,URL…]` |
 //! | `idle_ms` in `[limits]` | `DSS_LIMITS_IDLE_MS` | `--set limits.idle_ms=MS` |
 //! | `heartbeat_ms` in `[timing]` | `DSS_TIMING_HEARTBEAT_MS` | `--set timing.heartbeat_ms=MS` |
+//! | `folder` in `[tls]` | `DSS_TLS_FOLDER` | `--set tls.folder=DIR` |
+//! | `insecure` | `DSS_INSECURE` | `--set insecure=true` |
 //! | `enabled` in `[auth]` | `DSS_AUTH_ENABLED` | `--set auth.enabled=true` |
 //! | `key_file` in `[audit]` | `DSS_AUDIT_KEY_FILE` | `--set audit.key_file=FILE` |
 //!
@@ -56,8 +58,14 @@ impl Setting {
         variable: impl Fn(&str) -> Option<OsString>,
     ) -> Result<Vec<Self>, ConfigError> {
         let limits = Limits::NAMES.map(|name| format!("limits.{name}"));
-        let others =
-            ["data_dir", "redis.urls", "timing.election_timeout_ms", "timing.heartbeat_ms"];
+        let others = [
+            "data_dir",
+            "redis.urls",
+            "timing.election_timeout_ms",
+            "timing.heartbeat_ms",
+            "tls.folder",
+            "insecure",
+        ];
         let security = AuthConfig::NAMES.into_iter().chain(AuditConfig::NAMES);
         let mut settings = Vec::new();
         for name in others.into_iter().chain(security).map(str::to_owned).chain(limits) {
@@ -74,6 +82,10 @@ impl Setting {
 
     fn number(&self) -> Result<u64, ConfigError> {
         self.value.parse().map_err(|_| self.refuse("is not a number"))
+    }
+
+    fn truth(&self) -> Result<bool, ConfigError> {
+        self.value.parse().map_err(|_| self.refuse("is not true or false"))
     }
 
     fn refuse(&self, problem: &str) -> ConfigError {
@@ -95,10 +107,12 @@ impl ClusterConfig {
         let mut timing_from = None;
         for setting in settings {
             match setting.name.as_str() {
-                "data_dir" if setting.value.is_empty() => {
+                "data_dir" | "tls.folder" if setting.value.is_empty() => {
                     return Err(setting.refuse("must not be empty"));
                 }
                 "data_dir" => self.data_dir = setting.value.into(),
+                "tls.folder" => self.tls_folder = Some(setting.value.into()),
+                "insecure" => self.insecure = setting.truth()?,
                 "redis.urls" => {
                     self.set_redis(setting.value.split(','), &setting.origin)?;
                     continue;
@@ -149,6 +163,8 @@ impl ClusterConfig {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     fn environment(variables: &[(&str, &str)]) -> Vec<Setting> {
@@ -174,6 +190,8 @@ mod tests {
             ("DSS_LIMITS_HEADERS_MS", "2"),
             ("DSS_TIMING_HEARTBEAT_MS", "20"),
             ("DSS_REDIS_URLS", "redis://a,redis://b"),
+            ("DSS_TLS_FOLDER", "certs"),
+            ("DSS_INSECURE", "true"),
             ("DSS_LOG", "debug"),
         ]);
         let line = "limits.headers_ms = 3".parse().unwrap();
@@ -185,6 +203,11 @@ mod tests {
         assert_eq!(config.timing().heartbeat, Duration::from_millis(20));
         assert_eq!(config.data_dir().to_str(), Some("e"));
         assert_eq!(config.redis_names(), "a:6379, b:6379");
+        assert_eq!(config.tls_folder().and_then(std::path::Path::to_str), Some("certs"));
+        let line = ["insecure=false", "tls.folder=others"].map(|text| text.parse().unwrap());
+        let config = config.with_settings(line).unwrap();
+        assert!(!config.insecure, "the command line wins");
+        assert_eq!(config.tls_folder().and_then(std::path::Path::to_str), Some("others"));
         let config = config.with_storage(Some("l".into()), Some(vec!["redis://c".into()])).unwrap();
         assert_eq!(config.data_dir().to_str(), Some("l"));
         assert_eq!(config.redis_names(), "c:6379");
@@ -204,6 +227,29 @@ mod tests {
     }
 
     #[test]
+    fn what_is_written_down_follows_who_is_asked_unless_it_is_said() {
+        let file = "cluster='c'\n[[nodes]]\nid='a'\nclient='h:1'\npeer='h:2'\n";
+        let config = ClusterConfig::parse("c.toml", file).unwrap();
+        assert!(!config.auth().enabled && config.audit().is_none(), "off by default");
+        let with = |more: &str, variables: &[(&str, &str)], line: &[&str]| {
+            let config = ClusterConfig::parse("c.toml", &format!("{file}{more}")).unwrap();
+            let line: Vec<Setting> = line.iter().map(|text| text.parse().unwrap()).collect();
+            config.with_settings(environment(variables)).unwrap().with_settings(line).unwrap()
+        };
+        let on = with("[auth]\nenabled=false\n", &[("DSS_AUTH_ENABLED", "true")], &[]);
+        assert!(on.auth().enabled && on.audit().is_some());
+        let off = with("[auth]\nenabled=true\n", &[], &["audit.enabled=false"]);
+        assert!(off.auth().enabled && off.audit().is_none());
+        let more = "[audit]\nenabled=true\nfile_bytes_max=5000\nkey_file='k'\n";
+        let audited = with(more, &[("DSS_AUDIT_KEY_FILE", "e")], &["audit.file_bytes_max=6000"]);
+        let audit = audited.audit().unwrap();
+        assert_eq!((audit.key_file(Path::new("x")), audit.file_bytes_max), ("e".into(), 6000));
+        assert!(!audited.auth().enabled);
+        let bootstrap = format!("auth.bootstrap=ab:{}", "0f".repeat(32));
+        assert!(with("", &[], &[&bootstrap]).auth().bootstrap.is_some());
+    }
+
+    #[test]
     fn a_refusal_names_where_it_was_said() {
         for (setting, expected) in [
             ("limits.idle_ms=0", "--set limits.idle_ms: must be from 1 to 3600000"),
@@ -211,7 +257,12 @@ mod tests {
             ("limits.idle=1", "--set limits.idle: there is no such limit"),
             ("cluster=x", "--set cluster: there is no such setting"),
             ("data_dir=", "--set data_dir: must not be empty"),
+            ("tls.folder=", "--set tls.folder: must not be empty"),
+            ("insecure=yes", "--set insecure: is not true or false"),
             ("redis.urls=http://a", "--set redis.urls: "),
+            ("auth.enabled=yes", "--set auth.enabled: must be true or false"),
+            ("auth.bootstrap=x", "--set auth.bootstrap: must look like <id>:<sha256>"),
+            ("audit.file_bytes_max=1", "--set audit.file_bytes_max: must be from 4096 to"),
             ("timing.heartbeat_ms=0", "--set timing.heartbeat_ms: timing.heartbeat_ms: must be"),
             ("timing.heartbeat_ms=900", "--set timing.heartbeat_ms: timing.election_timeout_ms: "),
         ] {

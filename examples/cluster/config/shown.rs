@@ -14,6 +14,7 @@ impl Display for ClusterConfig {
         }
         writeln!(formatter, "cluster = {}", text(&self.cluster))?;
         writeln!(formatter, "data_dir = {}", text(&self.data_dir.to_string_lossy()))?;
+        writeln!(formatter, "insecure = {}", self.insecure)?;
         for NodeConfig { name, client, peer, joins, .. } in &self.nodes {
             writeln!(formatter, "\n[[nodes]]\nid = {}", text(name))?;
             writeln!(formatter, "client = {}", text(client.as_str()))?;
@@ -26,6 +27,9 @@ impl Display for ClusterConfig {
             let urls = self.redis.iter().map(|server| text(&format!("redis://{}", server.name())));
             let urls = urls.collect::<Vec<_>>().join(", ");
             writeln!(formatter, "\n[redis]\nurls = [{urls}]")?;
+        }
+        if let Some(folder) = &self.tls_folder {
+            writeln!(formatter, "\n[tls]\nfolder = {}", text(&folder.to_string_lossy()))?;
         }
         let election_timeout = self.timing.election_timeout.as_millis();
         writeln!(formatter, "\n[timing]\nelection_timeout_ms = {election_timeout}")?;
@@ -60,8 +64,8 @@ mod tests {
     fn what_is_shown_says_the_same_as_what_was_read() {
         let file = "cluster = \"de\\\"mo ä\"\n[[nodes]]\nid = 'a'\nclient = 'h:1'\npeer = '[::1]:2'\n\
                     [[nodes]]\nid = 'b'\nclient = 'h:3'\npeer = 'h:4'\njoins = true\n\
-                    [redis]\nurls = ['redis://:secret@h/3']\n[limits]\nidle_ms = 7\n[auth]\nenabled = true\n[audit]\nkey_file = 'k'\n\
-                    file_bytes_max = 5000\n";
+                    [redis]\nurls = ['redis://:secret@h/3']\n[limits]\nidle_ms = 7\n[tls]\nfolder = 'certs'\n\
+                    [auth]\nenabled = true\n[audit]\nkey_file = 'k'\nfile_bytes_max = 5000\n";
         let config = ClusterConfig::parse("c.toml", file).unwrap();
         let shown = config.to_string();
         assert!(!shown.contains("secret"), "{shown}");
@@ -72,6 +76,7 @@ mod tests {
         assert_eq!(again.redis_names(), config.redis_names());
         assert_eq!(again.auth(), config.auth());
         assert!(again.audit().is_some(), "on where tokens are needed");
+        assert_eq!(again.tls_folder(), config.tls_folder());
     }
 
     #[test]

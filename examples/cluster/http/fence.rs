@@ -4,7 +4,8 @@
 //! node may be paused for as long as it takes somebody else to get the lock, and to write. A write
 //! that names no version is therefore made only on the value that was there *before* the question:
 //! where another one is there by then, the question is asked again, and its answer is no. What
-//! whoever has the lock has written is so never overwritten by whoever had it before.
+//! whoever has the lock has written is so never overwritten by whoever had it before. Messages are
+//! published under the token: a topic remembers the newest one, and refuses older ones by itself.
 
 use std::time::Duration;
 
@@ -21,9 +22,9 @@ use super::problem::{Code, Problem};
 use super::routing::{Call, Conduct, Routing};
 
 /// The name of the lock, as UTF-8.
-const LOCK: &str = "x-dss-lock";
+pub(super) const LOCK: &str = "x-dss-lock";
 /// The token, as a decimal number.
-const TOKEN: &str = "x-dss-fencing-token";
+pub(super) const TOKEN: &str = "x-dss-fencing-token";
 
 /// For how long a write is tried again while others write the same value.
 const GUARD_MAX: Duration = Duration::from_secs(5);
@@ -63,7 +64,7 @@ impl Fence {
         if call.writes_any_version() {
             return self.write(routing, call).await.unwrap_or_else(|refusal| refusal);
         }
-        // Messages are only ever added; and where the client has named the version that it saw,
+        // The topic looks at the token as well; and where the client has named the version that it saw,
         // that is the one that has to be there.
         match self.check(routing).await {
             Ok(()) => routing.answer(call).await,
@@ -114,6 +115,12 @@ impl Fence {
         let (head, ()) = request.into_parts();
         let body = format!(r#"{{"fencing_token":{}}}"#, self.token);
         Call::new(Conduct::Reads, &head, Bytes::from(body))
+    }
+}
+
+impl From<Fence> for dss_queue::Fence {
+    fn from(Fence { lock, token }: Fence) -> Self {
+        Self { lock, token }
     }
 }
 

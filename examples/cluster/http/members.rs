@@ -101,8 +101,8 @@ impl Member {
         let client = node.client.as_str();
         Self {
             up: app.peers.is_up(node.id),
-            peer_url: format!("http://{}", node.peer),
-            url: (!client.is_empty()).then(|| format!("http://{client}")),
+            peer_url: format!("{}://{}", app.config.scheme(), node.peer),
+            url: (!client.is_empty()).then(|| format!("{}://{client}", app.config.scheme())),
             id: node.name,
             state,
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use dss_queue::limits::{
     BATCH_BYTES_MAX, PUBLISH_MESSAGES_MAX, RECEIPTS_MAX, RECEIVE_MESSAGES_MAX,
 };
@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::extract::{Answer, Json, Name, Named, Names, check_name};
+use super::fence::Fence;
 use super::metrics::{Counter, Recorder};
 use super::problem::{Code, Problem};
 use super::refusal::Refusal;
@@ -252,6 +253,7 @@ async fn publish(
     State(app): State<App>,
     State(recorder): State<Arc<Recorder>>,
     Name(topic): Name<TopicName>,
+    headers: HeaderMap,
     Json(body): Json<Publish>,
 ) -> Result<(StatusCode, Answer<Published>), Refusal> {
     at_most(PUBLISH_MESSAGES_MAX, body.messages.len(), "messages")?;
@@ -261,7 +263,10 @@ async fn publish(
     let messages: Result<Vec<_>, _> =
         body.messages.into_iter().map(Message::into_message).collect();
     let messages = messages?;
-    let ids = app.queues.publish(&topic, messages).await?;
+    let ids = match Fence::of(&headers)? {
+        Some(fence) => app.queues.publish_fenced(&topic, messages, fence.into()).await?,
+        None => app.queues.publish(&topic, messages).await?,
+    };
     recorder.count(Counter::MessagesPublished, ids.len());
     let ids = ids.iter().map(ToString::to_string).collect();
     Ok((StatusCode::CREATED, Answer(Published { ids })))

@@ -88,12 +88,12 @@ fn table() -> Vec<Route> {
         ring::routes(),
         operations::routes(),
         leader::routes(),
+        tokens::routes(),
+        audit::routes(),
         members::routes(),
         backup::routes(),
         events::routes(),
         dashboard::routes(),
-        tokens::routes(),
-        audit::routes(),
     ]
     .into_iter()
     .flatten()
@@ -151,6 +151,7 @@ impl Http {
             .map(|(place, route)| (route.path, route.method.clone(), Passage::of(place, route)))
             .collect();
         let (here, limits) = (app.id, app.config.limits());
+        let lock_leadership = app.lock_group.leadership();
         let node = HeaderValue::from_str(&app.name).unwrap_or(HeaderValue::from_static("?"));
         let (authority, auditing) = (app.authority.clone(), Auditing::of(&app));
         let (document, events) = (Bytes::from(document), Events::new());
@@ -163,7 +164,8 @@ impl Http {
         let local = local_router(routes, context);
         let routing = Routing::new(here, local.clone(), peers);
         Sampler::start(app, routing.clone(), events);
-        let gateway = Gateway::new(routing, Arc::clone(&recorder), authority, auditing, limits);
+        let recorded = Arc::clone(&recorder);
+        let gateway = Gateway::new(routing, recorded, authority, auditing, limits, lock_leadership);
         Self { clients: client_router(passages, &gateway, node), local, recorder }
     }
 

@@ -105,7 +105,7 @@ async fn readiness(State(app): State<App>) -> Result<&'static str, Problem> {
 
 async fn status(State(app): State<App>) -> Answer<NodeStatus> {
     let nodes = app.members.nodes().into_iter().map(|node| Node {
-        url: format!("http://{}", node.client),
+        url: format!("{}://{}", app.config.scheme(), node.client),
         up: app.peers.is_up(node.id),
         state: MemberState::of(&app, &node),
         id: node.name,

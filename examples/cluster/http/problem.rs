@@ -138,6 +138,7 @@ pub(crate) struct Problem {
     status: StatusCode,
     detail: String,
     cycle: Option<Vec<String>>,
+    lock: Option<String>,
     etag: Option<HeaderValue>,
     /// How to say who one is.
     challenge: Option<&'static str>,
@@ -150,7 +151,8 @@ impl Problem {
             detail.truncate(end);
             detail.push('…');
         }
-        Self { code, status: code.status(), detail, cycle: None, etag: None, challenge: None }
+        let status = code.status();
+        Self { code, status, detail, cycle: None, lock: None, etag: None, challenge: None }
     }
 
     /// A request that makes no sense as a whole.
@@ -185,6 +187,12 @@ impl Problem {
     pub(crate) fn deadlock(cycle: Vec<String>) -> Self {
         let detail = "every session of the cycle would wait for the next one";
         Self { cycle: Some(cycle), ..Self::new(Code::Deadlock, detail) }
+    }
+
+    /// Several locks, of which the owner already holds this one, and not all.
+    pub(crate) fn already_holds(lock: String) -> Self {
+        let detail = format!("the owner already holds {lock}, and not all");
+        Self { lock: Some(lock), ..Self::new(Code::AlreadyExists, detail) }
     }
 
     /// A write whose condition does not hold, with the version that is there.
@@ -227,6 +235,9 @@ pub(crate) struct ProblemBody {
     /// With `deadlock`: the sessions that would wait for one another.
     #[serde(skip_serializing_if = "Option::is_none")]
     cycle: Option<Vec<String>>,
+    /// With `already_exists` of several locks: the one that the owner already holds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lock: Option<String>,
 }
 
 impl From<Problem> for ProblemBody {
@@ -239,6 +250,7 @@ impl From<Problem> for ProblemBody {
             detail: problem.detail,
             code: code.as_str(),
             cycle: problem.cycle,
+            lock: problem.lock,
         }
     }
 }

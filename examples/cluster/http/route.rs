@@ -62,6 +62,10 @@ pub(crate) struct Route {
     pub(crate) is_vital: bool,
     /// Whether it needs a token even where others do not.
     pub(crate) is_guarded: bool,
+    /// Whether it is for whoever leads the locks.
+    pub(crate) is_of_locks: bool,
+    /// Whether its body names what it is done to, in place of its path.
+    pub(crate) is_batch: bool,
     pub(crate) handler: MethodRouter<Context>,
     pub(crate) operation_id: &'static str,
     pub(crate) summary: &'static str,
@@ -128,6 +132,8 @@ impl Route {
             is_fenced: false,
             is_vital: access == Access::Public,
             is_guarded: false,
+            is_of_locks: false,
+            is_batch: false,
             handler,
             operation_id: "",
             summary: "",
@@ -139,6 +145,12 @@ impl Route {
         }
     }
 
+    /// It is for whoever leads the locks: where another node is known to, that is asked at once.
+    pub(crate) fn of_locks(mut self) -> Self {
+        self.is_of_locks = true;
+        self
+    }
+
     /// It is answered however much there is to do, since not to do it makes more to do.
     pub(crate) fn vital(mut self) -> Self {
         self.is_vital = true;
@@ -148,6 +160,12 @@ impl Route {
     /// It needs a token even where others do not.
     pub(crate) fn guarded(mut self) -> Self {
         self.is_guarded = true;
+        self
+    }
+
+    /// Its body names what it is done to: `locks`, each with its `lock`.
+    pub(crate) fn batch(mut self) -> Self {
+        self.is_batch = true;
         self
     }
 

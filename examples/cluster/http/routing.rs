@@ -111,7 +111,7 @@ impl Routing {
         if let Some(node) = call.node() {
             return self.answer_at(node, call).await;
         }
-        let mut at = self.here;
+        let mut at = call.first().unwrap_or(self.here);
         let mut search = Search::new(call.wait());
         let mut perhaps_done = false;
         loop {

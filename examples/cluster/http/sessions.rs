@@ -16,7 +16,7 @@ use crate::app::App;
 
 pub(crate) fn routes() -> Vec<Route> {
     let path = "/v1/sessions/{session}";
-    vec![
+    let routes = [
         Route::put(path, Access::Writer, open)
             .named("openSession", "Creates a session or renews it: a sign of life.")
             .conduct(Conduct::ActsIdempotently)
@@ -33,7 +33,8 @@ pub(crate) fn routes() -> Vec<Route> {
             .named("closeSession", "Ends a session: releases all that it holds.")
             .conduct(Conduct::ActsIdempotently)
             .answers_nothing("It is over, or was already."),
-    ]
+    ];
+    routes.map(Route::of_locks).into()
 }
 
 /// How long a session shall live.

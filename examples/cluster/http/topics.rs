@@ -214,7 +214,8 @@ impl From<BrokerError> for Refusal {
             BrokerError::Invalid { .. } => Code::InvalidRequest,
             BrokerError::Overloaded => Code::Overloaded,
             BrokerError::TooLarge { .. } => Code::PayloadTooLarge,
-            BrokerError::Unavailable => Code::Unavailable,
+            BrokerError::Fenced => Code::StaleToken,
+            BrokerError::Unavailable | BrokerError::Moving => Code::Unavailable,
             // Of a failure that is not known here, nothing may be promised.
             _ => Code::OutcomeUnknown,
         };

@@ -2,6 +2,7 @@
 
 mod connections;
 mod paced;
+mod streams;
 mod unreadable;
 
 use std::pin::pin;
@@ -13,6 +14,7 @@ use axum::extract::{Request, State};
 use axum::http::HeaderValue;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -30,6 +32,7 @@ use self::unreadable::Explained;
 use crate::config::Limits;
 use crate::http::{self, Code, Problem, Recorder};
 use crate::origin::Origin;
+use crate::tls::{self, Tls};
 
 /// How long clients have to finish what they began when the node stops.
 const FINISH_LIMIT: Duration = Duration::from_secs(1);
@@ -55,8 +58,8 @@ impl Clients {
     /// not of the `router` say of who answers.
     pub(super) fn serve(
         listener: TcpListener,
-        router: Router,
-        node: HeaderValue,
+        tls: Option<Tls>,
+        (router, node): (Router, HeaderValue),
         limits: Limits,
         recorder: Arc<Recorder>,
         stopping: CancellationToken,
@@ -66,7 +69,7 @@ impl Clients {
         let router = router.layer(middleware::from_fn_with_state(state, until_cut));
         let connections = Connections::new(&limits, recorder);
         let farewells = Arc::new(Semaphore::new(FAREWELLS_MAX));
-        let server = Server { router, node, limits, connections, farewells, stopping };
+        let server = Server { router, node, tls, limits, connections, farewells, stopping };
         Self { served: tokio::spawn(server.accept(listener)), cut }
     }
 
@@ -90,6 +93,7 @@ impl Clients {
 struct Server {
     router: Router,
     node: HeaderValue,
+    tls: Option<Tls>,
     limits: Limits,
     connections: Connections,
     farewells: Arc<Semaphore>,
@@ -111,7 +115,9 @@ impl Server {
                     Some(counted) => {
                         drop(connections.spawn(self.clone().serve(tcp, Origin(from), counted)));
                     }
-                    None => self.turn_away(tcp),
+                    // Whoever expects encryption could not read why.
+                    None if self.tls.is_some() => drop(tcp),
+                    None => self.turn_away(tcp, unreadable::turned_away(&self.node)),
                 },
                 Err(error) => {
                     tracing::warn!("cannot accept a client's connection: {error}");
@@ -124,10 +130,9 @@ impl Server {
         while connections.join_next().await.is_some() {}
     }
 
-    /// Says that there are too many connections, without waiting for it to be heard.
-    fn turn_away(&self, mut tcp: TcpStream) {
+    /// Says why there will be no other answer, without waiting for it to be heard.
+    fn turn_away(&self, mut tcp: TcpStream, answer: Bytes) {
         let Ok(place) = Arc::clone(&self.farewells).try_acquire_owned() else { return };
-        let answer = unreadable::turned_away(&self.node);
         tokio::spawn(timeout(FAREWELL_MAX, async move {
             let _place = place;
             // It is told if it listens. What it has asked is read, since closing a connection
@@ -145,12 +150,31 @@ impl Server {
         }
         // That a socket may be readable says little: what counts is a byte.
         let mut first = [0];
-        let first = tokio::select! {
-            first = timeout(self.limits.first_byte, tcp.peek(&mut first)) => first,
+        let peeked = tokio::select! {
+            peeked = timeout(self.limits.first_byte, tcp.peek(&mut first)) => peeked,
             () = self.stopping.cancelled() => return,
         };
-        if let Ok(Ok(1..)) = first {
-            self.converse(tcp, from).await;
+        let Ok(Ok(1..)) = peeked else { return };
+        match &self.tls {
+            None => self.converse(tcp, from).await,
+            Some(_) if first != [tls::HANDSHAKE] => {
+                self.turn_away(tcp, unreadable::not_encrypted(&self.node));
+            }
+            Some(tls) => {
+                let handshake = timeout(self.limits.handshake, tls.clients().accept(tcp));
+                let stream = tokio::select! {
+                    stream = handshake => stream,
+                    () = self.stopping.cancelled() => return,
+                };
+                match stream {
+                    Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(tls::HTTP_2) => {
+                        self.converse_in_streams(stream, from).await;
+                    }
+                    Ok(Ok(stream)) => self.converse(stream, from).await,
+                    Ok(Err(error)) => tracing::debug!("a client's handshake failed: {error}"),
+                    Err(_) => tracing::debug!("a client's handshake took too long"),
+                }
+            }
         }
     }
 
@@ -159,7 +183,7 @@ impl Server {
         let Self { router, node, limits, stopping, .. } = self;
         let under_way = UnderWay::default();
         let stream = Explained::new(stream, node);
-        let stream = Paced::new(stream, under_way.clone(), limits.headers, limits.answer);
+        let stream = Paced::new(stream, under_way.clone(), &limits);
         let router = TowerToHyperService::new(router);
         let service = service_fn(move |mut request: hyper::Request<_>| {
             request.extensions_mut().insert(from);

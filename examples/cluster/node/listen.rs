@@ -12,12 +12,13 @@ use crate::config::Address;
 /// crowd that comes back at once, as it does after a restart, should fit.
 const BACKLOG: u32 = 4_096;
 
-/// Listens at the first of the address's meanings that can be had.
-pub(super) async fn on(address: &Address) -> io::Result<TcpListener> {
+/// Listens at the first of the address's meanings that can be had. With it, whether only this
+/// machine can reach it.
+pub(super) async fn on(address: &Address) -> io::Result<(TcpListener, bool)> {
     let mut problem = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
     for address in lookup_host(address.as_str()).await? {
         match listen(address) {
-            Ok(listener) => return Ok(listener),
+            Ok(listener) => return Ok((listener, address.ip().to_canonical().is_loopback())),
             Err(error) => problem = error,
         }
     }

@@ -12,6 +12,9 @@ const MAGIC: &[u8; 8] = b"dss-peer";
 /// The version of the frames and of everything in them. Nodes of different versions do not talk.
 const VERSION: u16 = 1;
 
+/// Why a node is refused that the configuration does not name.
+pub(super) const NOT_A_MEMBER: &str = "from a node that is not in the configuration";
+
 /// Who connects, and to whom.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Hello {
@@ -30,12 +33,28 @@ pub(super) enum HandshakeError {
     Frame(#[from] FrameError),
     #[error("writing failed: {0}")]
     Io(#[from] std::io::Error),
+    #[error("no encrypted connection: {0}")]
+    Tls(#[source] std::io::Error),
     #[error("the other side refused: {0}")]
     Refused(String),
     #[error("not a node of dss")]
     NotANode,
     #[error("refused: {0}")]
     Wrong(&'static str),
+}
+
+impl HandshakeError {
+    /// Whether one side does not want the other, which trying again soon does not change.
+    pub(super) fn is_refusal(&self) -> bool {
+        match self {
+            Self::Refused(_) | Self::NotANode | Self::Wrong(_) => true,
+            // A node that does not believe a certificate says so only after the handshake.
+            Self::Tls(error) | Self::Io(error) | Self::Frame(FrameError::Io(error)) => {
+                error.get_ref().is_some_and(|error| error.is::<rustls::Error>())
+            }
+            Self::Frame(_) => false,
+        }
+    }
 }
 
 impl Hello {
@@ -85,7 +104,7 @@ pub(super) async fn receive<R, W>(
     writer: &mut FrameWriter<W>,
     cluster: &str,
     me: NodeId,
-    is_member: impl Fn(NodeId) -> bool,
+    may_connect: impl Fn(NodeId) -> Result<(), &'static str>,
 ) -> Result<NodeId, HandshakeError>
 where
     R: AsyncRead + Unpin,
@@ -100,10 +119,10 @@ where
             Err(HandshakeError::Wrong("another cluster"))
         } else if hello.to != me.get() {
             Err(HandshakeError::Wrong("meant for another node"))
-        } else if from == me || !is_member(from) {
-            Err(HandshakeError::Wrong("from a node that is not in the configuration"))
+        } else if from == me {
+            Err(HandshakeError::Wrong(NOT_A_MEMBER))
         } else {
-            Ok(from)
+            may_connect(from).map(|()| from).map_err(HandshakeError::Wrong)
         }
     });
     let answer = match &checked {
@@ -137,8 +156,9 @@ mod tests {
         let accept = async move {
             let mut reader = FrameReader::new(far_in, HANDSHAKE_BYTES_MAX, patience);
             let mut writer = FrameWriter::new(far_out);
-            let member = |node: NodeId| node.get() < 3;
-            receive(&mut reader, &mut writer, "demo", NodeId::new(2), member).await
+            let may_connect =
+                |node: NodeId| if node.get() < 3 { Ok(()) } else { Err(NOT_A_MEMBER) };
+            receive(&mut reader, &mut writer, "demo", NodeId::new(2), may_connect).await
         };
         tokio::join!(dial, accept)
     }

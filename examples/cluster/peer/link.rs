@@ -15,9 +15,10 @@ use super::frame::{
 };
 use super::handshake::{self, HandshakeError, Hello};
 use super::outgoing::{self, CallError, Outgoing};
-use super::stream::{self, Side};
+use super::stream;
 use super::{HANDSHAKE_TIMEOUT, SILENCE_MAX};
 use crate::config::NodeConfig;
+use crate::tls::Tls;
 
 /// The first pause after a lost connection; it doubles with every attempt that fails.
 const BACKOFF_MIN: Duration = Duration::from_millis(25);
@@ -28,14 +29,16 @@ const BACKOFF_MAX: Duration = Duration::from_secs(1);
 pub(super) struct Link {
     node: NodeConfig,
     hello: Hello,
+    tls: Option<Tls>,
     current: RwLock<Option<Arc<Outgoing>>>,
     /// Cancelled when the node is not to be reached any more.
     dropped: CancellationToken,
 }
 
 impl Link {
-    pub(super) fn new(node: NodeConfig, hello: Hello) -> Self {
-        Self { node, hello, current: RwLock::new(None), dropped: CancellationToken::new() }
+    pub(super) fn new(node: NodeConfig, hello: Hello, tls: Option<Tls>) -> Self {
+        let (current, dropped) = (RwLock::new(None), CancellationToken::new());
+        Self { node, hello, tls, current, dropped }
     }
 
     /// What people call the node.
@@ -103,7 +106,7 @@ impl Link {
                     let ended = connection.await;
                     tracing::info!(node = %self.node.name, reason = ended, "disconnected");
                 }
-                Err(error @ (HandshakeError::Refused(_) | HandshakeError::NotANode)) => {
+                Err(error) if error.is_refusal() => {
                     tracing::warn!(node = %self.node.name, address = %self.node.peer, "{error}");
                     backoff = BACKOFF_MAX;
                 }
@@ -118,9 +121,12 @@ impl Link {
 
     /// Connects; what is returned then serves the connection until it ends, and says why it did.
     async fn connect(&self) -> Result<impl Future<Output = String>, HandshakeError> {
+        let trust = self.tls.as_ref().map(Tls::trust);
         let attempt = async {
             let tcp = TcpStream::connect(self.node.peer.as_str()).await?;
-            let stream = stream::wrap(tcp, Side::Dialer).await?;
+            let stream = stream::dial(tcp, self.tls.as_ref(), &self.node.name)
+                .await
+                .map_err(HandshakeError::Tls)?;
             let (reader, writer) = tokio::io::split(stream);
             let mut reader = FrameReader::new(reader, HANDSHAKE_BYTES_MAX, SILENCE_MAX);
             let mut writer = FrameWriter::new(writer);
@@ -132,7 +138,13 @@ impl Link {
             .await
             .map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))??;
         let (outgoing, frames) = Outgoing::new();
-        Ok(self.serve(Arc::new(outgoing), frames, reader, writer))
+        let serving = self.serve(Arc::new(outgoing), frames, reader, writer);
+        Ok(async {
+            tokio::select! {
+                ended = serving => ended,
+                () = stream::distrusted(trust) => stream::DISTRUSTED.to_owned(),
+            }
+        })
     }
 
     async fn serve<R, W>(

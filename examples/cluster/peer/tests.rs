@@ -96,7 +96,8 @@ async fn start(size: usize) -> (ClusterConfig, Vec<TestNode>) {
         .iter()
         .zip(listeners)
         .map(|(node, listener)| {
-            let (peers, inbox) = (Peers::new(&config, node.id), Arc::new(Recorder::default()));
+            let (peers, inbox) =
+                (Peers::new(&config, node.id, None), Arc::new(Recorder::default()));
             peers.start(listener, inbox.clone());
             TestNode { id: node.id, peers, inbox }
         })
@@ -222,7 +223,7 @@ async fn a_connection_on_which_nothing_is_heard_goes_down_and_its_requests_are_l
     let (config, mut listeners) = cluster(2).await;
     let (me, silent) = (config.nodes()[0].id, config.nodes()[1].id);
     let silent_listener = listeners.pop().unwrap();
-    let peers = Peers::new(&config, me);
+    let peers = Peers::new(&config, me, None);
     peers.start(listeners.pop().unwrap(), Arc::new(Recorder::default()));
     let (mut tcp, _) = silent_listener.accept().await.unwrap();
     tcp.write_all(b"\x01\x00\x00\x00\x02").await.unwrap();

@@ -1,15 +1,19 @@
 //! A small HTTP client: one request, one answer, nothing retried.
 
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::header::CONTENT_TYPE;
 use hyper::{HeaderMap, Method, Request, StatusCode};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client as HyperClient;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
+
+use crate::certificates;
 
 /// How long any answer may take: longer than the server's own longest wait.
 const ANSWER_MAX: Duration = Duration::from_secs(20);
@@ -17,7 +21,7 @@ const ANSWER_MAX: Duration = Duration::from_secs(20);
 /// Talks to any node; cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Client {
-    inner: HyperClient<HttpConnector, Full<Bytes>>,
+    inner: HyperClient<HttpsConnector<HttpConnector>, Full<Bytes>>,
 }
 
 /// What came back.
@@ -33,9 +37,26 @@ pub(crate) struct Answer {
 pub(crate) struct NoAnswer;
 
 impl Client {
+    /// One that believes no certificate.
     pub(crate) fn new() -> Self {
+        Self::encrypting(certificates::client(&[]))
+    }
+
+    /// One that believes the certificates of the authority in this file.
+    pub(crate) fn trusting(authority: &Path) -> Self {
+        let authority = std::fs::read_to_string(authority).expect("a readable file");
+        Self::encrypting(certificates::client(&[&authority]))
+    }
+
+    fn encrypting(config: rustls::ClientConfig) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
+        connector.enforce_http(false);
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(config)
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(connector);
         Self { inner: HyperClient::builder(TokioExecutor::new()).build(connector) }
     }
 

@@ -3,8 +3,10 @@
 mod auth;
 mod backup;
 mod cache_histories;
+mod certificates;
 mod client;
 mod dashboard;
+mod encryption;
 mod failover;
 mod histories;
 mod load;

@@ -53,6 +53,26 @@ pub(crate) fn node_arguments(config: &Path, id: &str) -> Vec<OsString> {
     ["node".into(), "--config".into(), config.into(), "--id".into(), id.into()].into()
 }
 
+/// How nodes and clients talk.
+#[derive(Clone, Copy)]
+enum Wire {
+    Plain,
+    Encrypted,
+}
+
+/// Has certificates made for nodes on this machine, by the authorities in `folder` if there are
+/// any.
+pub(crate) fn issue(folder: &Path, nodes: &[&str]) {
+    let nodes = nodes.iter().map(|node| format!("--node={node}=127.0.0.1,localhost"));
+    let made = Command::new(program())
+        .args(["certs", "--out"])
+        .arg(folder)
+        .args(nodes)
+        .output()
+        .expect("the program starts");
+    assert!(made.status.success() && made.stderr.is_empty(), "{made:?}");
+}
+
 /// Three nodes, each a process of its own, with a configuration and data of their own.
 pub(crate) struct Cluster {
     folder: TempDir,
@@ -74,23 +94,37 @@ impl Cluster {
     /// Writes a configuration for three nodes on free ports and starts them.
     pub(crate) async fn start(arguments: &[&str]) -> Self {
         let place = Place::Shared(MACHINE.clone().read_owned().await);
-        Self::start_at(place, "", arguments).await
+        Self::start_at(place, Wire::Plain, "", arguments).await
     }
 
     /// The same with more in the configuration than the nodes.
     pub(crate) async fn start_configured(more: &str) -> Self {
         let place = Place::Shared(MACHINE.clone().read_owned().await);
-        Self::start_at(place, more, &[]).await
+        Self::start_at(place, Wire::Plain, more, &[]).await
+    }
+
+    /// The same with encrypted connections.
+    pub(crate) async fn start_encrypted(more: &str) -> Self {
+        let place = Place::Shared(MACHINE.clone().read_owned().await);
+        Self::start_at(place, Wire::Encrypted, more, &[]).await
     }
 
     /// The same, while no other test has a cluster: for what measures time.
     pub(crate) async fn start_alone(arguments: &[&str]) -> Self {
         let place = Place::Alone(MACHINE.clone().write_owned().await);
-        Self::start_at(place, "", arguments).await
+        Self::start_at(place, Wire::Plain, "", arguments).await
     }
 
-    async fn start_at(place: Place, more: &str, arguments: &[&str]) -> Self {
+    async fn start_at(place: Place, wire: Wire, more: &str, arguments: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
+        let certs = folder.path().join("certs");
+        let (scheme, client) = match wire {
+            Wire::Plain => ("http", Client::new()),
+            Wire::Encrypted => {
+                issue(&certs, &["n1", "n2", "n3"]);
+                ("https", Client::trusting(&certs.join("ca/clients.pem")))
+            }
+        };
         let mut config = format!(
             "cluster = \"test\"\ndata_dir = {:?}\n",
             folder.path().join("data").display().to_string()
@@ -101,20 +135,28 @@ impl Cluster {
             config.push_str(&format!(
                 "[[nodes]]\nid = \"{id}\"\nclient = \"127.0.0.1:{client}\"\npeer = \"127.0.0.1:{peer}\"\n"
             ));
-            let url = format!("http://127.0.0.1:{client}");
+            let url = format!("{scheme}://127.0.0.1:{client}");
             let peer = format!("127.0.0.1:{peer}");
             let config = folder.path().join("cluster.toml");
             nodes.push(NodeProcess { id: id.to_owned(), url, peer, config, child: None });
         }
         config.push_str(more);
+        if let Wire::Encrypted = wire {
+            config.push_str(&format!("[tls]\nfolder = {:?}\n", certs.display().to_string()));
+        }
         std::fs::write(folder.path().join("cluster.toml"), config).expect("a writable folder");
         let arguments = arguments.iter().map(ToString::to_string).collect();
-        let mut cluster = Self { folder, nodes, arguments, client: Client::new(), _place: place };
+        let mut cluster = Self { folder, nodes, arguments, client, _place: place };
         for node in 0..3 {
             cluster.spawn(node);
         }
         cluster.ready().await;
         cluster
+    }
+
+    /// Where its certificates are, if it has any.
+    pub(crate) fn certificates(&self) -> PathBuf {
+        self.folder.path().join("certs")
     }
 
     /// A node that is not in the file of the others, with a file of its own that has it too. It is

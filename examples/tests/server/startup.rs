@@ -1,5 +1,7 @@
 //! A node that cannot start says why in one line, and leaves everything as it was.
 
+mod encrypted;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::TcpListener;

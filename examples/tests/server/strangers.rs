@@ -20,7 +20,7 @@ fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 /// What a node says first.
-fn hello(cluster: &str, from: &str, to: &str) -> Vec<u8> {
+pub(crate) fn hello(cluster: &str, from: &str, to: &str) -> Vec<u8> {
     let names = (cluster, xxh3_64(from.as_bytes()), xxh3_64(to.as_bytes()));
     let names = postcard::to_allocvec(&names).expect("text and numbers");
     frame(1, &[b"dss-peer\x01\x00", &names[..]].concat())
@@ -50,7 +50,7 @@ async fn until_closed(mut stream: TcpStream, what: &str) -> Vec<u8> {
 }
 
 /// The leader and its term, as every node has to see them.
-async fn leadership(cluster: &Cluster) -> Value {
+pub(crate) async fn leadership(cluster: &Cluster) -> Value {
     let mut seen = Vec::new();
     for node in 0..3 {
         let url = format!("{}/v1/status", cluster.url(node));

@@ -125,7 +125,8 @@ impl Sampler {
                 self.statuses().insert(node.id, status.clone());
             }
             let status = status.as_deref().map_or(UNKNOWN.into(), String::from_utf8_lossy);
-            let (id, url) = (json(&node.name), json(&format!("http://{}", node.client)));
+            let url = format!("{}://{}", self.app.config.scheme(), node.client);
+            let (id, url) = (json(&node.name), json(&url));
             format!(r#"{{"id":{id},"url":{url},"status":{status}}}"#)
         });
         let (here, cluster) = (json(&self.app.name), json(&self.app.config.cluster()));

@@ -10,12 +10,19 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::config::raft_id;
+use crate::http::fence;
 use crate::http::values::WaitMs;
 
 /// The headers that handlers read. Others (credentials among them) are the business of the node
 /// that the client talks to, and do not travel.
-const HEADERS: [HeaderName; 4] =
-    [header::CONTENT_TYPE, header::IF_MATCH, header::IF_NONE_MATCH, TRACE_ID];
+const HEADERS: [HeaderName; 6] = [
+    header::CONTENT_TYPE,
+    header::IF_MATCH,
+    header::IF_NONE_MATCH,
+    HeaderName::from_static(fence::LOCK),
+    HeaderName::from_static(fence::TOKEN),
+    TRACE_ID,
+];
 
 /// Names a request in the logs of all nodes that it passes, and in its answer. It is the client's
 /// where that has a good one.
@@ -68,6 +75,7 @@ pub(crate) struct Call {
     conduct: Conduct,
     wait: Duration,
     repeating: Repeating,
+    first: Option<NodeId>,
     at: Option<NodeId>,
 }
 
@@ -88,6 +96,7 @@ impl Call {
             conduct,
             wait: hints.wait(),
             repeating: hints.repeating(conduct),
+            first: None,
             at: head.headers.get(AT).map(|name| raft_id(name.as_bytes())),
             body,
         }
@@ -103,6 +112,7 @@ impl Call {
             conduct: Conduct::Reads,
             wait: Duration::ZERO,
             repeating: Repeating::ChangesNothing,
+            first: None,
             at: None,
         }
     }
@@ -127,6 +137,16 @@ impl Call {
             self.repeating = Repeating::IsSafe;
         }
         self
+    }
+
+    /// The same, of which this node is asked first: it is likely to be the one that can answer.
+    pub(crate) fn first_asked_of(self, first: Option<NodeId>) -> Self {
+        Self { first, ..self }
+    }
+
+    /// Which node is asked first, where that is not this one.
+    pub(crate) fn first(&self) -> Option<NodeId> {
+        self.first
     }
 
     /// The request, once more.

@@ -196,6 +196,11 @@ impl Cluster {
         &self.nodes[place].app.caches
     }
 
+    /// The queues of the node at this place, without HTTP before them.
+    pub(super) fn queues(&self, place: usize) -> Arc<dyn dss_queue::Broker> {
+        Arc::clone(&self.nodes[place].app.queues)
+    }
+
     /// A client of the node at this place; the cluster runs for as long as it has one.
     pub(super) fn client(&self, place: usize) -> Client {
         let node = &self.nodes[place];
@@ -272,7 +277,7 @@ impl World {
             audit,
             queue_groups: vec![queue_group],
             log_writes: Arc::new(Histogram::of_writes()),
-            peers: Peers::new(&self.config, id),
+            peers: Peers::new(&self.config, id, None),
             ready: ReadyProbe::new(Probes {
                 groups: Vec::new(),
                 view: view.clone(),

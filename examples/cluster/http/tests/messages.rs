@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use axum::http::Method;
 use serde_json::{Value, json};
 
 use super::client::Client;
@@ -206,4 +207,30 @@ async fn delays_retention_and_length_are_kept_to() {
     assert_eq!(one.get(QUEUE).await.json(200)["length"], 0);
     let set = one.put(QUEUE, "{}").await.json(200);
     assert_eq!(set["settings"]["max_length"], Value::Null, "what is left out is the default");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_topic_itself_refuses_who_had_the_lock_before() {
+    let cluster = Cluster::start(3).await;
+    let client = cluster.client(0);
+    client.put(QUEUE, "{}").await.json(200);
+    let granted = client.post("/v1/locks/l/acquire", r#"{"session":"s"}"#).await.json(200);
+    let token = granted["fencing_token"].as_u64().unwrap();
+    // Somebody with a greater token has published while this holder's answer was under way.
+    let fence = dss_queue::Fence { lock: "l".to_owned(), token: token + 1 };
+    let place = home(&client).await;
+    let topic = dss_queue::TopicName::new("jobs").unwrap();
+    let theirs = vec![dss_queue::NewMessage::new("theirs")];
+    cluster.queues(place).publish_fenced(&topic, theirs, fence).await.unwrap();
+    let body = json!({"messages": [{"payload": "late"}]}).to_string();
+    let token = token.to_string();
+    for place in 0..3 {
+        let held = [("x-dss-lock", "l"), ("x-dss-fencing-token", token.as_str())];
+        let client = cluster.client(place);
+        let path = format!("{QUEUE}/messages");
+        let late = client.ask_with(Method::POST, &path, &held, &body).await;
+        late.problem(409, "stale_token");
+    }
+    let found = receive(&client, json!({"consumer": "c", "max": 10})).await;
+    assert_eq!(payloads(&found), ["theirs"]);
 }

@@ -1,23 +1,24 @@
 //! A connection on which a client may not dawdle.
 //!
 //! The HTTP implementation ends a connection on which no whole head comes for as long as one may
-//! rest. That a head which has begun must come sooner, byte by byte or not, and that an answer
-//! must be taken, is seen to here.
+//! rest. That the first must begin sooner, that a head which has begun must come sooner, byte by
+//! byte or not, and that an answer must be taken, is seen to here.
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Sleep, sleep};
+use tokio::sync::watch;
+use tokio::time::{Sleep, sleep, timeout};
+
+use crate::config::Limits;
 
 /// How many requests of a connection are under way: while there are any, what comes is not the
 /// beginning of a head.
 #[derive(Debug, Clone, Default)]
-pub(super) struct UnderWay(Arc<AtomicUsize>);
+pub(super) struct UnderWay(watch::Sender<usize>);
 
 /// One of them.
 pub(super) struct Request(UnderWay);
@@ -25,18 +26,30 @@ pub(super) struct Request(UnderWay);
 impl UnderWay {
     /// One more, until it is dropped.
     pub(super) fn begin(&self) -> Request {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.0.send_modify(|count| *count += 1);
         Request(self.clone())
     }
 
     fn is_none(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == 0
+        *self.0.borrow() == 0
+    }
+
+    /// Waits until there were none for as long.
+    pub(super) async fn none_for(&self, span: Duration) {
+        let mut count = self.0.subscribe();
+        loop {
+            // The sender is in self: this fails never.
+            let _ = count.wait_for(|count| *count == 0).await;
+            if timeout(span, count.changed()).await.is_err() {
+                return;
+            }
+        }
     }
 }
 
 impl Drop for Request {
     fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.0.send_modify(|count| *count -= 1);
     }
 }
 
@@ -44,6 +57,8 @@ impl Drop for Request {
 pub(super) struct Paced<S> {
     stream: S,
     under_way: UnderWay,
+    /// Runs until there is a first byte.
+    first: Limit,
     head: Limit,
     answer: Limit,
 }
@@ -75,8 +90,11 @@ impl Limit {
 }
 
 impl<S> Paced<S> {
-    pub(super) fn new(stream: S, under_way: UnderWay, head: Duration, answer: Duration) -> Self {
-        Self { stream, under_way, head: Limit::new(head), answer: Limit::new(answer) }
+    pub(super) fn new(stream: S, under_way: UnderWay, limits: &Limits) -> Self {
+        let mut first = Limit::new(limits.first_byte);
+        first.start();
+        let (head, answer) = (Limit::new(limits.headers), Limit::new(limits.answer));
+        Self { stream, under_way, first, head, answer }
     }
 
     /// What came of an attempt to write, unless the client has taken nothing for too long.
@@ -111,9 +129,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
             return read;
         }
         if buffer.filled().len() > before {
+            this.first.stop();
             this.head.start();
         }
-        if this.head.is_over(context) {
+        if this.first.is_over(context) || this.head.is_over(context) {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         read

@@ -34,7 +34,8 @@ async fn serve(limits: Limits) -> Served {
     );
     let stopping = CancellationToken::new();
     let recorder = Arc::new(Recorder::new(&[]));
-    let clients = Clients::serve(listener, router, node, limits, recorder, stopping.clone());
+    let clients =
+        Clients::serve(listener, None, (router, node), limits, recorder, stopping.clone());
     Served { address, clients, stopping, begun }
 }
 

@@ -75,6 +75,13 @@ pub(super) fn turned_away(node: &HeaderValue) -> Bytes {
     last_answer(Code::Unavailable.status(), problem, "retry-after: 1\r\n", node)
 }
 
+/// The answer to a client that speaks HTTP where HTTPS is spoken.
+pub(super) fn not_encrypted(node: &HeaderValue) -> Bytes {
+    let detail = "this port speaks HTTPS only";
+    let problem = Problem::unreadable(StatusCode::BAD_REQUEST, detail);
+    last_answer(StatusCode::BAD_REQUEST, problem, "", node)
+}
+
 /// A whole answer after which the connection is closed.
 fn last_answer(status: StatusCode, problem: Problem, more: &str, node: &HeaderValue) -> Bytes {
     let body = problem.into_document();

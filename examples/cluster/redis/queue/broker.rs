@@ -10,7 +10,7 @@ use dss_queue::limits::{
     check_visibility,
 };
 use dss_queue::{
-    Broker, BrokerError, DeadLetter, Delivery, GroupInfo, GroupName, MessageId, NewMessage,
+    Broker, BrokerError, DeadLetter, Delivery, Fence, GroupInfo, GroupName, MessageId, NewMessage,
     Receipt, ReceiveRequest, Settled, TopicInfo, TopicName, TopicSettings,
 };
 
@@ -49,7 +49,18 @@ impl Broker for RedisBroker {
         messages: Vec<NewMessage>,
     ) -> Result<Vec<MessageId>, BrokerError> {
         NewMessage::check_batch(&messages)?;
-        self.shared.publish(topic, &messages).await
+        self.shared.publish(topic, &messages, None).await
+    }
+
+    async fn publish_fenced(
+        &self,
+        topic: &TopicName,
+        messages: Vec<NewMessage>,
+        fence: Fence,
+    ) -> Result<Vec<MessageId>, BrokerError> {
+        NewMessage::check_batch(&messages)?;
+        fence.check()?;
+        self.shared.publish(topic, &messages, Some(&fence)).await
     }
 
     async fn receive(
@@ -183,8 +194,10 @@ fn invalid(field: &'static str, problem: &'static str) -> BrokerError {
 }
 
 /// Arguments of the publishing script.
-fn publication(messages: &[NewMessage]) -> Result<Vec<Bytes>, BrokerError> {
-    let mut arguments = vec![Bytes::from(EPOCH.to_string())];
+fn publication(messages: &[NewMessage], fence: Option<&Fence>) -> Result<Vec<Bytes>, BrokerError> {
+    let (lock, token) =
+        fence.map_or_else(Default::default, |it| (it.lock.clone(), it.token.to_string()));
+    let mut arguments = vec![EPOCH.to_string().into(), lock.into(), token.into()];
     let or_empty = |text: &Option<String>| text.clone().map_or_else(Bytes::new, Bytes::from);
     for message in messages {
         let headers = match message.headers.len() {
@@ -207,8 +220,9 @@ impl Shared {
         &self,
         topic: &TopicName,
         messages: &[NewMessage],
+        fence: Option<&Fence>,
     ) -> Result<Vec<MessageId>, BrokerError> {
-        let arguments = publication(messages)?;
+        let arguments = publication(messages, fence)?;
         let repeatable = messages.iter().all(|message| message.dedupe_id.is_some());
         let mut failure = CallError::NotDone;
         for place in self.places(topic) {
@@ -230,6 +244,8 @@ impl Shared {
                 Ok(Found::Other(word)) if word == "DELAY" => {
                     return Err(invalid("delay", "must be shorter than the topic's retention"));
                 }
+                Ok(Found::Other(word)) if word == "FENCED" => return Err(BrokerError::Fenced),
+                Ok(Found::Other(word)) if word == "LOCKS" => return Err(BrokerError::Overloaded),
                 Ok(_) => return Err(BrokerError::Unavailable),
                 Err(CallError::NotDone) => {}
                 Err(CallError::Unknown) if repeatable => failure = CallError::Unknown,

@@ -30,6 +30,9 @@ local HIDDEN = P .. ':hidden' -- zset: sequence by the end of its publish delay
 local SETTLED = P .. ':settled' -- hash: sequence to how many groups are done with it
 local FOREIGN = P .. ':foreign' -- hash: id given by another node to the sequence here
 local DEDUPE, DEDUPE_ENDS = P .. ':dedupe', P .. ':dedupe-ends'
+local FENCES = P .. ':fences' -- hash: lock to the newest token under which was published
+local FENCES_USED = P .. ':fences-used' -- zset: lock by when that was last
+local FENCE_MEMORY = 86400000 -- ms for which that is remembered at least
 local OUT = P .. ':out' -- hash: what is on its way to the home
 
 -- A sequence is a number of microseconds, exact in a double until the year 2255.

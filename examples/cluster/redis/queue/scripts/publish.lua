@@ -1,13 +1,32 @@
 -- Stores messages, all or none; creates the topic. One whose dedupe id is known stores nothing.
--- ARGV: epoch of the ring, then of each message: payload, key, headers, delay, dedupe id
--- ('' for what it does not have)
+-- ARGV: epoch of the ring, lock and fencing token ('' for none), then of each message: payload,
+-- key, headers, delay, dedupe id ('' for what it does not have)
+local MESSAGES = FIRST + 3
 local epoch = tonumber(ARGV[FIRST])
 local sealed = tonumber(call('HGET', NODE, 'epoch') or 0)
 if epoch < sealed then return { 'STALE', text(sealed) } end
 if SETTINGS and SETTINGS.retention then
-  for i = FIRST + 1, #ARGV, 5 do
+  for i = MESSAGES, #ARGV, 5 do
     if tonumber(ARGV[i + 3]) >= SETTINGS.retention then return { 'DELAY' } end
   end
+end
+-- Tokens have up to twenty digits: more than a number keeps apart.
+local function is_older(token, than)
+  if #token ~= #than then return #token < #than end
+  return token < than
+end
+local lock, token = ARGV[FIRST + 1], ARGV[FIRST + 2]
+if lock ~= '' then
+  local newest = call('HGET', FENCES, lock)
+  if newest and is_older(token, newest) then return { 'FENCED' } end
+  if not newest and call('HLEN', FENCES) >= 1000 then
+    local forgotten = call('ZRANGEBYSCORE', FENCES_USED, '-inf', NOW - FENCE_MEMORY, 'LIMIT', 0, 1)
+    if #forgotten == 0 then return { 'LOCKS' } end
+    call('ZREM', FENCES_USED, forgotten[1])
+    call('HDEL', FENCES, forgotten[1])
+  end
+  call('HSET', FENCES, lock, token)
+  call('ZADD', FENCES_USED, NOW, lock)
 end
 local created = create()
 
@@ -18,7 +37,7 @@ for _, id in ipairs(ended) do
 end
 
 local ids, fresh = {}, 0
-for i = FIRST + 1, #ARGV, 5 do
+for i = MESSAGES, #ARGV, 5 do
   local key, headers, delay, dedupe = ARGV[i + 1], ARGV[i + 2], tonumber(ARGV[i + 3]), ARGV[i + 4]
   local ends = dedupe ~= '' and call('ZSCORE', DEDUPE_ENDS, dedupe)
   if ends and tonumber(ends) > NOW then

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dss_queue::{Broker, BrokerError, DeadReason, MessageId, ShardId, TopicSettings};
+use dss_queue::{Broker, BrokerError, DeadReason, Fence, MessageId, ShardId, TopicSettings};
 use tokio::time::sleep;
 
 use super::*;
@@ -35,6 +35,29 @@ async fn messages_lie_in_a_stream_until_every_group_has_acknowledged_them() {
     broker.delete(&orders).await.unwrap();
     assert_eq!(keys_left(&broker).await, 0, "nothing is left of a topic that is deleted");
     assert_eq!(broker.topics().await.unwrap(), []);
+}
+
+#[tokio::test]
+#[cfg_attr(no_redis_server, ignore = "needs redis-server on the PATH")]
+async fn who_had_a_lock_before_cannot_publish_after_who_has_it_now() {
+    let server = RedisServer::start().await;
+    let broker = broker_on(std::slice::from_ref(&server)).await;
+    let orders = topic("orders");
+    let publish = async |text: &str, lock: &str, token| {
+        let fence = Fence { lock: lock.to_owned(), token };
+        broker.publish_fenced(&orders, vec![message(text)], fence).await.map(drop)
+    };
+    // Two that a double takes for one, and one that sorts before them as a text.
+    let newest = u64::MAX;
+    assert_eq!(publish("a", "l", 9).await, Ok(()));
+    assert_eq!(publish("b", "l", newest - 1).await, Ok(()));
+    assert_eq!(publish("c", "l", newest).await, Ok(()));
+    assert_eq!(publish("late", "l", newest - 1).await, Err(BrokerError::Fenced));
+    assert_eq!(publish("late", "l", 10).await, Err(BrokerError::Fenced));
+    assert_eq!(publish("d", "other", 1).await, Ok(()));
+    assert_eq!(drained(&broker, "orders", &group("billing")).await, ["a", "b", "c", "d"]);
+    broker.delete(&orders).await.unwrap();
+    assert_eq!(keys_left(&broker).await, 0);
 }
 
 async fn stream_length(broker: &RedisBroker) -> u64 {
