@@ -75,7 +75,9 @@ pub(crate) struct Call {
     conduct: Conduct,
     wait: Duration,
     repeating: Repeating,
+    /// Which node is asked first.
     first: Option<NodeId>,
+    /// Which node is to do it, and no other.
     at: Option<NodeId>,
 }
 
