@@ -7,7 +7,7 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::Setting;
-use crate::{audit_command, certs, load, lock, status, token};
+use crate::{audit_command, backup, certs, load, lock, status, token};
 
 /// Locks, queues and a coherent cache, served over HTTP by a cluster of nodes.
 ///
@@ -51,10 +51,25 @@ pub(crate) enum Command {
     /// Makes, shows and revokes the tokens of clients.
     #[command(subcommand)]
     Token(token::Command),
+    /// Writes all that a cluster has replicated into a file.
+    Backup(backup::BackupOptions),
+    /// Makes the data folder of a node from a backup. All nodes that the cluster began with are
+    /// restored from the same file, and started then.
+    Restore(RestoreArgs),
     /// Shows the nodes of a cluster and who leads.
     Status(status::Options),
     /// Asks a node whether it serves, for health checks: exit status 0 if so, else 1.
     Health(status::HealthOptions),
+}
+
+/// The options of `restore`.
+#[derive(Debug, Args)]
+pub(crate) struct RestoreArgs {
+    /// The backup.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) from: PathBuf,
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
 }
 
 /// What to do with a configuration.

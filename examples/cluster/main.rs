@@ -3,14 +3,15 @@
 //! # Layout
 //!
 //! - `cli`, `config`: what the process is asked to run.
-//! - `local`: three nodes in this process, with `demo`: to be stopped and cut off on purpose; `node`: one node, its parts wired together.
+//! - `local`: three nodes in this process, with `demo`: to be stopped and cut off on purpose;
+//!   `node`: one node, its parts wired together.
 //! - `app`, `ready`: what handlers see of a running node.
 //! - `tls`: what connections are encrypted with; `certs`: the command that makes certificates.
 //! - `peer`: how nodes talk to each other; `forward`: clients' requests between nodes;
 //!   `withdrawals`: what clients that have gone asked for.
 //! - `cache_group`: the Raft group behind the cache; `placement`: where its keys live.
-//! - `control_group`: the Raft group of what operators decide; `members`: who belongs to the cluster.
-//! - `auth`: who may call; `origin`: from where; `audit`: what they did.
+//! - `control_group`: the Raft group of what operators decide; `members`: who belongs to the cluster;
+//!   `auth`: who may call; `origin`: from where; `audit`: what they did.
 //! - `redis`: the servers of queues and main memory, where those are not embedded.
 //! - `http`: everything that clients see; `dashboard`: the page that is among it;
 //!   `descriptors`: how many clients there can be.
@@ -19,12 +20,13 @@
 //! - `lock`: a command that runs under a lock; `status`: the cluster in the terminal; `token`:
 //!   who may call; `audit_command`: whether what they did is still as it was written down.
 //!
-//! - `hex`: hashes and keys as text.
+//! - `backup`: what a cluster has replicated, in a file; `hex`: hashes and keys as text.
 
 mod app;
 mod audit;
 mod audit_command;
 mod auth;
+mod backup;
 mod cache_group;
 mod certs;
 mod cli;
@@ -86,6 +88,8 @@ enum Failure {
     #[error(transparent)]
     Token(#[from] token::Error),
     #[error(transparent)]
+    Backup(#[from] backup::Error),
+    #[error(transparent)]
     Audit(#[from] audit_command::Error),
     #[error(transparent)]
     Certs(#[from] certs::Error),
@@ -119,9 +123,11 @@ fn main() -> ExitCode {
         Err(failure) => {
             eprintln!("error: {}", one_line(&failure));
             match failure {
-                Failure::Load(_) | Failure::Status(_) | Failure::Token(_) | Failure::Audit(_) => {
-                    ExitCode::FAILURE
-                }
+                Failure::Load(_)
+                | Failure::Status(_)
+                | Failure::Token(_)
+                | Failure::Audit(_)
+                | Failure::Backup(_) => ExitCode::FAILURE,
                 Failure::Lock(error) => ExitCode::from(error.status()),
                 _ => ExitCode::from(USAGE),
             }
@@ -153,6 +159,8 @@ fn log_to_standard_error(cli: &Cli) {
             | Command::Config(_)
             | Command::Lock(_)
             | Command::Token(_)
+            | Command::Backup(_)
+            | Command::Restore(_)
             | Command::Status(_)
             | Command::Health(_),
         ) => "warn",
@@ -188,6 +196,13 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
             return Ok(ExitCode::from(lock::run(options, stop).await?));
         }
         Some(Command::Audit(command)) => audit_command::run(command).await?,
+        Some(Command::Backup(options)) => backup::backup(options).await?,
+        Some(Command::Restore(arguments)) => {
+            let NodeArgs { config: file, id, storage } = arguments.node;
+            let config = configured(ClusterConfig::read(&file)?, storage)?;
+            let node = config.require_node(&id)?;
+            backup::restore(&arguments.from, &config, node).await?;
+        }
         Some(Command::Token(command)) => token::run(command).await?,
         Some(Command::Health(options)) => status::health(options).await?,
         Some(Command::Status(options)) => return Ok(status::run(options).await?),

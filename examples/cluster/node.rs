@@ -26,6 +26,7 @@ use self::clients::Clients;
 use self::groups::Groups;
 use self::inbox::NodeInbox;
 use self::measured::Measured;
+pub(crate) use self::queues::FIRST_SHARD;
 use self::queues::Queues;
 use crate::app::{App, AppInner};
 use crate::audit::{self, AuditLog};
@@ -44,11 +45,11 @@ use crate::tls::{Tls, TlsError};
 use crate::withdrawals::PeerCourier;
 
 /// The Raft group of the locks.
-const LOCKS: GroupId = GroupId::new(0);
+pub(crate) const LOCKS: GroupId = GroupId::new(0);
 /// The Raft group of the cache: its view and its main memory.
-const CACHE: GroupId = GroupId::new(1);
+pub(crate) const CACHE: GroupId = GroupId::new(1);
 /// The Raft group of what operators decide.
-const CONTROL: GroupId = GroupId::new(2);
+pub(crate) const CONTROL: GroupId = GroupId::new(2);
 /// How long the cache may take to write back and leave.
 const CACHE_LIMIT: Duration = Duration::from_secs(2);
 /// How long the audit log may take to write what clients have left.

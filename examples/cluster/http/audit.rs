@@ -1,7 +1,5 @@
 //! The audit log: what goes into it, and how it is read.
 
-use std::sync::Arc;
-
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -18,9 +16,9 @@ use super::refusal::Refusal;
 use super::route::{Access, Route};
 use crate::app::App;
 use crate::audit::{AuditLog, Entry, Outcome, Page, Record, page};
-use crate::config::ClusterConfig;
 use crate::control_group::AuditHead;
 use crate::hex;
+use crate::members::Members;
 
 /// How many entries are answered where nothing is said, and at most.
 const LIMIT: usize = 100;
@@ -53,14 +51,14 @@ pub(super) struct AnsweredAt(pub(super) NodeId);
 pub(super) struct Auditing {
     log: AuditLog,
     node: String,
-    config: Arc<ClusterConfig>,
+    members: Members,
 }
 
 impl Auditing {
     /// What is written down at `app`, if anything is.
     pub(super) fn of(app: &App) -> Option<Self> {
-        let (node, config) = (app.name.clone(), Arc::clone(&app.config));
-        app.audit.clone().map(|log| Self { log, node, config })
+        let (node, members) = (app.name.clone(), app.members.clone());
+        app.audit.clone().map(|log| Self { log, node, members })
     }
 
     /// Somebody is about to do this: done only where it can be written down.
@@ -81,8 +79,8 @@ impl Auditing {
         let answered_at = response.extensions().get::<AnsweredAt>().copied();
         let (response, code) = code_of(response).await;
         let status = response.status();
-        let node = answered_at.and_then(|AnsweredAt(node)| self.config.name(node));
-        let routed_to = node.unwrap_or(&self.node).to_owned();
+        let node = answered_at.and_then(|AnsweredAt(node)| self.members.name(node));
+        let routed_to = node.unwrap_or_else(|| self.node.clone());
         let outcome = Outcome { status: Some(status.as_u16()), code, routed_to };
         match record.end(outcome).await {
             Ok(()) => response,

@@ -20,7 +20,7 @@ use bytes::Bytes;
 use futures_util::stream;
 use serde::Deserialize;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 use utoipa::openapi::schema::Type;
 
@@ -125,6 +125,8 @@ struct Telling {
 impl Telling {
     /// The next that is to be sent; nothing once there will be no more.
     async fn next(&mut self) -> Option<Bytes> {
+        // The news are looked at more often than there are any.
+        let quiet = Instant::now() + KEEP_ALIVE;
         loop {
             let mut text = Vec::new();
             let newest = self.news.borrow_and_update().clone();
@@ -142,7 +144,7 @@ impl Telling {
             if !text.is_empty() {
                 return Some(text.into());
             }
-            match timeout(KEEP_ALIVE, self.news.changed()).await {
+            match timeout_at(quiet, self.news.changed()).await {
                 Ok(Ok(())) => {}
                 Ok(Err(_ended)) => return None,
                 Err(_quiet) => return Some(Bytes::from_static(b": nothing new\n\n")),

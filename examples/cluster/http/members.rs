@@ -101,8 +101,8 @@ impl Member {
         let client = node.client.as_str();
         Self {
             up: app.peers.is_up(node.id),
-            peer_url: format!("http://{}", node.peer),
-            url: (!client.is_empty()).then(|| format!("http://{client}")),
+            peer_url: format!("{}://{}", app.config.scheme(), node.peer),
+            url: (!client.is_empty()).then(|| format!("{}://{client}", app.config.scheme())),
             id: node.name,
             state,
         }
@@ -133,6 +133,7 @@ async fn add(
     let peer = address.unwrap_or(&peer_url).trim_end_matches('/');
     let node = NodeConfig::added(&id, peer, "")
         .map_err(|problem| Problem::invalid(format!("id or peer_url: {problem}")))?;
+    up_to_date(&app).await?;
     let taken = |detail: &str| Problem::new(Code::AlreadyExists, detail);
     for other in app.members.nodes().iter().filter(|other| other.name != id) {
         if other.peer == node.peer {
@@ -172,6 +173,7 @@ async fn remove(
     Name(NodeName(id)): Name<NodeName>,
 ) -> Result<StatusCode, Problem> {
     let unknown = || Problem::new(Code::NotFound, "the cluster has no such node");
+    up_to_date(&app).await?;
     match app.members.standing(&id) {
         None | Some(Standing::Gone) => return Err(unknown()),
         Some(Standing::Leaves) => return Ok(StatusCode::NO_CONTENT),
@@ -187,9 +189,19 @@ async fn remove(
     }
 }
 
+/// Waits until this node knows what was decided before.
+async fn up_to_date(app: &App) -> Result<(), Problem> {
+    let known = app.control.catch_up().await;
+    known.map_err(|error| Problem::new(Code::Unavailable, error.to_string()))
+}
+
 async fn decide(app: &App, command: MemberCommand) -> Result<MemberReply, Problem> {
     match app.control.propose(&ControlCommand::Members(command)).await {
-        Ok(ControlReply::Members(reply)) => Ok(reply),
+        Ok(ControlReply::Members(reply)) => {
+            // Where this node knows of it only later, the answer says less than it could.
+            let _ = app.control.catch_up().await;
+            Ok(reply)
+        }
         Ok(_) => Err(Problem::new(Code::OutcomeUnknown, "the leader is of another version")),
         Err(error) => Err(Problem::new(Code::OutcomeUnknown, error.to_string())),
     }

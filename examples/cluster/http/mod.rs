@@ -11,6 +11,7 @@
 //! describes them.
 
 mod audit;
+mod backup;
 mod body;
 mod cache;
 mod cache_version;
@@ -90,6 +91,7 @@ fn table() -> Vec<Route> {
         tokens::routes(),
         audit::routes(),
         members::routes(),
+        backup::routes(),
         events::routes(),
         dashboard::routes(),
     ]

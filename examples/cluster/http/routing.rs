@@ -143,7 +143,12 @@ impl Routing {
     /// Has `call` answered by this node and no other.
     async fn answer_at(&self, node: NodeId, call: &Call) -> Response<Body> {
         let detail = match self.attempt(node, call).await {
-            Attempt::Answered(response) | Attempt::Unknown(response) => return response,
+            Attempt::Answered(mut response) | Attempt::Unknown(mut response) => {
+                if node != self.here {
+                    response.extensions_mut().insert(AnsweredAt(node));
+                }
+                return response;
+            }
             Attempt::Elsewhere(_) => "that node does not lead what this is about",
             Attempt::Unreachable => "that node cannot be reached",
         };

@@ -10,7 +10,7 @@ use super::groups::Groups;
 use crate::redis::{RedisBroker, RedisNodes};
 
 /// The first Raft group of the queues; the other shards follow.
-const FIRST_SHARD: u32 = 16;
+pub(crate) const FIRST_SHARD: u32 = 16;
 /// How many shards the topics are spread over. Part of what is stored: a topic's shard is a
 /// function of its name and of this.
 const SHARDS: u32 = 3;

@@ -16,14 +16,14 @@ use crate::process::{Cluster, program};
 const KNOWN_MAX: Duration = Duration::from_secs(1);
 
 /// A cluster that wants tokens, and the file with the first one.
-struct Guarded {
-    cluster: Cluster,
+pub(crate) struct Guarded {
+    pub(crate) cluster: Cluster,
     _folder: TempDir,
     token_file: PathBuf,
 }
 
 impl Guarded {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let token_file = folder.path().join("admin.token");
         let out = token_file.to_str().expect("a path of text");
@@ -34,7 +34,7 @@ impl Guarded {
         Self { cluster, _folder: folder, token_file }
     }
 
-    fn admin(&self) -> String {
+    pub(crate) fn admin(&self) -> String {
         std::fs::read_to_string(&self.token_file).expect("the token was made").trim().to_owned()
     }
 

@@ -13,6 +13,7 @@ use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep};
 
 use self::chromium::Page;
+use crate::auth::Guarded;
 use crate::client::Client;
 use crate::process::program;
 
@@ -227,6 +228,34 @@ async fn nodes_are_isolated_healed_stopped_and_started_by_keyboard() {
     // The node that serves the page goes: the page says so, and where else the cluster is.
     page.until(&click("Stop n1")).await;
     page.until(&shows("The cluster is also at n2, n3.")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[cfg_attr(no_chromium, ignore = "chromium is not installed")]
+async fn where_tokens_are_wanted_the_page_asks_for_one_and_keeps_it_to_itself() {
+    let guarded = Guarded::start().await;
+    let mut page = Page::start().await;
+    page.look(DESKTOP, "light").await;
+    page.open(&format!("{}/", guarded.cluster.url(0))).await;
+    page.until("!document.getElementById('token').hidden").await;
+    assert_eq!(page.value("document.querySelectorAll('.card').length").await, 0);
+    let give = |token: &str| {
+        format!(
+            "document.getElementById('secret').value = {token:?}; \
+             document.querySelector('#token button').click()"
+        )
+    };
+    page.value(&give("dss_wrong_token")).await;
+    page.until("document.body.dataset.live === 'locked'").await;
+    page.value(&give(&guarded.admin())).await;
+    page.until("document.body.dataset.live === 'live'").await;
+    page.until("document.querySelectorAll('.card').length === 3").await;
+    page.until("document.getElementById('token').hidden").await;
+    let kept = "localStorage.length + sessionStorage.length + document.cookie.length \
+                + document.getElementById('secret').value.length";
+    assert_eq!(page.value(kept).await, 0);
+    // Nobody can stop nodes here.
+    assert_eq!(page.value("document.querySelectorAll('.card button').length").await, 0);
 }
 
 /// Goes by the tabulator key to the button with this label.

@@ -1,6 +1,7 @@
 //! The server as its users meet it: real processes, real sockets, real signals.
 
 mod auth;
+mod backup;
 mod cache_histories;
 mod certificates;
 mod client;

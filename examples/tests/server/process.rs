@@ -182,6 +182,26 @@ impl Cluster {
         self.nodes.len() - 1
     }
 
+    /// Starts a cluster like this one from a backup, on the same ports: this one must not run.
+    pub(crate) async fn restore_from(&mut self, backup: &Path) {
+        for node in 0..3 {
+            let data = self.folder.path().join("data").join(&self.nodes[node].id);
+            std::fs::remove_dir_all(data).expect("the node has a folder");
+            let restored = Command::new(program())
+                .args(["restore", "--id", &self.nodes[node].id, "--from"])
+                .arg(backup)
+                .arg("--config")
+                .arg(self.config_file())
+                .status()
+                .expect("the program starts");
+            assert!(restored.success());
+        }
+        for node in 0..3 {
+            self.spawn(node);
+        }
+        self.ready().await;
+    }
+
     pub(crate) fn config_file(&self) -> PathBuf {
         self.folder.path().join("cluster.toml")
     }

@@ -18,8 +18,7 @@ fn example(path: &str) -> String {
 async fn unknown_paths_are_not_found() {
     let cluster = Cluster::start(1).await;
     let client = cluster.client(0);
-    for path in ["/", "/v1", "/v2/locks", "/v1/locks/a/b", "/v1/cache/a/b/c", "/v1/locks/a/Acquire"]
-    {
+    for path in ["/v1", "/v2/locks", "/v1/locks/a/b", "/v1/cache/a/b/c", "/v1/locks/a/Acquire"] {
         let answer = client.ask(Method::GET, path, "").await;
         answer.problem(404, "not_found");
     }

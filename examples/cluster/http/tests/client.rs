@@ -134,7 +134,7 @@ impl Answered {
     }
 
     pub(super) fn text(&self) -> &str {
-        std::str::from_utf8(&self.body).unwrap()
+        std::str::from_utf8(&self.body).unwrap_or("(not text)")
     }
 
     /// The problem document of a refusal, which must be this one.

@@ -31,9 +31,9 @@ async fn status_shows_the_cluster() {
         assert!(raft[figure].is_u64(), "{figure} of {raft}");
     }
     let nodes = json!([
-        {"id": "n1", "url": "http://127.0.0.1:8001", "up": true},
-        {"id": "n2", "url": "http://127.0.0.1:8002", "up": false},
-        {"id": "n3", "url": "http://127.0.0.1:8003", "up": false},
+        {"id": "n1", "url": "http://127.0.0.1:8001", "up": true, "state": "member"},
+        {"id": "n2", "url": "http://127.0.0.1:8002", "up": false, "state": "joining"},
+        {"id": "n3", "url": "http://127.0.0.1:8003", "up": false, "state": "joining"},
     ]);
     assert_eq!(status["nodes"], nodes);
 }
