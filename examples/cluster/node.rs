@@ -205,14 +205,13 @@ impl BoundNode {
         let header = HeaderValue::from_str(&app.name)
             .expect("a node's name consists of letters, digits and a few marks");
         let http = Http::new(app.clone());
-        let (router, recorder) = (http.router(), http.recorder());
+        let (answers, recorder) = ((http.router(), header), http.recorder());
         let limits = app.config.limits();
         let raft = groups.raft.clone();
         let CacheParts { caches, leases, membership, .. } = cache;
         let (locks, http) = (app.locks.clone(), Arc::new(http));
         let inbox = NodeInbox { raft: raft.clone(), caches, leases, locks, control, http };
         peers.start(peer, Arc::new(inbox));
-        let answers = (router, header);
         let clients = Clients::serve(client, tls, answers, limits, recorder, stopping.clone());
         Ok(RunningNode { app, raft, membership, clients, stopping })
     }

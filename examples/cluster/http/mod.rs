@@ -145,8 +145,7 @@ impl Http {
         let local = local_router(routes, context);
         let routing = Routing::new(here, local.clone(), peers);
         let recorded = Arc::clone(&recorder);
-        let gateway =
-            Gateway::new(routing, recorded, authority, auditing, limits, lock_leadership);
+        let gateway = Gateway::new(routing, recorded, authority, auditing, limits, lock_leadership);
         Self { clients: client_router(passages, &gateway, node), local, recorder }
     }
 

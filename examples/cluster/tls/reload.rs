@@ -26,6 +26,8 @@ const REMIND_EVERY: Duration = Duration::from_secs(24 * 3600);
 pub(super) struct Folder {
     path: PathBuf,
     node: String,
+    /// Whether clients have to show certificates.
+    asks_clients: bool,
     /// Where clients reach the node, if it can be said.
     host: Option<String>,
 }
@@ -34,8 +36,13 @@ pub(super) struct Folder {
 type Seen = Result<u64, TlsError>;
 
 impl Folder {
-    pub(super) fn new(path: PathBuf, node: &NodeConfig) -> Self {
-        Self { path, node: node.name.clone(), host: node.client.named_host().map(str::to_owned) }
+    pub(super) fn new(path: PathBuf, node: &NodeConfig, asks_clients: bool) -> Self {
+        let host = node.client.named_host().map(str::to_owned);
+        Self { path, node: node.name.clone(), asks_clients, host }
+    }
+
+    fn read(&self) -> Result<Files, TlsError> {
+        Files::read(&self.path, self.asks_clients)
     }
 
     /// What is in the folder now, and from now on.
@@ -51,7 +58,7 @@ impl Folder {
     }
 
     fn load(&self) -> Result<(u64, Credentials), TlsError> {
-        let files = Files::read(&self.path)?;
+        let files = self.read()?;
         let fingerprint = files.fingerprint;
         let stranger = self.host.as_ref().and_then(|host| {
             let path = credentials::lacks_host(&files, host)?.to_owned();
@@ -77,7 +84,7 @@ impl Folder {
                 () = sender.closed() => return,
                 () = sleep(LOOK_EVERY) => {}
             }
-            let now = self.clone().blocking(|folder| Ok(Files::read(&folder.path)?.fingerprint));
+            let now = self.clone().blocking(|folder| Ok(folder.read()?.fingerprint));
             let now: Seen = now.await;
             if now == used || now != last {
                 last = now;
@@ -100,7 +107,7 @@ impl Folder {
 
     /// Says which certificate ends soon.
     fn remind(self) {
-        let Ok(files) = Files::read(&self.path) else { return };
+        let Ok(files) = self.read() else { return };
         if let Some(path) = credentials::ending_within(&files, ENDING) {
             tracing::warn!("{}: ends within 30 days", path.display());
         }
