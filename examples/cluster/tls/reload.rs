@@ -74,7 +74,7 @@ impl Folder {
     /// Looks until nobody uses what is found.
     async fn watch(self, sender: watch::Sender<Arc<Credentials>>, seen: u64) {
         let (mut used, mut last): (Seen, Seen) = (Ok(seen), Ok(seen));
-        let mut reminder = Instant::now();
+        let (mut reminder, mut said) = (Instant::now(), None);
         loop {
             if Instant::now() >= reminder {
                 reminder = Instant::now() + REMIND_EVERY;
@@ -86,21 +86,28 @@ impl Folder {
             }
             let now = self.clone().blocking(|folder| Ok(folder.read()?.fingerprint));
             let now: Seen = now.await;
+            if now == used {
+                said = None;
+            }
             if now == used || now != last {
                 last = now;
                 continue;
             }
-            used = now.clone();
+            // What cannot be used today may be valid tomorrow: it is tried again and again, and
+            // spoken of once.
             match self.clone().blocking(|folder| folder.load()).await {
                 Ok((loaded, credentials)) => {
                     (used, last) = (Ok(loaded), Ok(loaded));
-                    reminder = Instant::now();
+                    (reminder, said) = (Instant::now(), None);
                     tracing::info!(node = %self.node, "new certificates are in use");
                     sender.send_replace(Arc::new(credentials));
                 }
-                Err(error) => {
-                    tracing::warn!(node = %self.node, "the former certificates stay in use: {error}");
+                Err(error) if said.as_ref() != Some(&error) => {
+                    let node = &self.node;
+                    tracing::warn!(%node, "the former certificates stay in use: {error}");
+                    said = Some(error);
                 }
+                Err(_) => {}
             }
         }
     }
