@@ -26,9 +26,12 @@ pub(crate) struct Options {
     #[arg(long, value_name = "DIR")]
     pub(crate) out: PathBuf,
     /// The nodes, each with the names and addresses at which clients reach it.
-    #[arg(long = "node", value_name = "ID=HOST[,HOST…]", required = true)]
+    #[arg(long = "node", value_name = "ID=HOST[,HOST…]", required_unless_present = "clients")]
     pub(crate) nodes: Vec<String>,
-    /// For how many days the nodes' certificates are valid.
+    /// Clients, for nodes that ask them for certificates.
+    #[arg(long = "client", value_name = "NAME[,NAME…]", value_delimiter = ',')]
+    pub(crate) clients: Vec<String>,
+    /// For how many days the certificates are valid.
     #[arg(long, value_name = "N", default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=3_650))]
     pub(crate) days: u32,
 }
@@ -64,6 +67,10 @@ pub(crate) fn run(options: &Options) -> Result<(), Error> {
     for Named { node, hosts } in nodes {
         let folder = authority.issue(&node, &hosts, options.days)?;
         writeln!(output, "{}  for node {node} alone", folder.display())?;
+    }
+    for name in &options.clients {
+        let file = authority.issue_client(name, options.days)?;
+        writeln!(output, "{}  for client {name} alone: curl --cert", file.display())?;
     }
     writeln!(output, "{}  for clients: curl --cacert", trust.display())?;
     let folder = trust.parent().unwrap_or(Path::new("")).display();

@@ -208,6 +208,7 @@ mod tests {
             ("lock", "NAME"),
             ("certs --node n1=a", "--out"),
             ("certs --out d", "--node"),
+            ("certs --out d --client", "--client"),
             ("status --cacert nowhere.pem", "nowhere.pem"),
             ("--secure node --config c --id n1", "--secure"),
             ("lock name", "COMMAND"),

@@ -20,7 +20,7 @@ use serde_json::Value;
 
 pub(crate) use self::credentials::{Credentials, CredentialsError};
 pub(crate) use self::locks::HttpLocks;
-pub(crate) use self::trust::Trust;
+pub(crate) use self::trust::Encryption;
 
 /// How long an answer may take: longer than a cluster needs to find a leader.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
@@ -102,19 +102,19 @@ pub(crate) struct Refused {
 }
 
 impl Client {
-    /// Believes certificates of this authority, and without one asks `http` targets alone.
-    pub(crate) fn new(trust: Option<&Trust>) -> Self {
+    /// Without an authority to believe, it asks `http` targets alone.
+    pub(crate) fn new(encryption: &Encryption) -> Self {
         let mut connector = HttpConnector::new();
         connector.enforce_http(false);
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(Duration::from_secs(2)));
         let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(trust::encryption(trust))
+            .with_tls_config(encryption.config())
             .https_or_http()
             .enable_http1()
             .wrap_connector(connector);
         let pool = Pool::builder(TokioExecutor::new()).build(connector);
-        Self { pool, trusts: trust.is_some(), authorization: None }
+        Self { pool, trusts: encryption.trusts(), authorization: None }
     }
 
     /// A client that says who it is.
@@ -124,7 +124,7 @@ impl Client {
     /// Where the token is not to be had.
     pub(crate) fn with_credentials(credentials: &Credentials) -> Result<Self, CredentialsError> {
         let authorization = credentials.header()?;
-        Ok(Self { authorization, ..Self::new(credentials.trust()) })
+        Ok(Self { authorization, ..Self::new(credentials.encryption()) })
     }
 
     /// Asks, with a body of JSON unless it is raw bytes.

@@ -35,6 +35,8 @@ pub(crate) struct ClusterConfig {
     audit: AuditConfig,
     /// Where the certificates of the nodes are; connections are not encrypted where left out.
     tls_folder: Option<PathBuf>,
+    /// Whether clients have to show certificates.
+    tls_client_certificates: bool,
     /// Whether connections that are not encrypted may come from other machines.
     insecure: bool,
     /// What was said elsewhere than in the file: the setting, and where.
@@ -127,6 +129,7 @@ impl ClusterConfig {
             auth: AuthConfig::default(),
             audit: AuditConfig::default(),
             tls_folder: None,
+            tls_client_certificates: false,
             insecure: false,
             overridden: Vec::new(),
         }
@@ -245,6 +248,12 @@ impl ClusterConfig {
     /// The folder in which each node has its certificates, where connections are encrypted.
     pub(crate) fn tls_folder(&self) -> Option<&Path> {
         self.tls_folder.as_deref()
+    }
+
+    /// Whether clients have to show certificates of the authority that signs nodes' certificates
+    /// for them.
+    pub(crate) fn asks_clients_for_certificates(&self) -> bool {
+        self.tls_client_certificates
     }
 
     /// How the addresses of nodes begin for clients.

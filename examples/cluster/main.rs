@@ -185,7 +185,8 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Some(Command::Config(ConfigCommand::Check(arguments))) => {
             let config = configured(ClusterConfig::read(&arguments.config)?, arguments.storage)?;
             if let Some(id) = &arguments.id {
-                config.require_node(id)?;
+                // What a node would refuse to start with is said here too.
+                tls::Tls::load(&config, config.require_node(id)?).map_err(StartError::from)?;
             }
             print!("{config}");
         }

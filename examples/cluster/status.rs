@@ -9,7 +9,7 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
-use crate::client::{Answer, Body, Client, Credentials, CredentialsError, Target, Trust};
+use crate::client::{Answer, Body, Client, Credentials, CredentialsError, Encryption, Target};
 
 /// How long a node may take to answer.
 const ANSWER_MAX: Duration = Duration::from_secs(3);
@@ -38,9 +38,8 @@ pub(crate) struct HealthOptions {
     /// The node to ask, as `http://HOST:PORT` or `https://HOST:PORT`.
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8001")]
     pub(crate) target: Target,
-    /// The file with the authority whose certificates to believe, for `https` targets.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) cacert: Option<Trust>,
+    #[command(flatten)]
+    pub(crate) encryption: Encryption,
 }
 
 /// Why there is nothing to show.
@@ -135,7 +134,7 @@ pub(crate) async fn run(options: Options) -> Result<ExitCode, Error> {
 ///
 /// Where it does not.
 pub(crate) async fn health(options: HealthOptions) -> Result<(), Error> {
-    let client = Client::new(options.cacert.as_ref());
+    let client = Client::new(&options.encryption);
     let asked =
         client.ask_within(ANSWER_MAX, &options.target, Method::GET, "/healthz", Body::None).await;
     match asked {

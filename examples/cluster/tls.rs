@@ -9,6 +9,7 @@
 //! | `server.pem`, `server.key` | what it shows clients, whom it speaks TLS 1.2 or 1.3 with |
 //! | `peer.pem`, `peer.key` | what it shows other nodes, with its id as the name; TLS 1.3 |
 //! | `peer-ca.pem` | the authority that it believes of other nodes |
+//! | `client-ca.pem` | the authority that it believes of clients, where they are to show certificates |
 //!
 //! They are looked at every few seconds, and new ones are used for new connections. Those that
 //! cannot be used are warned of, and the former stay in use; a node that starts refuses them. Where
@@ -34,7 +35,7 @@ use self::credentials::Credentials;
 use crate::config::{ClusterConfig, NodeConfig};
 
 pub(crate) use self::authority::{Authority, AuthorityError, CLIENTS_TRUST};
-pub(crate) use self::files::certificates;
+pub(crate) use self::files::{certificate_and_key, certificates};
 
 /// What a record of TLS that begins a handshake begins with.
 pub(crate) const HANDSHAKE: u8 = 0x16;
@@ -64,12 +65,21 @@ impl Tls {
         config: &ClusterConfig,
         node: &NodeConfig,
     ) -> Result<Option<Self>, TlsError> {
-        let Some(folder) = config.tls_folder() else { return Ok(None) };
+        let asks_clients = config.asks_clients_for_certificates();
+        let refuse = |problem: &str| {
+            let (path, problem) = (config.origin().into(), problem.to_owned());
+            TlsError { path, problem }
+        };
+        let Some(folder) = config.tls_folder() else {
+            return match asks_clients {
+                true => Err(refuse("tls.client_certificates needs tls.folder")),
+                false => Ok(None),
+            };
+        };
         for other in config.nodes() {
-            check_name(config, &other.name)
-                .map_err(|problem| TlsError { path: config.origin().into(), problem })?;
+            check_name(config, &other.name).map_err(|problem| refuse(&problem))?;
         }
-        let folder = reload::Folder::new(folder.join(&node.name), node);
+        let folder = reload::Folder::new(folder.join(&node.name), node, asks_clients);
         Ok(Some(Self(folder.keep_current()?)))
     }
 

@@ -6,16 +6,15 @@ use std::{env, fs, io};
 use axum::http::HeaderValue;
 use clap::Args;
 
-use super::trust::Trust;
+use super::trust::Encryption;
 use crate::auth::Credential;
 
 /// Where the token is, never on the command line, which everybody on the machine can read; and which
 /// authority names the nodes.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct Credentials {
-    /// The authority whose certificates to believe, for targets that begin with `https`.
-    #[arg(long, value_name = "FILE")]
-    cacert: Option<Trust>,
+    #[command(flatten)]
+    encryption: Encryption,
     /// A file with the token to ask with; else the file that `DSS_TOKEN_FILE` names, or what
     /// `DSS_TOKEN` is.
     #[arg(long, value_name = "FILE")]
@@ -32,9 +31,9 @@ pub(crate) enum CredentialsError {
 }
 
 impl Credentials {
-    /// Whose certificates to believe.
-    pub(super) fn trust(&self) -> Option<&Trust> {
-        self.cacert.as_ref()
+    /// How to encrypt.
+    pub(super) fn encryption(&self) -> &Encryption {
+        &self.encryption
     }
 
     /// What requests carry; nothing where no token was given.

@@ -83,6 +83,8 @@ struct Redis {
 #[serde(deny_unknown_fields)]
 struct Tls {
     folder: Spanned<PathBuf>,
+    #[serde(default)]
+    client_certificates: bool,
 }
 
 #[derive(Deserialize)]
@@ -155,6 +157,7 @@ pub(super) fn parse(
         limits: limits(&source, &file.limits)?,
         auth: security(&source, "auth", &file.auth, AuthConfig::set)?,
         audit: security(&source, "audit", &file.audit, AuditConfig::set)?,
+        tls_client_certificates: file.tls.as_ref().is_some_and(|tls| tls.client_certificates),
         tls_folder: file.tls.map(|tls| tls_folder(&source, tls)).transpose()?,
         insecure: file.insecure,
         overridden: Vec::new(),

@@ -10,6 +10,7 @@
 //! | `idle_ms` in `[limits]` | `DSS_LIMITS_IDLE_MS` | `--set limits.idle_ms=MS` |
 //! | `heartbeat_ms` in `[timing]` | `DSS_TIMING_HEARTBEAT_MS` | `--set timing.heartbeat_ms=MS` |
 //! | `folder` in `[tls]` | `DSS_TLS_FOLDER` | `--set tls.folder=DIR` |
+//! | `client_certificates` in `[tls]` | `DSS_TLS_CLIENT_CERTIFICATES` | `--set tls.client_certificates=true` |
 //! | `insecure` | `DSS_INSECURE` | `--set insecure=true` |
 //! | `enabled` in `[auth]` | `DSS_AUTH_ENABLED` | `--set auth.enabled=true` |
 //! | `key_file` in `[audit]` | `DSS_AUDIT_KEY_FILE` | `--set audit.key_file=FILE` |
@@ -64,6 +65,7 @@ impl Setting {
             "timing.election_timeout_ms",
             "timing.heartbeat_ms",
             "tls.folder",
+            "tls.client_certificates",
             "insecure",
         ];
         let security = AuthConfig::NAMES.into_iter().chain(AuditConfig::NAMES);
@@ -111,6 +113,7 @@ impl ClusterConfig {
                     return Err(setting.refuse("must not be empty"));
                 }
                 "data_dir" => self.data_dir = setting.value.into(),
+                "tls.client_certificates" => self.tls_client_certificates = setting.truth()?,
                 "tls.folder" => self.tls_folder = Some(setting.value.into()),
                 "insecure" => self.insecure = setting.truth()?,
                 "redis.urls" => {
@@ -257,6 +260,7 @@ mod tests {
             ("limits.idle=1", "--set limits.idle: there is no such limit"),
             ("cluster=x", "--set cluster: there is no such setting"),
             ("data_dir=", "--set data_dir: must not be empty"),
+            ("tls.client_certificates=1", "--set tls.client_certificates: is not true or false"),
             ("tls.folder=", "--set tls.folder: must not be empty"),
             ("insecure=yes", "--set insecure: is not true or false"),
             ("redis.urls=http://a", "--set redis.urls: "),

@@ -30,6 +30,7 @@ impl Display for ClusterConfig {
         }
         if let Some(folder) = &self.tls_folder {
             writeln!(formatter, "\n[tls]\nfolder = {}", text(&folder.to_string_lossy()))?;
+            writeln!(formatter, "client_certificates = {}", self.tls_client_certificates)?;
         }
         let election_timeout = self.timing.election_timeout.as_millis();
         writeln!(formatter, "\n[timing]\nelection_timeout_ms = {election_timeout}")?;
@@ -64,7 +65,7 @@ mod tests {
     fn what_is_shown_says_the_same_as_what_was_read() {
         let file = "cluster = \"de\\\"mo ä\"\n[[nodes]]\nid = 'a'\nclient = 'h:1'\npeer = '[::1]:2'\n\
                     [[nodes]]\nid = 'b'\nclient = 'h:3'\npeer = 'h:4'\njoins = true\n\
-                    [redis]\nurls = ['redis://:secret@h/3']\n[limits]\nidle_ms = 7\n[tls]\nfolder = 'certs'\n\
+                    [redis]\nurls = ['redis://:secret@h/3']\n[limits]\nidle_ms = 7\n[tls]\nfolder = 'certs'\nclient_certificates = true\n\
                     [auth]\nenabled = true\n[audit]\nkey_file = 'k'\nfile_bytes_max = 5000\n";
         let config = ClusterConfig::parse("c.toml", file).unwrap();
         let shown = config.to_string();
@@ -77,6 +78,7 @@ mod tests {
         assert_eq!(again.auth(), config.auth());
         assert!(again.audit().is_some(), "on where tokens are needed");
         assert_eq!(again.tls_folder(), config.tls_folder());
+        assert!(again.asks_clients_for_certificates());
     }
 
     #[test]

@@ -30,17 +30,22 @@ impl Credentials {
     /// What `node` uses, if its files can be used at this time.
     pub(super) fn new(files: Files, node: &str, now: UnixTime) -> Result<Self, TlsError> {
         let provider = provider();
-        let roots = Arc::new(peer_roots(&files)?);
-        let nodes = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone())
-            .build()
-            .map_err(|error| refuse(&files.peer_ca, &error.to_string()))?;
+        let roots = Arc::new(authorities(&files.peer_ca, &files.peer_roots)?);
+        let nodes = believed(&files.peer_ca, roots.clone())?;
         check(&files, node, &*nodes, now)?;
+        let askers = match &files.client_roots {
+            Some(roots) => {
+                let roots = authorities(&files.client_ca, roots)?;
+                believed(&files.client_ca, roots.into())?
+            }
+            None => WebPkiClientVerifier::no_client_auth(),
+        };
 
         let Files { server, peer, authority, .. } = files;
         let mut clients = ServerConfig::builder_with_provider(provider.clone())
             .with_protocol_versions(&[&TLS13, &TLS12])
             .map_err(|error| wrong(&server.path, &error))?
-            .with_no_client_auth()
+            .with_client_cert_verifier(askers)
             .with_single_cert(server.chain, server.key)
             .map_err(|error| wrong(&server.key_path, &error))?;
         clients.alpn_protocols = vec![HTTP_2.to_vec(), b"http/1.1".to_vec()];
@@ -86,14 +91,28 @@ pub(super) fn lacks_host<'a>(files: &'a Files, host: &str) -> Option<&'a Path> {
     verify_server_name(&certificate, &name).err().map(|_| files.server.path.as_path())
 }
 
-fn peer_roots(files: &Files) -> Result<RootCertStore, TlsError> {
+/// These, of the file at `path`, as those whose signatures count.
+fn authorities(
+    path: &Path,
+    certificates: &[CertificateDer<'static>],
+) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
-    for certificate in &files.peer_roots {
+    for certificate in certificates {
         roots
             .add(certificate.clone())
-            .map_err(|error| refuse(&files.peer_ca, &format!("is no authority: {error}")))?;
+            .map_err(|error| refuse(path, &format!("is no authority: {error}")))?;
     }
     Ok(roots)
+}
+
+/// Demands certificates that these have signed.
+fn believed(
+    path: &Path,
+    authorities: Arc<RootCertStore>,
+) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    WebPkiClientVerifier::builder_with_provider(authorities, provider())
+        .build()
+        .map_err(|error| refuse(path, &error.to_string()))
 }
 
 /// That clients can believe this node, and that other nodes do.
@@ -110,7 +129,7 @@ fn check(
         return Err(refuse(path, "holds no certificate"));
     };
     let name = name_of(node).ok_or_else(|| refuse(path, "cannot name this node"))?;
-    let believed = |error| match error {
+    let disbelieved = |error| match error {
         Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
             let problem = format!("is not signed by the authority in {}", files.peer_ca.display());
             refuse(path, &problem)
@@ -120,10 +139,10 @@ fn check(
         ) => refuse(path, &format!("is not the certificate of node {node:?}")),
         error => wrong(path, &error),
     };
-    nodes.verify_client_cert(own, intermediates, now).map_err(believed)?;
-    verifier(peer_roots(files)?, provider())
+    nodes.verify_client_cert(own, intermediates, now).map_err(disbelieved)?;
+    verifier(authorities(&files.peer_ca, &files.peer_roots)?, provider())
         .and_then(|verifier| verifier.verify_server_cert(own, intermediates, &name, &[], now))
-        .map_err(believed)?;
+        .map_err(disbelieved)?;
     Ok(())
 }
 

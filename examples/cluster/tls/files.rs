@@ -18,6 +18,9 @@ pub(super) struct Files {
     pub(super) peer: Pair,
     pub(super) peer_ca: PathBuf,
     pub(super) peer_roots: Vec<CertificateDer<'static>>,
+    /// The authority that clients are believed of, where they are asked.
+    pub(super) client_ca: PathBuf,
+    pub(super) client_roots: Option<Vec<CertificateDer<'static>>>,
     /// Differs where `peer_ca` does.
     pub(super) authority: u64,
     /// Differs where any file does.
@@ -35,7 +38,7 @@ pub(super) struct Pair {
 impl Files {
     /// Reads the folder. What is in the files is not looked at more closely than that they have
     /// the right form, and that nobody else can read the keys.
-    pub(super) fn read(folder: &Path) -> Result<Self, TlsError> {
+    pub(super) fn read(folder: &Path, asks_clients: bool) -> Result<Self, TlsError> {
         let mut hash = Xxh3::new();
         let server = Pair::read(folder, "server", &mut hash)?;
         let peer = Pair::read(folder, "peer", &mut hash)?;
@@ -43,8 +46,24 @@ impl Files {
         let text = read(&peer_ca, false)?;
         hash.write(&text);
         let peer_roots = parse_certificates(&peer_ca, &text)?;
-        let (authority, fingerprint) = (xxh3_64(&text), hash.finish());
-        Ok(Self { server, peer, peer_ca, peer_roots, authority, fingerprint })
+        let authority = xxh3_64(&text);
+        let (client_ca, mut client_roots) = (folder.join("client-ca.pem"), None);
+        if asks_clients {
+            let text = read(&client_ca, false)?;
+            hash.write(&text);
+            client_roots = Some(parse_certificates(&client_ca, &text)?);
+        }
+        let fingerprint = hash.finish();
+        Ok(Self {
+            server,
+            peer,
+            peer_ca,
+            peer_roots,
+            client_ca,
+            client_roots,
+            authority,
+            fingerprint,
+        })
     }
 }
 
@@ -56,8 +75,7 @@ impl Pair {
         hash.write(&text);
         hash.write(&key);
         let chain = parse_certificates(&path, &text)?;
-        let key = PrivateKeyDer::from_pem_slice(&key)
-            .map_err(|error| refuse(&key_path, &format!("holds no private key: {error}")))?;
+        let key = parse_key(&key_path, &key)?;
         Ok(Self { path, chain, key_path, key })
     }
 }
@@ -69,6 +87,23 @@ impl Pair {
 /// Where it cannot be read, or there are none.
 pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     parse_certificates(path, &read(path, false)?)
+}
+
+/// The certificates in a file that holds their key too.
+///
+/// # Errors
+///
+/// Where it cannot be read, or by others too, or one of the two is missing.
+pub(crate) fn certificate_and_key(
+    path: &Path,
+) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TlsError> {
+    let text = read(path, true)?;
+    Ok((parse_certificates(path, &text)?, parse_key(path, &text)?))
+}
+
+fn parse_key(path: &Path, text: &[u8]) -> Result<PrivateKeyDer<'static>, TlsError> {
+    PrivateKeyDer::from_pem_slice(text)
+        .map_err(|error| refuse(path, &format!("holds no private key: {error}")))
 }
 
 fn parse_certificates(path: &Path, text: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {

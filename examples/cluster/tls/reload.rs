@@ -26,6 +26,8 @@ const REMIND_EVERY: Duration = Duration::from_secs(24 * 3600);
 pub(super) struct Folder {
     path: PathBuf,
     node: String,
+    /// Whether clients have to show certificates.
+    asks_clients: bool,
     /// Where clients reach the node, if it can be said.
     host: Option<String>,
 }
@@ -34,8 +36,13 @@ pub(super) struct Folder {
 type Seen = Result<u64, TlsError>;
 
 impl Folder {
-    pub(super) fn new(path: PathBuf, node: &NodeConfig) -> Self {
-        Self { path, node: node.name.clone(), host: node.client.named_host().map(str::to_owned) }
+    pub(super) fn new(path: PathBuf, node: &NodeConfig, asks_clients: bool) -> Self {
+        let host = node.client.named_host().map(str::to_owned);
+        Self { path, node: node.name.clone(), asks_clients, host }
+    }
+
+    fn read(&self) -> Result<Files, TlsError> {
+        Files::read(&self.path, self.asks_clients)
     }
 
     /// What is in the folder now, and from now on.
@@ -51,7 +58,7 @@ impl Folder {
     }
 
     fn load(&self) -> Result<(u64, Credentials), TlsError> {
-        let files = Files::read(&self.path)?;
+        let files = self.read()?;
         let fingerprint = files.fingerprint;
         let stranger = self.host.as_ref().and_then(|host| {
             let path = credentials::lacks_host(&files, host)?.to_owned();
@@ -67,7 +74,7 @@ impl Folder {
     /// Looks until nobody uses what is found.
     async fn watch(self, sender: watch::Sender<Arc<Credentials>>, seen: u64) {
         let (mut used, mut last): (Seen, Seen) = (Ok(seen), Ok(seen));
-        let mut reminder = Instant::now();
+        let (mut reminder, mut said) = (Instant::now(), None);
         loop {
             if Instant::now() >= reminder {
                 reminder = Instant::now() + REMIND_EVERY;
@@ -77,30 +84,37 @@ impl Folder {
                 () = sender.closed() => return,
                 () = sleep(LOOK_EVERY) => {}
             }
-            let now = self.clone().blocking(|folder| Ok(Files::read(&folder.path)?.fingerprint));
+            let now = self.clone().blocking(|folder| Ok(folder.read()?.fingerprint));
             let now: Seen = now.await;
+            if now == used {
+                said = None;
+            }
             if now == used || now != last {
                 last = now;
                 continue;
             }
-            used = now.clone();
+            // What cannot be used today may be valid tomorrow: it is tried again and again, and
+            // spoken of once.
             match self.clone().blocking(|folder| folder.load()).await {
                 Ok((loaded, credentials)) => {
                     (used, last) = (Ok(loaded), Ok(loaded));
-                    reminder = Instant::now();
+                    (reminder, said) = (Instant::now(), None);
                     tracing::info!(node = %self.node, "new certificates are in use");
                     sender.send_replace(Arc::new(credentials));
                 }
-                Err(error) => {
-                    tracing::warn!(node = %self.node, "the former certificates stay in use: {error}");
+                Err(error) if said.as_ref() != Some(&error) => {
+                    let node = &self.node;
+                    tracing::warn!(%node, "the former certificates stay in use: {error}");
+                    said = Some(error);
                 }
+                Err(_) => {}
             }
         }
     }
 
     /// Says which certificate ends soon.
     fn remind(self) {
-        let Ok(files) = Files::read(&self.path) else { return };
+        let Ok(files) = self.read() else { return };
         if let Some(path) = credentials::ending_within(&files, ENDING) {
             tracing::warn!("{}: ends within 30 days", path.display());
         }

@@ -13,7 +13,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
 
-use crate::certificates;
+use crate::certificates::{self, Signed};
 
 /// How long any answer may take: longer than the server's own longest wait.
 const ANSWER_MAX: Duration = Duration::from_secs(20);
@@ -46,6 +46,12 @@ impl Client {
     pub(crate) fn trusting(authority: &Path) -> Self {
         let authority = std::fs::read_to_string(authority).expect("a readable file");
         Self::encrypting(certificates::client(&[&authority]))
+    }
+
+    /// The same, and it shows this.
+    pub(crate) fn showing(authority: &Path, shows: &Signed) -> Self {
+        let authority = std::fs::read_to_string(authority).expect("a readable file");
+        Self::encrypting(certificates::dialer(&authority, &rustls::version::TLS13, Some(shows)))
     }
 
     fn encrypting(config: rustls::ClientConfig) -> Self {

@@ -12,9 +12,10 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsConnector;
 
-use super::{authority, client_address, client_hello};
+use super::{authority, client_address, client_hello, serves};
 use crate::certificates;
 use crate::process::Cluster;
+use crate::strangers::leadership;
 
 const LIMITS: &str = "[limits]\nfirst_byte_ms = 1000\nhandshake_ms = 1000\nheaders_ms = 1000\n\
                       body_ms = 1000\nidle_ms = 1000\nanswer_ms = 1000\n";
@@ -73,6 +74,28 @@ async fn slow_handshakes_are_cut_off_while_others_are_served() {
     }
     println!("all cut off after {:?}; the longest answer took {worst:?}", start.elapsed());
     assert!(worst < ANSWER_MAX, "{worst:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_handshakes_on_the_peer_port_are_cut_off_and_hold_nobody_up() {
+    /// More than may be in their handshake at once.
+    const IDLE: usize = 80;
+    let cluster = Cluster::start_encrypted("").await;
+    let before = leadership(&cluster).await;
+    let hello = client_hello([3, 3]);
+    let mut idle = Vec::new();
+    for number in 0..IDLE {
+        let mut tcp = TcpStream::connect(cluster.peer(0)).await.expect("the port is open");
+        // Nothing, the beginning of a handshake.
+        let _ = tcp.write_all(&hello[..number % hello.len()]).await;
+        idle.push(tcp);
+    }
+    serves(&cluster, "meanwhile").await;
+    for mut tcp in idle {
+        let closed = timeout(2 * CUT_MAX, tcp.read_to_end(&mut Vec::new())).await;
+        assert!(closed.is_ok(), "a handshake that was not finished goes on");
+    }
+    assert_eq!(leadership(&cluster).await, before, "{}", cluster.logs());
 }
 
 /// Keeps a connection until the node closes it.

@@ -22,8 +22,8 @@ type Requests = SendRequest<Full<Bytes>>;
 type Connection = JoinHandle<hyper::Result<()>>;
 
 /// A connection of HTTP/2 to a node.
-async fn connected(cluster: &Cluster) -> (Requests, Connection) {
-    let stream = encrypted(cluster, 0, &[b"h2", b"http/1.1"]).await;
+async fn connected(cluster: &Cluster, node: usize) -> (Requests, Connection) {
+    let stream = encrypted(cluster, node, &[b"h2", b"http/1.1"]).await;
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
     let (requests, connection) = Builder::new(TokioExecutor::new())
         .initial_stream_window_size(65_535)
@@ -54,7 +54,7 @@ async fn ask(
 #[tokio::test(flavor = "multi_thread")]
 async fn http_2_is_served_within_its_limits() {
     let cluster = Cluster::start_encrypted(LIMITS).await;
-    let (mut requests, connection) = connected(&cluster).await;
+    let (mut requests, connection) = connected(&cluster, 0).await;
     let put = ask(&mut requests, request(Method::PUT, "/v1/cache/two", 1, "y")).await.unwrap();
     assert_eq!((put.status().as_u16(), put.version()), (204, Version::HTTP_2));
     let read = ask(&mut requests, request(Method::GET, "/v1/cache/two", 1, "y")).await.unwrap();
@@ -68,6 +68,17 @@ async fn http_2_is_served_within_its_limits() {
     let large = ask(&mut requests, request(Method::GET, "/healthz", 10, &large)).await;
     assert!(large.is_err() || large.unwrap().status() == 431);
 
+    // Two of three nodes pass it on.
+    for node in 0..3 {
+        let (mut requests, _connection) = connected(&cluster, node).await;
+        let path = format!("/v1/locks/two-{node}/acquire");
+        let mut acquire = request(Method::POST, &path, 0, "");
+        acquire.headers_mut().insert("content-type", "application/json".parse().unwrap());
+        *acquire.body_mut() = Full::new(Bytes::from_static(br#"{"session":"me"}"#));
+        let taken = ask(&mut requests, acquire).await.unwrap();
+        assert_eq!(taken.status(), 200);
+    }
+
     // Nothing more is asked: the connection ends, and orderly.
     let ended = timeout(ENDS_MAX, connection).await.expect("an idle connection ends");
     ended.expect("it does not panic").expect("the node takes its leave");
@@ -79,7 +90,7 @@ async fn answers_over_http_2_that_are_not_taken_end_their_connection() {
     let url = format!("{}/v1/cache/large", cluster.url(0));
     let stored = cluster.client.put_bytes(&url, vec![b'x'; 1 << 20]).await;
     assert_eq!(stored.expect("an answer").status, 204);
-    let (mut requests, connection) = connected(&cluster).await;
+    let (mut requests, connection) = connected(&cluster, 0).await;
     let untaken = ask(&mut requests, request(Method::GET, "/v1/cache/large", 0, "")).await.unwrap();
     assert_eq!(untaken.status(), 200);
     // It is busy meanwhile, and so it is not idle.
@@ -93,7 +104,7 @@ async fn answers_over_http_2_that_are_not_taken_end_their_connection() {
     assert!(untaken.into_body().collect().await.is_err(), "the answer is not complete");
 
     // One that is taken, however large, is none of that.
-    let (mut requests, _connection) = connected(&cluster).await;
+    let (mut requests, _connection) = connected(&cluster, 0).await;
     let taken = ask(&mut requests, request(Method::GET, "/v1/cache/large", 0, "")).await.unwrap();
     assert_eq!(taken.into_body().collect().await.unwrap().to_bytes().len(), 1 << 20);
 }
@@ -101,7 +112,7 @@ async fn answers_over_http_2_that_are_not_taken_end_their_connection() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_asks_and_takes_back_without_end_loses_the_connection() {
     let cluster = Cluster::start_encrypted(LIMITS).await;
-    let (requests, connection) = connected(&cluster).await;
+    let (requests, connection) = connected(&cluster, 0).await;
     let storm = async {
         loop {
             let mut requests = requests.clone();

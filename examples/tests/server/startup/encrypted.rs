@@ -16,8 +16,8 @@ impl Site {
         self.folder.path().join("certs")
     }
 
-    /// Starts the node, waits until it answers at this address, and stops it.
-    async fn serves(&self, client: &Client, url: &str) {
+    /// Starts the node, waits until it answers at this address, does more with it, and stops it.
+    async fn serves(&self, client: &Client, url: &str, more: impl AsyncFnOnce(String)) {
         let mut child = Command::new(program())
             .args(node_arguments(&self.config(), "n1"))
             .stdin(Stdio::null())
@@ -31,6 +31,9 @@ impl Site {
             }
         };
         let answered = tokio::time::timeout(REFUSAL_MAX, answered).await;
+        if answered.is_ok() {
+            more(url.clone()).await;
+        }
         signal(&child, "TERM");
         let status = child.wait().expect("a child can be waited for");
         assert!(answered.is_ok() && status.success(), "{status}");
@@ -93,7 +96,7 @@ async fn certificates_and_keys_that_cannot_be_used_are_refused_in_one_line() {
     // All is as it was, and can be used.
     site.configure("test", "n1", &format!("[tls]\nfolder = '{}'", certs.display()));
     let client = Client::trusting(&certs.join("ca/clients.pem"));
-    site.serves(&client, "https://127.0.0.1").await;
+    site.serves(&client, "https://127.0.0.1", async |_| {}).await;
 }
 
 #[tokio::test]
@@ -113,5 +116,69 @@ async fn without_encryption_only_this_machine_is_listened_to_unless_asked_for() 
         );
     }
     expose("client", "insecure = true");
-    site.serves(&Client::new(), "http://127.0.0.1").await;
+    site.serves(&Client::new(), "http://127.0.0.1", async |_| {}).await;
+}
+
+#[tokio::test]
+async fn clients_that_are_asked_for_certificates_have_to_show_one_of_their_authority() {
+    let site = Site::new();
+    let certs = site.certs();
+    site.configure("test", "n1", "[tls]\nfolder = ''\n");
+    site.is_refused("n1", &["tls.folder"]);
+    let tls = format!("[tls]\nfolder = '{}'\nclient_certificates = true", certs.display());
+    site.configure("test", "n1", &tls);
+    issue(&certs, &["n1"]);
+    let made = Command::new(program())
+        .args(["certs", "--client", "ci", "--out"])
+        .arg(&certs)
+        .output()
+        .expect("the program starts");
+    assert!(made.status.success(), "{made:?}");
+    let file = certs.join("clients/ci.pem");
+    let text = fs::read_to_string(&file).unwrap();
+    let own = Signed { certificate: text.clone(), key: text };
+    let trust = certs.join("ca/clients.pem");
+    let (clients, peers) = (Ca::of(&certs, "clients"), Ca::of(&certs, "peers"));
+
+    let client = Client::showing(&trust, &own);
+    let others = async |url: String| {
+        assert!(Client::trusting(&trust).get(&url).await.is_err(), "without one");
+        for (what, shows) in [
+            ("a node's for clients", Signed::read(&certs.join("n1"), "server")),
+            ("a node's for nodes", Signed::read(&certs.join("n1"), "peer")),
+            ("of the other authority", peers.sign("ci", Valid::Always, For::Clients)),
+            ("of another", Ca::foreign("clients").sign("ci", Valid::Always, For::Clients)),
+            ("expired", clients.sign("ci", Valid::NoLonger, For::Clients)),
+        ] {
+            assert!(Client::showing(&trust, &shows).get(&url).await.is_err(), "{what}");
+        }
+        let health = |more: &[&std::path::Path]| {
+            let url = url.trim_end_matches("/healthz");
+            let mut command = tokio::process::Command::new(program());
+            command.args(["health", "--target", url]).arg("--cacert").arg(&trust).args(more);
+            async move { command.output().await.expect("the program starts").status }
+        };
+        assert!(health(&["--cert".as_ref(), &file]).await.success());
+        assert_eq!(health(&[]).await.code(), Some(1));
+        fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
+        assert_eq!(
+            health(&["--cert".as_ref(), &file]).await.code(),
+            Some(2),
+            "others know the key"
+        );
+    };
+    site.serves(&client, "https://127.0.0.1", others).await;
+    fs::remove_file(certs.join("n1/client-ca.pem")).unwrap();
+    site.is_refused("n1", &["client-ca.pem", "cannot be read"]);
+    site.configure("test", "n1", "[tls]\nfolder = 'x'\n");
+    let config = site.config();
+    let check = |more: &[&str]| {
+        let mut command = Command::new(program());
+        command.args(["config", "check", "--id", "n1", "--config"]).arg(&config).args(more);
+        super::refusal(&mut command)
+    };
+    assert!(check(&[]).contains("server.pem"), "the check looks at them too");
+    site.configure("test", "n1", "");
+    let line = check(&["--set", "tls.client_certificates=true"]);
+    assert!(line.contains("tls.folder"), "{line}");
 }
