@@ -190,6 +190,8 @@ impl Inner {
         reign: &Reign,
         query: impl FnOnce(&LockTable) -> R + Send + 'static,
     ) -> Result<R, ServiceError> {
+        // Whoever looks again and again sees everybody who has asked.
+        self.propose_what_is_deferred();
         let read = self.group.read(move |machine| query(machine.table())).await;
         // A read is confirmed for whoever asks: only a look at the term tells that it was this
         // node that was confirmed. A change of leadership is published before later reads end.

@@ -3,6 +3,7 @@
 mod acquiring;
 mod client;
 mod cluster;
+mod deferral;
 mod failover;
 mod fencing;
 mod sessions;

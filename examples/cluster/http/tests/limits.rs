@@ -1,7 +1,10 @@
 //! Load is shed before it queues.
 
+use std::time::Duration;
+
 use serde_json::json;
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 
 use super::cluster::Cluster;
 use crate::config::ClusterConfig;
@@ -53,7 +56,7 @@ async fn who_waits_takes_no_place_of_those_who_do_not() {
             if lock.status == 200 && queued(&lock.json(200)) {
                 break;
             }
-            tokio::task::yield_now().await;
+            sleep(Duration::from_millis(1)).await;
         }
     }
     let third = r#"{"session":"three","wait_ms":60000}"#;
