@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use dss_raft::{Group, Leadership, RoleKind};
 use tokio::runtime::Handle;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::clock::Clock;
@@ -17,6 +17,7 @@ use crate::message::Delivery;
 use crate::name::{GroupName, TopicName};
 use crate::queue::Availability;
 use crate::time::UnixMillis;
+use crate::under_way::UnderWay;
 use crate::waiters::{Ticket, Waiters};
 
 /// The least time between two ticks: what ends within it costs one log entry, and a proposal that
@@ -139,27 +140,18 @@ impl Shard {
         }
     }
 
-    /// Leases in a task of its own, so that somebody is there for the answer whatever becomes of
-    /// the caller: what a caller that has gone was granted is handed back.
-    async fn lease(self: &Arc<Self>, command: Command) -> Result<Granted, BrokerError> {
-        let (answer, answered) = oneshot::channel();
+    /// Leases, and goes on with it whatever becomes of the caller: what a caller that has gone was
+    /// granted is handed back.
+    fn lease(self: &Arc<Self>, command: Command) -> UnderWay<Result<Granted, BrokerError>> {
         let shard = Arc::clone(self);
-        self.runtime.spawn(async move {
-            if answer.is_closed() {
-                return;
-            }
-            let granted = match shard.propose(&command).await {
-                Ok(Reply::Received { deliveries, more }) => {
+        UnderWay::new(self.runtime.clone(), async move {
+            match shard.propose(&command).await? {
+                Reply::Received { deliveries, more } => {
                     Ok(Granted { shard, command, deliveries, more })
                 }
-                Ok(_) => Err(BrokerError::Unavailable),
-                Err(error) => Err(error),
-            };
-            // Where nobody takes it any more, dropping it hands it back.
-            drop(answer.send(granted));
-        });
-        // The task ends without an answer only with its runtime.
-        answered.await.unwrap_or(Err(BrokerError::OutcomeUnknown))
+                _ => Err(BrokerError::Unavailable),
+            }
+        })
     }
 
     /// Proposes ticks when they are due, while this node leads.
