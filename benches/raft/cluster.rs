@@ -107,7 +107,9 @@ impl DssRaft {
         let deadlines = self.nodes.iter().filter_map(|node| node.raft.poll_timeout());
         self.now = deadlines.min().expect("somebody waits for something").max(self.now);
         for node in &mut self.nodes {
-            node.raft.handle_timeout(self.now);
+            if node.raft.poll_timeout().is_some_and(|deadline| deadline <= self.now) {
+                node.raft.handle_timeout(self.now);
+            }
         }
         self.settle();
     }
@@ -118,7 +120,8 @@ impl DssRaft {
             node.perform(self.now, &mut self.mail);
         }
         while let Some(Mail { from, to, message }) = self.mail.pop_front() {
-            let node = self.nodes.iter_mut().find(|node| node.id == to).expect("a member");
+            let at = usize::try_from(to.get() - 1).expect("one of three");
+            let node = &mut self.nodes[at];
             node.raft.handle_message(self.now, from, message);
             node.perform(self.now, &mut self.mail);
         }

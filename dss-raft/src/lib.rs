@@ -215,6 +215,7 @@ pub mod fuzzing;
 mod message;
 mod output;
 mod ports;
+mod recover;
 pub mod sessions;
 #[cfg_attr(
     not(feature = "tokio"),
@@ -242,6 +243,7 @@ pub use ports::{
     RestoreError, Restored, SnapshotImage, SnapshotReader, SnapshotStore, SnapshotWriter,
     StateMachine, Storage, StorageError, Transport,
 };
+pub use recover::{RecoverError, recover};
 pub use storage::MemoryStorage;
 #[cfg(feature = "tokio")]
 pub use storage::{FileStorage, Identity};

@@ -5,35 +5,31 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::applier::{Job, ProposalWaiter, Query};
-use super::error::{MembershipError, ProposeError, ReadError, SnapshotError, Stopped};
+use super::error::{MembershipError, ProposeError, ReadError, Stopped};
+use super::gathering::Gathering;
 use super::heartbeats::Heartbeats;
 use super::inbox::{Delivery, Inbox};
 use super::inputs::{ChangeWaiter, Event, Request};
 use super::log_writer::WriterRequest;
 use super::outbox::Outbox;
 use super::published::{Metrics, Publisher};
+use super::snapshot_waiters::SnapshotWaiters;
 use super::snapshots::Snapshots;
 use super::waiters::Waiters;
 use crate::core::{Raft, Rejected};
 use crate::entry::Entries;
 use crate::output::{Output, Persist, ProposalFate};
 use crate::ports::{StateMachine, Transport};
-use crate::types::{GroupId, LogIndex, NodeId, PersistSeq, ProposalId, ReadId, Timestamp};
+use crate::types::{GroupId, LogIndex, NodeId, ProposalId, ReadId, Timestamp};
 use crate::{Envelope, Message};
 
 /// How many of each queue are taken in before the outputs are performed: the most that becomes one
 /// write, and the longest that what came first waits for it.
 const TURN: usize = 1024;
-
-/// How long proposals wait for the ones before them to be committed. What comes in meanwhile becomes
-/// one batch; with many clients, batches that are begun as soon as there is anything to put in them
-/// shrink to a few entries each, and each costs every member a dozen wake-ups. Where a commit takes
-/// longer (a slow disk, distant members), batches overtake each other this far apart.
-const GATHERING_MAX: Duration = Duration::from_millis(1);
 
 /// What the core task is connected to.
 pub(super) struct Wiring<M: StateMachine> {
@@ -59,8 +55,7 @@ pub(super) struct CoreTask<M: StateMachine> {
     wiring: Wiring<M>,
     outbox: Outbox<M>,
     storage_failed: bool,
-    /// When requests are taken in again although proposals are not committed.
-    gathered_at: Timestamp,
+    gathering: Gathering,
     /// Proposals that the core has taken in and not ended.
     proposed: Waiters<ProposalId, ProposalWaiter<M::Reply>>,
     /// Changes of the members that have not ended.
@@ -69,8 +64,7 @@ pub(super) struct CoreTask<M: StateMachine> {
     committed: Waiters<LogIndex, ProposalWaiter<M::Reply>>,
     /// Reads taken in together share one number: the core's confirmation began after all of them.
     reads: BTreeMap<ReadId, Vec<Query<M>>>,
-    /// Who waits for a snapshot up to an entry.
-    snapshots_awaited: Vec<(LogIndex, SnapshotWaiter)>,
+    snapshots_awaited: SnapshotWaiters,
     metrics: Metrics,
     /// What was taken in since the last outputs.
     turn: Turn<M>,
@@ -91,12 +85,6 @@ impl<M: StateMachine> Default for Turn<M> {
     }
 }
 
-/// Who waits for a snapshot; and once a write names it, for that.
-pub(super) struct SnapshotWaiter {
-    answer: oneshot::Sender<Result<Option<LogIndex>, SnapshotError>>,
-    named_by: Option<PersistSeq>,
-}
-
 impl<M: StateMachine> CoreTask<M> {
     pub(super) fn new(raft: Raft, wiring: Wiring<M>) -> Self {
         Self {
@@ -104,12 +92,12 @@ impl<M: StateMachine> CoreTask<M> {
             wiring,
             outbox: Outbox::new(),
             storage_failed: false,
-            gathered_at: Timestamp::ZERO,
+            gathering: Gathering::default(),
             proposed: Waiters::default(),
             changes: BTreeMap::new(),
             committed: Waiters::default(),
             reads: BTreeMap::new(),
-            snapshots_awaited: Vec::new(),
+            snapshots_awaited: SnapshotWaiters::default(),
             metrics: Metrics::default(),
             turn: Turn::default(),
         }
@@ -119,16 +107,12 @@ impl<M: StateMachine> CoreTask<M> {
     pub(super) async fn run(mut self) {
         let stopped = loop {
             self.perform_outputs();
-            let gathering = self.is_gathering();
-            if let ControlFlow::Break(stopped) = self.wait(gathering).await {
+            let holding = self.is_holding();
+            if let ControlFlow::Break(stopped) = self.wait(holding).await {
                 break stopped;
             }
-            if !self.proposed.is_empty() {
-                // Clients that were answered together propose together: those that are ready to
-                // run do it before the proposals become a write.
-                tokio::task::yield_now().await;
-            }
-            if let ControlFlow::Break(stopped) = self.drain(gathering) {
+            self.gather(holding).await;
+            if let ControlFlow::Break(stopped) = self.drain(holding) {
                 break stopped;
             }
             let now = self.now();
@@ -143,16 +127,31 @@ impl<M: StateMachine> CoreTask<M> {
         Timestamp::since_origin(self.wiring.origin.elapsed())
     }
 
-    /// Whether requests are left in their queue for now.
-    fn is_gathering(&self) -> bool {
-        !self.proposed.is_empty() && self.now() < self.gathered_at
+    /// Whether requests are left in their queue for now, because proposals are not committed.
+    fn is_holding(&self) -> bool {
+        !self.proposed.is_empty() && self.now() < self.gathering.held_until()
+    }
+
+    /// Clients that were answered together propose together: those that are ready to run do it
+    /// before the proposals become a write.
+    async fn gather(&mut self, holding: bool) {
+        if self.proposed.is_empty() {
+            return;
+        }
+        loop {
+            tokio::task::yield_now().await;
+            let here = self.proposed.len() + self.wiring.requests.len();
+            if holding || !self.gathering.lingers(self.now(), here) {
+                return;
+            }
+        }
     }
 
     /// Waits for the next input or deadline, and handles the input.
-    async fn wait(&mut self, gathering: bool) -> ControlFlow<Stopped> {
+    async fn wait(&mut self, holding: bool) -> ControlFlow<Stopped> {
         let origin = self.wiring.origin;
-        let gathered_at = gathering.then_some(self.gathered_at);
-        let deadline = self.raft.poll_timeout().into_iter().chain(gathered_at).min();
+        let held_until = holding.then(|| self.gathering.held_until());
+        let deadline = self.raft.poll_timeout().into_iter().chain(held_until).min();
         let timer = async {
             match deadline {
                 Some(deadline) => {
@@ -167,7 +166,7 @@ impl<M: StateMachine> CoreTask<M> {
             Some((from, delivery)) = self.wiring.messages.recv() => {
                 self.handle_delivery(self.now(), from, delivery);
             }
-            Some(request) = self.wiring.requests.recv(), if !gathering => {
+            Some(request) = self.wiring.requests.recv(), if !holding => {
                 let mut reads = Vec::new();
                 self.handle_request(self.now(), request, &mut reads);
                 self.begin_reads(reads);
@@ -178,7 +177,7 @@ impl<M: StateMachine> CoreTask<M> {
     }
 
     /// Handles what else has come in.
-    fn drain(&mut self, gathering: bool) -> ControlFlow<Stopped> {
+    fn drain(&mut self, holding: bool) -> ControlFlow<Stopped> {
         for _ in 0..TURN {
             match self.wiring.events.try_recv() {
                 Ok(event) => self.handle_event(event)?,
@@ -193,7 +192,7 @@ impl<M: StateMachine> CoreTask<M> {
             }
         }
         // What was waited for may have committed the last of them.
-        if !gathering || !self.is_gathering() {
+        if !holding || !self.is_holding() {
             let mut reads = Vec::new();
             for _ in 0..TURN {
                 match self.wiring.requests.try_recv() {
@@ -202,7 +201,7 @@ impl<M: StateMachine> CoreTask<M> {
                 }
             }
             self.begin_reads(reads);
-            self.gathered_at = now + GATHERING_MAX;
+            self.gathering.begin(now);
         }
         ControlFlow::Continue(())
     }
@@ -213,7 +212,7 @@ impl<M: StateMachine> CoreTask<M> {
         match event {
             Event::Persisted(seq) => {
                 self.outbox.persisted(seq);
-                self.end_snapshots(|waiter| waiter.named_by.is_some_and(|named| named <= seq));
+                self.snapshots_awaited.persisted(seq);
                 self.raft.handle_persisted(now, seq);
             }
             Event::StorageFailed => {
@@ -228,18 +227,11 @@ impl<M: StateMachine> CoreTask<M> {
             }
             Event::SnapshotFailed { index } => {
                 self.metrics.snapshots_failed += 1;
-                let failed =
-                    self.snapshots_awaited.extract_if(.., |(awaited, _)| *awaited == index);
-                for (_, waiter) in failed {
-                    let _ = waiter.answer.send(Err(SnapshotError::Failed));
-                }
+                self.snapshots_awaited.failed(index);
                 self.raft.handle_snapshot_failed(now, index);
             }
             Event::TakeSnapshot { answer } => match self.raft.take_snapshot(now) {
-                Some(index) => {
-                    let waiter = SnapshotWaiter { answer, named_by: None };
-                    self.snapshots_awaited.push((index, waiter));
-                }
+                Some(index) => self.snapshots_awaited.push(index, answer),
                 None => {
                     let _ = answer.send(Ok(None));
                 }
@@ -319,6 +311,7 @@ impl<M: StateMachine> CoreTask<M> {
     /// so that whoever is answered finds a state that is no older than the answer.
     fn perform_outputs(&mut self) {
         let turn = std::mem::take(&mut self.turn);
+        let under_way = self.proposed.len();
         self.metrics.turns += 1;
         self.wiring.publisher.published.update(&self.raft, &self.metrics);
         for (waiter, error) in turn.refused {
@@ -373,6 +366,10 @@ impl<M: StateMachine> CoreTask<M> {
                 }
             }
         }
+        let answered = under_way - self.proposed.len();
+        if answered > 0 {
+            self.gathering.answered(self.now(), answered, self.wiring.requests.len());
+        }
         self.wiring.snapshots.discard_unnamed();
         self.release();
     }
@@ -382,19 +379,7 @@ impl<M: StateMachine> CoreTask<M> {
         self.metrics.entries_written += persist.entries.len() as u64;
         self.wiring.snapshots.named_in(persist);
         if let Some(snapshot) = &persist.snapshot {
-            for (index, waiter) in &mut self.snapshots_awaited {
-                if *index <= snapshot.last.index {
-                    waiter.named_by.get_or_insert(persist.seq);
-                }
-            }
-        }
-    }
-
-    fn end_snapshots(&mut self, is_durable: impl Fn(&SnapshotWaiter) -> bool) {
-        let ended = self.snapshots_awaited.extract_if(.., |(_, waiter)| is_durable(waiter));
-        for (index, waiter) in ended {
-            // Whoever waited may have given up.
-            let _ = waiter.answer.send(Ok(Some(index)));
+            self.snapshots_awaited.named(snapshot.last.index, persist.seq);
         }
     }
 
@@ -485,9 +470,7 @@ impl<M: StateMachine> CoreTask<M> {
         for waiter in self.changes.into_values() {
             let _ = waiter.send(Err(MembershipError::OutcomeUnknown));
         }
-        for (_, waiter) in self.snapshots_awaited {
-            let _ = waiter.answer.send(Err(stopped.into()));
-        }
+        self.snapshots_awaited.stop(stopped);
     }
 }
 

@@ -18,6 +18,7 @@ mod budget;
 mod core_task;
 mod download;
 mod error;
+mod gathering;
 mod group;
 mod group_snapshots;
 mod heartbeats;
@@ -29,6 +30,7 @@ mod node;
 mod outbox;
 mod published;
 mod snapshot_server;
+mod snapshot_waiters;
 mod snapshots;
 mod waiters;
 

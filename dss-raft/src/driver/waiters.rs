@@ -19,6 +19,10 @@ impl<K: Ord + Copy, W> Waiters<K, W> {
         self.queue.is_empty()
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.queue.len()
+    }
+
     /// `key` is greater than every key before.
     pub(super) fn push(&mut self, key: K, waiter: W) {
         debug_assert!(self.queue.back().is_none_or(|(last, _)| *last < key), "keys rise");

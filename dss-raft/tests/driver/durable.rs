@@ -4,7 +4,7 @@ use dss_raft::{FileStorage, Identity, NodeId};
 
 use crate::cluster::{Cluster, Sum, id};
 
-async fn open(folder: &Path, node: NodeId) -> FileStorage {
+pub(crate) async fn open(folder: &Path, node: NodeId) -> FileStorage {
     let name = format!("n{node}");
     let identity = Identity { cluster: "demo".to_owned(), node, name: name.clone() };
     let opened = FileStorage::open_with_segments(folder.join(name), identity, 64 << 10).await;

@@ -9,6 +9,7 @@ mod groups;
 mod machine_faults;
 mod membership;
 mod metrics;
+mod recovery;
 mod replication;
 mod shutdown;
 mod snapshots;
