@@ -66,12 +66,10 @@ impl Shard {
             visibility: request.visibility,
         };
         if request.wait.is_zero() {
-            if self.look_here(topic, group).await? == Availability::Something
-                && let Some(granted) = self.take(Availability::Something, &command).await?
-            {
-                return Ok(granted.accept());
+            let mut found = self.look_here(topic, group).await?;
+            if found != Availability::Something {
+                found = self.look(topic, group).await?;
             }
-            let found = self.look(topic, group).await?;
             return Ok(self.take(found, &command).await?.map_or_else(Vec::new, Granted::accept));
         }
         let mut ticket = self.waiters.enter(topic, group);
