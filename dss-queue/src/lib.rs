@@ -123,6 +123,8 @@ mod snapshot;
 mod time;
 mod topic;
 #[cfg(feature = "raft")]
+mod under_way;
+#[cfg(feature = "raft")]
 mod waiters;
 
 #[cfg(feature = "raft")]
@@ -148,6 +150,8 @@ pub use replicated::ReplicatedBroker;
 pub use settings::{Backoff, Overflow, TopicSettings};
 pub use snapshot::DecodeError;
 pub use time::UnixMillis;
+#[cfg(feature = "raft")]
+pub use under_way::UnderWay;
 
 #[cfg(all(doctest, feature = "raft"))]
 #[doc = include_str!("../README.md")]

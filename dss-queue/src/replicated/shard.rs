@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use dss_raft::{Group, Leadership, RoleKind};
 use tokio::runtime::Handle;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::clock::Clock;
@@ -17,6 +17,7 @@ use crate::message::Delivery;
 use crate::name::{GroupName, TopicName};
 use crate::queue::Availability;
 use crate::time::UnixMillis;
+use crate::under_way::UnderWay;
 use crate::waiters::{Ticket, Waiters};
 
 /// The least time between two ticks: what ends within it costs one log entry, and a proposal that
@@ -44,8 +45,8 @@ impl Shard {
 
     /// Looks, leases what is there, and waits where nothing is.
     ///
-    /// Looking at what this node has applied costs nothing, and what it leads to is leased through
-    /// the log, which knows better. Only that there is nothing is not said before a linearizable
+    /// Who waits is called one at a time. Looking at what this node has applied costs nothing then,
+    /// and what it leads to is leased through the log, which knows better. Only that there is nothing is not said before a linearizable
     /// read has said so: another node may have led when it was published.
     pub(super) async fn receive(
         self: &Arc<Self>,
@@ -65,11 +66,8 @@ impl Shard {
             visibility: request.visibility,
         };
         if request.wait.is_zero() {
-            if self.look_here(topic, group).await? == Availability::Something
-                && let Some(granted) = self.take(Availability::Something, &command).await?
-            {
-                return Ok(granted.accept());
-            }
+            // Many may ask at the same time for the same few messages, and nobody calls them one
+            // after the other: a round of heartbeats is cheaper than log entries that lease nothing.
             let found = self.look(topic, group).await?;
             return Ok(self.take(found, &command).await?.map_or_else(Vec::new, Granted::accept));
         }
@@ -139,27 +137,18 @@ impl Shard {
         }
     }
 
-    /// Leases in a task of its own, so that somebody is there for the answer whatever becomes of
-    /// the caller: what a caller that has gone was granted is handed back.
-    async fn lease(self: &Arc<Self>, command: Command) -> Result<Granted, BrokerError> {
-        let (answer, answered) = oneshot::channel();
+    /// Leases, and goes on with it whatever becomes of the caller: what a caller that has gone was
+    /// granted is handed back.
+    fn lease(self: &Arc<Self>, command: Command) -> UnderWay<Result<Granted, BrokerError>> {
         let shard = Arc::clone(self);
-        self.runtime.spawn(async move {
-            if answer.is_closed() {
-                return;
-            }
-            let granted = match shard.propose(&command).await {
-                Ok(Reply::Received { deliveries, more }) => {
+        UnderWay::new(self.runtime.clone(), async move {
+            match shard.propose(&command).await? {
+                Reply::Received { deliveries, more } => {
                     Ok(Granted { shard, command, deliveries, more })
                 }
-                Ok(_) => Err(BrokerError::Unavailable),
-                Err(error) => Err(error),
-            };
-            // Where nobody takes it any more, dropping it hands it back.
-            drop(answer.send(granted));
-        });
-        // The task ends without an answer only with its runtime.
-        answered.await.unwrap_or(Err(BrokerError::OutcomeUnknown))
+                _ => Err(BrokerError::Unavailable),
+            }
+        })
     }
 
     /// Proposes ticks when they are due, while this node leads.

@@ -1,6 +1,8 @@
 //! Bytes that nobody wrote.
 
-use dss_queue::{Command, NewMessage, Queue, ShardId, TopicSettings, UnixMillis};
+use dss_queue::{
+    Command, NewMessage, Placement, Queue, Refusal, Reply, ShardId, TopicSettings, UnixMillis,
+};
 use proptest::prelude::*;
 
 use crate::bench::{Bench, keyed, message, millis, topic};
@@ -22,6 +24,67 @@ fn rich() -> Bench {
     bench.redrive("g");
     bench.receive("other", 3);
     bench
+}
+
+/// A shard whose topic leaves, and the one to which it has come half.
+fn half_moved() -> [Queue; 2] {
+    let placement = |epoch, shard: &str| Placement::new(epoch, [shard.to_owned()].into()).unwrap();
+    let now = UnixMillis::new(1_000_100);
+    let [mut source, mut target] = [rich().queue, Queue::outside()];
+    let place = |queue: &mut Queue, shard: &str, previous, current| {
+        let place = Command::Place { shard: shard.to_owned(), previous, current };
+        assert_eq!(queue.apply(now, place).0, Reply::Done);
+    };
+    place(&mut source, "a", placement(0, "a"), placement(1, "a"));
+    place(&mut source, "a", placement(1, "a"), placement(2, "b"));
+    place(&mut target, "b", placement(1, "a"), placement(2, "b"));
+    let export = source.export(&topic("orders")).unwrap();
+    let half = export.len() / 2;
+    let import = |offset: usize, end: usize| Command::Import {
+        epoch: 2,
+        source: "a".to_owned(),
+        topic: topic("orders"),
+        offset: offset as u64,
+        bytes: export.slice(offset..end),
+        last: end == export.len(),
+    };
+    let here = Reply::Imported { bytes: half as u64 };
+    assert_eq!(target.apply(now, import(0, half)).0, here);
+    assert_eq!(target.apply(now, import(half + 1, export.len())).0, here, "a part is missing");
+    let mut whole = target.clone();
+    whole.apply(now, import(half, export.len()));
+    assert_eq!(whole.topic(&topic("orders")), source.topic(&topic("orders")));
+    [source, target]
+}
+
+#[test]
+fn cut_snapshots_in_the_middle_of_a_move_are_errors() {
+    for queue in half_moved() {
+        let snapshot = queue.snapshot();
+        assert_eq!(Queue::restore(&snapshot).as_ref(), Ok(&queue));
+        for end in 0..snapshot.len() {
+            assert!(Queue::restore(&snapshot[..end]).is_err(), "cut at {end}");
+        }
+    }
+}
+
+#[test]
+fn a_topic_that_cannot_be_read_is_not_installed() {
+    let [source, mut target] = half_moved();
+    let export = source.export(&topic("orders")).unwrap();
+    let half = export.len() / 2;
+    let garbage = Command::Import {
+        epoch: 2,
+        source: "a".to_owned(),
+        topic: topic("orders"),
+        offset: half as u64,
+        bytes: vec![0xff; 40].into(),
+        last: true,
+    };
+    let now = target.now();
+    assert_eq!(target.apply(now, garbage).0, Reply::Refused(Refusal::Malformed));
+    assert_eq!((target.topics().count(), target.imported_bytes(&topic("orders"))), (0, 0));
+    assert!(!target.has_taken(2, "a", &topic("orders")));
 }
 
 #[test]
@@ -62,15 +125,18 @@ proptest! {
     fn a_damaged_snapshot_is_refused_or_works(
         flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
     ) {
-        let mut bytes = rich().queue.snapshot().to_vec();
-        for (at, value) in flips {
-            let at = at.index(bytes.len());
-            bytes[at] = value;
-        }
-        if let Ok(queue) = Queue::restore(&bytes) {
-            let again = Queue::restore(&queue.snapshot());
-            prop_assert_eq!(again.as_ref(), Ok(&queue));
-            drain(queue);
+        let [source, target] = half_moved();
+        for queue in [rich().queue, source, target] {
+            let mut bytes = queue.snapshot().to_vec();
+            for (at, value) in &flips {
+                let at = at.index(bytes.len());
+                bytes[at] = *value;
+            }
+            if let Ok(queue) = Queue::restore(&bytes) {
+                let again = Queue::restore(&queue.snapshot());
+                prop_assert_eq!(again.as_ref(), Ok(&queue));
+                drain(queue);
+            }
         }
     }
 

@@ -178,7 +178,7 @@ impl World {
         }
         let current = placement(epoch + 1, chosen);
         let place = Command::Place { shard: SHARDS[0].to_owned(), previous, current };
-        self.send(None, 0, place, 100);
+        self.send(None, 0, &place, 100);
         self.ledger.counts.placements += 1;
     }
 
@@ -215,7 +215,7 @@ impl World {
         if let Some((shard, command)) =
             asked.and_then(|(it, command)| Some((number(&it)?, command)))
         {
-            self.send(Some(client), shard, command, 60);
+            self.send(Some(client), shard, &command, 60);
         }
     }
 
@@ -229,12 +229,12 @@ impl World {
         let random = self.random.below(u64::MAX);
         if let Some(step) = next_step(SHARDS[shard], root, &see, self.flaw, random) {
             let late = if self.random.one_in(6) { late_max } else { 30 };
-            self.send(None, shard, step, late);
+            self.send(None, shard, &step, late);
         }
     }
 
     /// Now and then it is lost on its way, or there twice.
-    fn send(&mut self, from: Option<usize>, shard: usize, command: Command, late_max: u64) {
+    fn send(&mut self, from: Option<usize>, shard: usize, command: &Command, late_max: u64) {
         for lost in [self.random.one_in(15), !self.random.one_in(15)] {
             if !lost {
                 let at = self.now + 1 + self.random.below(late_max);

@@ -4,9 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dss_queue::limits::BATCH_BYTES_MAX;
-use dss_queue::{BrokerError, Delivery, GroupName, ReceiveRequest, TopicName};
+use dss_queue::{BrokerError, Delivery, GroupName, ReceiveRequest, TopicName, UnderWay};
 use std::hash::{BuildHasher, RandomState};
-use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::place::{CallError, Place};
@@ -84,20 +83,12 @@ impl Shared {
         }
     }
 
-    /// Looks in a task of its own, so that somebody is there for the answer whatever becomes of the
-    /// caller: what a caller that has gone was granted is handed back.
-    async fn look(self: &Arc<Self>, request: &Arc<Request>) -> Result<Look, BrokerError> {
-        let (answer, answered) = oneshot::channel();
+    /// Looks, and goes on with it whatever becomes of the caller: what a caller that has gone was
+    /// granted is handed back.
+    fn look(self: &Arc<Self>, request: &Arc<Request>) -> UnderWay<Result<Look, BrokerError>> {
         let (shared, request) = (Arc::clone(self), Arc::clone(request));
-        self.runtime.spawn(async move {
-            if !answer.is_closed() {
-                let look = shared.look_everywhere(&request).await;
-                // Where nobody takes it any more, dropping it hands it back.
-                drop(answer.send(look));
-            }
-        });
-        // The task ends without an answer only with its runtime.
-        answered.await.unwrap_or(Err(BrokerError::OutcomeUnknown))
+        let look = async move { shared.look_everywhere(&request).await };
+        UnderWay::new(self.runtime.clone(), look)
     }
 
     async fn look_everywhere(self: &Arc<Self>, request: &Request) -> Result<Look, BrokerError> {
