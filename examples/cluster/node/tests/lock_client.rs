@@ -6,7 +6,7 @@ use dss_lock::{
 };
 
 use super::*;
-use crate::client::{Client, HttpLocks};
+use crate::client::{Client, Encryption, HttpLocks};
 
 fn lock(name: &str) -> LockName {
     LockName::new(name).unwrap()
@@ -28,8 +28,10 @@ async fn several_locks_are_taken_together_or_not_at_all() {
     let folder = tempfile::tempdir().unwrap();
     let nodes = start(bind(1, folder.path()).await).await;
     let address = &nodes[0].app.config.node("n1").unwrap().client;
-    let locks =
-        HttpLocks::new(Client::new(None), vec![format!("http://{address}").parse().unwrap()]);
+    let locks = HttpLocks::new(
+        Client::new(&Encryption::default()),
+        vec![format!("http://{address}").parse().unwrap()],
+    );
     let two = [("b/1", Mode::Exclusive), ("a", Mode::Shared)];
 
     let grants = locks.acquire_all(all("me", &two, Wait::Try)).await.unwrap();
