@@ -78,6 +78,10 @@
 //!   also when one is redelivered or delayed: it holds up the later ones of its key, and nothing
 //!   else. Only a dead letter is overtaken; redriven, it waits for a message of its key that was
 //!   delivered and is not settled, and goes before the others.
+//! - *A topic that moves* to another shard takes its groups, leases, attempts and dedupe ids along:
+//!   all of this holds across the move, and receipts stay good.
+//! - *A publish under a lock* ([`Fence`]) is refused once somebody has published to the topic who
+//!   got the lock later.
 //! - *Time* is the leader's wall clock, made monotone: a new leader whose clock is behind makes
 //!   time stand still, never go back.
 //!
