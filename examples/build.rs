@@ -1,8 +1,8 @@
 //! Decides, before the tests are compiled, which real programs are there to run against.
 
 /// Each with the condition under which its tests are ignored.
-const PROGRAMS: [(&str, &str); 2] =
-    [("redis-server", "no_redis_server"), ("promtool", "no_promtool")];
+const PROGRAMS: [(&str, &str); 3] =
+    [("redis-server", "no_redis_server"), ("promtool", "no_promtool"), ("chromium", "no_chromium")];
 
 fn main() {
     println!("cargo::rerun-if-env-changed=PATH");

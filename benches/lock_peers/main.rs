@@ -1,35 +1,43 @@
-//! Locks over HTTP: ours beside etcd's, three processes each, on this machine and its disk.
+//! Locks: ours beside etcd's and ZooKeeper's, three processes each, on this machine and its disk.
 //!
 //! ```text
 //! cargo build --release --example cluster
 //! cargo bench -p dss-benches --bench lock_peers [-- --seconds 5] [-- --only dss]
 //! ```
 //!
-//! Both sides are asked by the same code: one kept-open connection and one session (at etcd a
-//! lease) per client, and the clients spread over the three nodes. A pair takes a lock and gives
-//! it back, two requests. The services run one after the other, each for all workloads.
+//! All are asked by the same code: one kept-open connection and one session (at etcd a lease) per
+//! client, and the clients spread over the three nodes. A pair takes a lock and gives it back:
+//! two requests over HTTP to us and to etcd, three in ZooKeeper's own protocol. The services run
+//! one after the other, each for all workloads, with their defaults: they sync what they confirm.
 #![expect(clippy::print_stdout, reason = "the table is what it is for")]
 #![expect(clippy::disallowed_methods, reason = "real servers are measured in real time")]
 
+mod client;
 mod http;
 mod service;
+mod zookeeper;
 
 use std::io;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use client::Client;
 use service::{Kind, Service};
 
 /// Not counted: connections, caches and logs warm up.
-const WARM_UP: Duration = Duration::from_secs(1);
+const WARM_UP: Duration = Duration::from_secs(2);
 
-/// So many clients, on a lock of each or on one of all, and how many times etcd's rate is wanted.
-const WORKLOADS: [(&str, usize, bool, u32); 4] = [
-    ("1 client", 1, true, 3),
-    ("16 clients, each its own lock", 16, true, 3),
-    ("64 clients, each its own lock", 64, true, 3),
-    ("16 clients, one lock", 16, false, 20),
+/// So many clients, on a lock of each or on one of all, and how many times the rates of etcd and of
+/// ZooKeeper are wanted.
+const WORKLOADS: [(&str, usize, bool, [u32; 2]); 4] = [
+    ("1 client", 1, true, [3, 1]),
+    ("16 clients, each its own lock", 16, true, [3, 1]),
+    ("64 clients, each its own lock", 64, true, [3, 1]),
+    ("16 clients, one lock", 16, false, [20, 2]),
 ];
+
+/// In the order of what is wanted.
+const PEERS: [Kind; 2] = [Kind::Etcd, Kind::ZooKeeper];
 
 /// What one workload came to.
 struct Measured {
@@ -49,7 +57,7 @@ fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.expect("a runtime needs nothing that could be missing");
     let mut columns = Vec::new();
-    for kind in [Kind::Etcd, Kind::Dss] {
+    for kind in PEERS.into_iter().chain([Kind::Dss]) {
         if only.is_some_and(|only| only != kind.name()) {
             continue;
         }
@@ -77,12 +85,13 @@ async fn measure_all(
     let service = kind.start(program).await?;
     let mut measured = Vec::new();
     for (_, clients, apart, _) in WORKLOADS {
-        measured.push(measure(&service, clients, apart, span).await?);
+        measured.push(measure(kind, &service, clients, apart, span).await?);
     }
     Ok(measured)
 }
 
 async fn measure(
+    kind: Kind,
     service: &Service,
     clients: usize,
     apart: bool,
@@ -93,7 +102,7 @@ async fn measure(
     let end = begin + span;
     for number in 0..clients {
         let to = service.clients[number % service.clients.len()];
-        let mut client = service.open(to, number).await?;
+        let mut client = Client::open(kind, to, number).await?;
         let lock = if apart { format!("lock-{number}") } else { "lock".to_owned() };
         workers.push(tokio::spawn(async move {
             let mut taken = Vec::new();
@@ -125,23 +134,28 @@ async fn measure(
 }
 
 fn print(columns: &[(Kind, Vec<Measured>)]) {
-    print!("{:32}", "pairs per second (p50, p99)");
+    print!("{:30}", "pairs per second (p50, p99)");
     for (kind, _) in columns {
-        print!(" {:>34}", kind.name());
+        print!(" {:>26}", kind.name());
     }
-    println!(" {:>8} {:>8}", "ratio", "wanted");
+    for (kind, _) in columns.iter().filter(|(kind, _)| *kind != Kind::Dss) {
+        print!(" {:>20}", format!("to {} (wanted)", kind.name()));
+    }
+    println!();
+    let ours = columns.iter().find(|(kind, _)| *kind == Kind::Dss);
     for (row, (name, _, _, wanted)) in WORKLOADS.iter().enumerate() {
-        print!("{name:32}");
+        print!("{name:30}");
         for (_, measured) in columns {
             let Measured { per_second, p50, p99 } = &measured[row];
-            print!(" {:>34}", format!("{per_second:.0} ({p50:.2?}, {p99:.2?})"));
+            print!(" {:>26}", format!("{per_second:.0} ({p50:.2?}, {p99:.2?})"));
         }
-        match columns {
-            [(_, etcd), (_, dss)] => {
-                let ratio = dss[row].per_second / etcd[row].per_second;
-                println!(" {ratio:>8.1} {wanted:>8}");
+        for (peer, wanted) in PEERS.iter().zip(wanted) {
+            let theirs = columns.iter().find(|(kind, _)| kind == peer);
+            if let (Some((_, ours)), Some((_, theirs))) = (ours, theirs) {
+                let ratio = ours[row].per_second / theirs[row].per_second;
+                print!(" {:>20}", format!("{ratio:.1} ({wanted})"));
             }
-            _ => println!(),
         }
+        println!();
     }
 }

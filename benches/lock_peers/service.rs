@@ -1,4 +1,4 @@
-//! Three processes of a lock service, and how it is asked.
+//! Three processes of a lock service.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -8,21 +8,24 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::http::{Connection, Request};
+use crate::client::Client;
+use crate::zookeeper;
 
 /// How long a cluster may take to serve.
 const STARTS_WITHIN: Duration = Duration::from_secs(30);
+/// Where our nodes find each other.
+const CONFIG: &str = "cluster.toml";
 
 /// Which of the services.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Dss,
     Etcd,
+    ZooKeeper,
 }
 
 /// What runs until this is dropped.
 pub(crate) struct Service {
-    pub(crate) kind: Kind,
     /// Where clients connect to.
     pub(crate) clients: Vec<SocketAddr>,
     processes: Vec<Child>,
@@ -45,15 +48,16 @@ impl Kind {
         match self {
             Self::Dss => "dss",
             Self::Etcd => "etcd",
+            Self::ZooKeeper => "zookeeper",
         }
     }
 
     /// The program, where it is installed or built.
     pub(crate) fn program(self) -> Option<PathBuf> {
         match self {
-            Self::Etcd => {
-                let folders = std::env::var_os("PATH")?;
-                std::env::split_paths(&folders).map(|f| f.join("etcd")).find(|p| p.is_file())
+            Self::Etcd => installed("etcd"),
+            Self::ZooKeeper => {
+                Path::new(zookeeper::JAR).is_file().then(|| installed("java")).flatten()
             }
             Self::Dss => {
                 // This program is in target/release/deps.
@@ -67,16 +71,24 @@ impl Kind {
     /// Starts three processes, and waits until all of them serve.
     pub(crate) async fn start(self, program: &Path) -> io::Result<Service> {
         let data = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
-        let ports = free_ports(6)?;
+        let ports = free_ports(9)?;
         let (clients, peers) = ports.split_at(3);
-        let mut service =
-            Service { kind: self, clients: clients.to_vec(), processes: Vec::new(), _data: data };
+        let mut service = Service { clients: clients.to_vec(), processes: Vec::new(), _data: data };
         let folder = service._data.path().to_owned();
+        if self == Self::Dss {
+            dss_config(&folder, clients, peers)?;
+        }
         for node in 0..3 {
             let mut command = Command::new(program);
             match self {
-                Self::Dss => dss_node(&mut command, &folder, node, clients, peers)?,
+                Self::Dss => {
+                    command.args(["node", "--id", &format!("n{node}"), "--config"]);
+                    command.arg(folder.join(CONFIG));
+                }
                 Self::Etcd => etcd_node(&mut command, &folder, node, clients, peers),
+                Self::ZooKeeper => {
+                    zookeeper::node(&mut command, &folder, node, clients, peers)?;
+                }
             }
             let log = std::fs::File::create(folder.join(format!("{node}.log")))?;
             command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
@@ -84,7 +96,7 @@ impl Kind {
         }
         let serving = async {
             for client in clients {
-                while service.open(*client, 0).await.is_err() {
+                while Client::open(self, *client, 0).await.is_err() {
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             }
@@ -100,6 +112,12 @@ impl Kind {
     }
 }
 
+/// Where a program of this name is installed.
+fn installed(name: &str) -> Option<PathBuf> {
+    let folders = std::env::var_os("PATH")?;
+    std::env::split_paths(&folders).map(|folder| folder.join(name)).find(|path| path.is_file())
+}
+
 fn free_ports(count: usize) -> io::Result<Vec<SocketAddr>> {
     let bound: Vec<_> = (0..count)
         .map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))
@@ -107,23 +125,15 @@ fn free_ports(count: usize) -> io::Result<Vec<SocketAddr>> {
     bound.iter().map(TcpListener::local_addr).collect()
 }
 
-fn dss_node(
-    command: &mut Command,
-    folder: &Path,
-    node: usize,
-    clients: &[SocketAddr],
-    peers: &[SocketAddr],
-) -> io::Result<()> {
+/// All nodes read the same file.
+fn dss_config(folder: &Path, clients: &[SocketAddr], peers: &[SocketAddr]) -> io::Result<()> {
     use std::fmt::Write as _;
     let mut config = format!("cluster = 'bench'\ndata_dir = '{}'\n", folder.display());
     for (number, (client, peer)) in clients.iter().zip(peers).enumerate() {
         write!(config, "[[nodes]]\nid = 'n{number}'\nclient = '{client}'\npeer = '{peer}'\n")
             .map_err(io::Error::other)?;
     }
-    let file = folder.join("cluster.toml");
-    std::fs::write(&file, config)?;
-    command.arg("node").arg("--config").arg(file).args(["--id", &format!("n{node}")]);
-    Ok(())
+    std::fs::write(folder.join(CONFIG), config)
 }
 
 fn etcd_node(
@@ -134,7 +144,7 @@ fn etcd_node(
     peers: &[SocketAddr],
 ) {
     let url = |address: SocketAddr| format!("http://{address}");
-    let members = peers.iter().enumerate();
+    let members = peers.iter().take(3).enumerate();
     let members: Vec<_> =
         members.map(|(number, peer)| format!("e{number}={}", url(*peer))).collect();
     command.args(["--name", &format!("e{node}"), "--log-level", "error", "--data-dir"]);
@@ -146,96 +156,4 @@ fn etcd_node(
         command.args([option, &url(peers[node])]);
     }
     command.args(["--initial-cluster", &members.join(",")]);
-}
-
-/// One client: a connection, and a session or lease that outlives the measurement.
-pub(crate) struct Client {
-    connection: Connection,
-    kind: Kind,
-    /// etcd's lease, our session.
-    session: String,
-}
-
-impl Service {
-    pub(crate) async fn open(&self, to: SocketAddr, number: usize) -> io::Result<Client> {
-        let mut connection = Connection::open(to).await?;
-        let session = format!("bench-{number}");
-        let request = match self.kind {
-            Kind::Dss => Request {
-                method: "PUT",
-                path: format!("/v1/sessions/{session}"),
-                body: r#"{"ttl_ms":600000}"#.to_owned(),
-            },
-            Kind::Etcd => post("/v3/lease/grant", r#"{"TTL":"600"}"#.to_owned()),
-        };
-        let answer = done(&mut connection, &request).await?;
-        let session = match self.kind {
-            Kind::Dss => session,
-            Kind::Etcd => field(&answer, "\"ID\":\"")?.to_owned(),
-        };
-        Ok(Client { connection, kind: self.kind, session })
-    }
-}
-
-impl Client {
-    /// Takes the lock and gives it back.
-    pub(crate) async fn pair(&mut self, lock: &str) -> io::Result<()> {
-        let session = &self.session;
-        let (acquire, release) = match self.kind {
-            Kind::Dss => {
-                let body = format!(r#"{{"session":"{session}","wait_ms":600000}}"#);
-                let acquire = post(&format!("/v1/locks/{lock}/acquire"), body);
-                let answer = done(&mut self.connection, &acquire).await?;
-                let token = field(&answer, "\"fencing_token\":")?;
-                let body = format!(r#"{{"session":"{session}","fencing_token":{token}}}"#);
-                (answer, post(&format!("/v1/locks/{lock}/release"), body))
-            }
-            Kind::Etcd => {
-                let name = base64(lock.as_bytes());
-                let body = format!(r#"{{"name":"{name}","lease":"{session}"}}"#);
-                let answer = done(&mut self.connection, &post("/v3/lock/lock", body)).await?;
-                let key = field(&answer, "\"key\":\"")?;
-                let body = format!(r#"{{"key":"{key}"}}"#);
-                (answer, post("/v3/lock/unlock", body))
-            }
-        };
-        drop(acquire);
-        done(&mut self.connection, &release).await.map(drop)
-    }
-}
-
-fn post(path: &str, body: String) -> Request {
-    Request { method: "POST", path: path.to_owned(), body }
-}
-
-async fn done(connection: &mut Connection, request: &Request) -> io::Result<String> {
-    let answer = connection.ask(request).await?;
-    if answer.status == 200 {
-        return Ok(answer.body);
-    }
-    Err(io::Error::other(format!("{request:?}: {answer:?}")))
-}
-
-/// What stands behind `before`, up to whatever ends a value.
-fn field<'a>(body: &'a str, before: &str) -> io::Result<&'a str> {
-    let value = body.split(before).nth(1).and_then(|rest| rest.split(['"', ',', '}']).next());
-    value.ok_or_else(|| io::Error::other(format!("no {before} in {body}")))
-}
-
-/// As etcd's gateway wants bytes to be.
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::new();
-    for chunk in bytes.chunks(3) {
-        let mut bits = 0_u32;
-        for place in 0..3 {
-            bits = bits << 8 | chunk.get(place).map_or(0, |byte| u32::from(*byte));
-        }
-        for digit in 0..4 {
-            let wanted = digit <= chunk.len();
-            let digit = DIGITS[(bits >> (18 - 6 * digit)) as usize & 63];
-            text.push(if wanted { char::from(digit) } else { '=' });
-        }
-    }
-    text
 }

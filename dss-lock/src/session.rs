@@ -1,5 +1,6 @@
 //! One session: its owners, what each holds and waits for, and the answers that each was given.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -80,7 +81,7 @@ pub(crate) struct OwnerState {
     pub(crate) by_idling: Links<OwnerState>,
     pub(crate) holds: List<Hold>,
     /// Answers to requests with an id, the oldest first.
-    pub(crate) records: Vec<Record>,
+    pub(crate) records: VecDeque<Record>,
     /// Since which command it neither holds nor waits.
     pub(crate) idle_since: Option<u64>,
 }
@@ -104,7 +105,7 @@ impl OwnerState {
             by_session: Links::default(),
             by_idling: Links::default(),
             holds: List::default(),
-            records: Vec::new(),
+            records: VecDeque::new(),
             idle_since: None,
         }
     }
@@ -116,9 +117,9 @@ impl OwnerState {
 
     pub(crate) fn record(&mut self, request_id: RequestId, outcome: Outcome) {
         if self.records.len() >= RECORDS_PER_OWNER_MAX {
-            self.records.remove(0);
+            self.records.pop_front();
         }
-        self.records.push(Record { request_id, outcome });
+        self.records.push_back(Record { request_id, outcome });
     }
 
     /// Forgets that this grant was an answer: whoever asked for it never got it.

@@ -5,7 +5,7 @@
 //! them again. So a snapshot that contradicts itself cannot be written, and one that was damaged
 //! is noticed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::time::Duration;
 
@@ -67,7 +67,7 @@ pub(crate) struct StoredSession {
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct StoredOwner {
     pub(crate) owner: OwnerId,
-    pub(crate) records: Vec<Record>,
+    pub(crate) records: VecDeque<Record>,
     pub(crate) idle_since: Option<u64>,
 }
 
@@ -178,7 +178,7 @@ impl LockTable {
                 let lives = session.ended.is_none();
                 StoredOwner {
                     owner: owner.name.clone(),
-                    records: if lives { owner.records.clone() } else { Vec::new() },
+                    records: if lives { owner.records.clone() } else { VecDeque::new() },
                     idle_since: owner.idle_since,
                 }
             });

@@ -15,7 +15,9 @@ use crate::auth::Authority;
 use crate::cache_group::{CacheMachine, CurrentCache};
 use crate::config::ClusterConfig;
 use crate::control_group::ControlGroup;
+use crate::demo::Demo;
 use crate::http::Histogram;
+use crate::members::Members;
 use crate::peer::Peers;
 use crate::placement::ViewPlacement;
 use crate::ready::ReadyProbe;
@@ -30,8 +32,10 @@ pub(crate) struct AppInner {
     pub(crate) id: NodeId,
     /// What people call it.
     pub(crate) name: String,
-    /// The cluster that it is part of.
+    /// The cluster that it is part of, as its file describes it.
     pub(crate) config: Arc<ClusterConfig>,
+    /// Who belongs to the cluster now.
+    pub(crate) members: Members,
     /// Locks; only their group's leader answers.
     pub(crate) locks: LockService,
     /// Queues; only the leader of a topic's shard answers.
@@ -58,6 +62,8 @@ pub(crate) struct AppInner {
     pub(crate) ready: ReadyProbe,
     /// The cache's view, as this node knows it.
     pub(crate) view: watch::Receiver<View>,
+    /// Where nodes are stopped and cut off on purpose, if that is what the cluster is for.
+    pub(crate) demo: Option<Demo>,
     /// Where the cache's keys live.
     pub(crate) placement: Arc<ViewPlacement>,
 }
@@ -68,8 +74,8 @@ impl App {
         self.caches.get()
     }
 
-    /// The ring over node names by which the cache is placed at this moment.
-    pub(crate) fn ring(&self) -> Arc<HashRing<String>> {
+    /// The ring over node names by which the cache is placed at this moment, where that is known.
+    pub(crate) fn ring(&self) -> Option<Arc<HashRing<String>>> {
         let view = self.view.borrow().clone();
         self.placement.ring(&view)
     }

@@ -22,6 +22,13 @@ pub(crate) struct Cli {
     pub(crate) secure: bool,
     #[command(flatten)]
     pub(crate) storage: StorageArgs,
+    /// Let the dashboard stop, isolate and heal nodes, to see what the others do.
+    #[arg(long)]
+    pub(crate) demo: bool,
+    /// Where the first node serves clients; the others are at the next ports, and the ports at which
+    /// nodes talk to each other lie 1000 above.
+    #[arg(long, value_name = "PORT", default_value_t = 8001, value_parser = clap::value_parser!(u16).range(1..=64_000))]
+    pub(crate) port: u16,
 }
 
 /// What to run instead of three nodes in one process.
@@ -138,6 +145,7 @@ mod tests {
         let cli = parse_words("--data-dir d --redis redis://a,redis://b").unwrap();
         assert_eq!(cli.storage.data_dir, Some(PathBuf::from("d")));
         assert_eq!(cli.storage.redis.unwrap(), ["redis://a", "redis://b"]);
+        assert!(!cli.demo && parse_words("--demo").unwrap().demo);
     }
 
     #[test]
@@ -181,6 +189,7 @@ mod tests {
             ("load --target http://a:1 --workload chess", "chess"),
             ("load --target http://a:1 --workload lock --clients 0", "0"),
             ("--data-dir d node --config c --id n1", "--data-dir"),
+            ("node --config c --id n1 --demo", "--demo"),
             ("lock", "NAME"),
             ("certs --node n1=a", "--out"),
             ("certs --out d", "--node"),

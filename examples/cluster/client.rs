@@ -97,6 +97,8 @@ pub(crate) struct Refused {
     pub(crate) detail: String,
     /// The sessions of a deadlock.
     pub(crate) cycle: Vec<String>,
+    /// The lock of several that is held already.
+    pub(crate) lock: Option<String>,
 }
 
 impl Client {

@@ -54,6 +54,9 @@ pub(crate) struct NodeConfig {
     pub(crate) client: Address,
     /// Where it serves the other nodes.
     pub(crate) peer: Address,
+    /// Whether it is none of those that the cluster began with: it belongs to it once an operator
+    /// has said so.
+    pub(crate) joins: bool,
     /// The field of its file that describes it, for messages: `nodes[0]`.
     field: String,
 }
@@ -91,16 +94,26 @@ impl ClusterConfig {
         parse::parse(origin, text, hash)
     }
 
-    /// The cluster that runs in one process when nothing else is asked for: `n1` to `n3`.
+    /// The cluster that runs in one process when no other port is asked for.
+    #[cfg(test)]
     pub(crate) fn local() -> Self {
+        Self::local_from(8001)
+    }
+
+    /// The cluster that runs in one process: `n1` to `n3`, their clients at this port and those
+    /// behind it, their peers a thousand above.
+    pub(crate) fn local_from(port: u16) -> Self {
         let nodes = (1..=3)
             .map(|number| {
-                let address = |base: u16| Address(format!("127.0.0.1:{}", base + number));
+                let address = |above: u16| {
+                    Address(format!("127.0.0.1:{}", port.saturating_add(above + number - 1)))
+                };
                 NodeConfig {
                     id: hash(&format!("n{number}")),
                     name: format!("n{number}"),
-                    client: address(8000),
-                    peer: address(9000),
+                    client: address(0),
+                    peer: address(1000),
+                    joins: false,
                     field: format!("n{number}"),
                 }
             })
@@ -178,6 +191,11 @@ impl ClusterConfig {
         &self.nodes
     }
 
+    /// The nodes that the cluster began with.
+    pub(crate) fn first_nodes(&self) -> impl Iterator<Item = &NodeConfig> {
+        self.nodes.iter().filter(|node| !node.joins)
+    }
+
     /// The node of this name.
     pub(crate) fn node(&self, name: &str) -> Option<&NodeConfig> {
         self.nodes.iter().find(|node| node.name == name)
@@ -192,6 +210,7 @@ impl ClusterConfig {
     }
 
     /// What Raft calls the node of this name.
+    #[cfg(test)]
     pub(crate) fn node_id(&self, name: &str) -> Option<NodeId> {
         self.node(name).map(|node| node.id)
     }
@@ -254,6 +273,24 @@ impl ClusterConfig {
 }
 
 impl NodeConfig {
+    /// A node that is in no file, reached by other nodes at `peer`; where clients reach it may not
+    /// be known.
+    pub(crate) fn added(name: &str, peer: &str, client: &str) -> Result<Self, String> {
+        parse::check_node_name(name)?;
+        Ok(Self {
+            id: hash(name),
+            name: name.to_owned(),
+            client: if client.is_empty() {
+                Address(String::new())
+            } else {
+                parse::parse_address(client)?
+            },
+            peer: parse::parse_address(peer)?,
+            joins: true,
+            field: name.to_owned(),
+        })
+    }
+
     /// The field that holds this node's client or peer address, as messages name it.
     pub(crate) fn field(&self, which: &str) -> String {
         format!("{}.{which}", self.field)
@@ -281,9 +318,13 @@ impl fmt::Display for Address {
     }
 }
 
-/// The Raft id of a node name; the same in every process and version.
+/// The Raft id of a node's name; the same in every process and version.
+pub(crate) fn raft_id(name: &[u8]) -> NodeId {
+    NodeId::new(xxh3_64(name))
+}
+
 fn hash(name: &str) -> NodeId {
-    NodeId::new(xxh3_64(name.as_bytes()))
+    raft_id(name.as_bytes())
 }
 
 #[cfg(test)]

@@ -1,9 +1,13 @@
 //! Three nodes in one process.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::mpsc;
+
 use crate::config::ClusterConfig;
+use crate::demo::{Action, Demo, Standing};
 use crate::node::{BoundNode, RunningNode, StartError};
 use crate::signals::StopSignals;
 use crate::tls::CLIENTS_TRUST;
@@ -11,42 +15,146 @@ use crate::tls::CLIENTS_TRUST;
 /// After this long without being ready, something is wrong enough to say so.
 const READY_LIMIT: Duration = Duration::from_secs(30);
 
-/// Runs every node of `config` in this process until it is asked to stop.
-pub(crate) async fn run(config: ClusterConfig, mut stop: StopSignals) -> Result<(), StartError> {
+/// Runs every node of `config` in this process until it is asked to stop; with `is_demo`, for
+/// people to play with.
+pub(crate) async fn run(
+    config: ClusterConfig,
+    is_demo: bool,
+    mut stop: StopSignals,
+) -> Result<(), StartError> {
     let config = Arc::new(config);
-    let nodes = start(&config).await?;
+    let (demo, orders) = match is_demo {
+        true => {
+            let names = config.nodes().iter().map(|node| node.name.clone());
+            let (demo, orders) = Demo::new(names);
+            (Some(demo), Some(orders))
+        }
+        false => (None, None),
+    };
+    let mut nodes = Nodes { running: start(&config, &demo).await?, config, demo };
     let ready = async {
-        for node in &nodes {
+        for node in &nodes.running {
             node.ready().await;
         }
     };
-    tokio::select! {
-        ready = tokio::time::timeout(READY_LIMIT, ready) => match ready {
-            Ok(()) => {
-                println!("{}", banner(&config));
-                stop.next().await;
+    let is_ready = tokio::select! {
+        ready = tokio::time::timeout(READY_LIMIT, ready) => ready.is_ok(),
+        () = stop.next() => {
+            crate::signals::exit_at_the_next(stop);
+            shutdown(nodes.running).await;
+            return Ok(());
+        }
+    };
+    if is_ready {
+        println!("{}", banner(&nodes.config));
+    } else {
+        for node in &nodes.running {
+            if let Err(problem) = node.app().ready.check() {
+                tracing::error!(node = %node.app().name, "not ready: {problem}");
             }
-            Err(_) => {
-                for node in &nodes {
-                    if let Err(problem) = node.app().ready.check() {
-                        tracing::error!(node = %node.app().name, "not ready: {problem}");
-                    }
-                }
-                stop.next().await;
-            }
-        },
-        () = stop.next() => {}
+        }
     }
+    nodes.obey_until(orders, stop.next()).await;
     crate::signals::exit_at_the_next(stop);
-    shutdown(nodes).await;
+    shutdown(nodes.running).await;
     Ok(())
 }
 
+/// The nodes of this process.
+struct Nodes {
+    config: Arc<ClusterConfig>,
+    running: Vec<RunningNode>,
+    demo: Option<Demo>,
+}
+
+impl Nodes {
+    /// Does with nodes what clients order, if they may, and lets those go that are removed, until
+    /// `end`.
+    async fn obey_until(
+        &mut self,
+        mut orders: Option<mpsc::Receiver<(String, Action)>>,
+        end: impl Future<Output = ()>,
+    ) {
+        let mut end = pin!(end);
+        loop {
+            let ordered = async {
+                match &mut orders {
+                    Some(orders) => orders.recv().await,
+                    None => std::future::pending().await,
+                }
+            };
+            let (node, action) = tokio::select! {
+                Some(order) = ordered => order,
+                place = removed(&self.running) => {
+                    let node = self.running.swap_remove(place);
+                    if let Some(demo) = &self.demo {
+                        demo.note(&node.app().name, Standing::Stopped);
+                    }
+                    // It takes its time, in which there may be something else to do.
+                    tokio::spawn(node.leave());
+                    continue;
+                }
+                () = &mut end => return,
+            };
+            tracing::info!(%node, ?action, "as a client orders");
+            let Some(demo) = self.demo.clone() else { continue };
+            if let Err(error) = self.obey(&demo, &node, action).await {
+                tracing::error!(%node, "cannot be started: {error}");
+                demo.note(&node, Standing::Stopped);
+            }
+        }
+    }
+
+    /// Does this with a node; what makes no sense now does nothing.
+    async fn obey(&mut self, demo: &Demo, node: &str, action: Action) -> Result<(), StartError> {
+        let place = self.running.iter().position(|running| running.app().name == node);
+        match (action, place) {
+            (Action::Stop, Some(place)) => {
+                demo.note(node, Standing::Stopping);
+                let stopped = self.running.swap_remove(place);
+                stopped.app().peers.isolate(false);
+                stopped.shutdown().await;
+                demo.note(node, Standing::Stopped);
+            }
+            (Action::Start, None) => {
+                let Some(configured) = self.config.node(node) else { return Ok(()) };
+                demo.note(node, Standing::Starting);
+                let bound = BoundNode::bind(&self.config, configured).await?;
+                let started = bound.with_demo(Some(demo.clone())).start().await?;
+                self.running.push(started);
+                demo.note(node, Standing::Running);
+            }
+            (Action::Isolate, Some(place)) => {
+                self.running[place].app().peers.isolate(true);
+                demo.note(node, Standing::Isolated);
+            }
+            (Action::Heal, Some(place)) => {
+                self.running[place].app().peers.isolate(false);
+                demo.note(node, Standing::Running);
+            }
+            (Action::Start, Some(_)) | (_, None) => {}
+        }
+        Ok(())
+    }
+}
+
+/// The place of a node that is to leave the cluster, once there is one.
+async fn removed(nodes: &[RunningNode]) -> usize {
+    let removed = nodes.iter().map(|node| Box::pin(node.removed()));
+    if nodes.is_empty() {
+        return std::future::pending().await;
+    }
+    futures_util::future::select_all(removed).await.1
+}
+
 /// Takes the ports of all nodes before the data folder of any is touched, then starts them.
-async fn start(config: &Arc<ClusterConfig>) -> Result<Vec<RunningNode>, StartError> {
+async fn start(
+    config: &Arc<ClusterConfig>,
+    demo: &Option<Demo>,
+) -> Result<Vec<RunningNode>, StartError> {
     let mut bound = Vec::new();
     for node in config.nodes() {
-        bound.push(BoundNode::bind(config, node).await?);
+        bound.push(BoundNode::bind(config, node).await?.with_demo(demo.clone()));
     }
     let mut running = Vec::new();
     for node in bound {
@@ -106,7 +214,12 @@ Put a value into the cache through the first and get it through the third:
   {curl} -X PUT {first}/cache/greeting --data-binary 'hello'
   {curl} {third}/cache/greeting
 
-Ctrl-C stops them."
+Watch all of it in a browser:
+  {}://{}/
+
+Ctrl-C stops them.",
+        config.scheme(),
+        config.nodes()[0].client
     ));
     lines.join("\n")
 }

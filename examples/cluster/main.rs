@@ -3,16 +3,17 @@
 //! # Layout
 //!
 //! - `cli`, `config`: what the process is asked to run.
-//! - `local`: three nodes in this process; `node`: one node, its parts wired together.
+//! - `local`: three nodes in this process, with `demo`: to be stopped and cut off on purpose; `node`: one node, its parts wired together.
 //! - `app`, `ready`: what handlers see of a running node.
 //! - `tls`: what connections are encrypted with; `certs`: the command that makes certificates.
 //! - `peer`: how nodes talk to each other; `forward`: clients' requests between nodes;
 //!   `withdrawals`: what clients that have gone asked for.
 //! - `cache_group`: the Raft group behind the cache; `placement`: where its keys live.
-//! - `control_group`: the Raft group of what operators decide.
+//! - `control_group`: the Raft group of what operators decide; `members`: who belongs to the cluster.
 //! - `auth`: who may call; `origin`: from where; `audit`: what they did.
 //! - `redis`: the servers of queues and main memory, where those are not embedded.
-//! - `http`: everything that clients see; `descriptors`: how many of them there can be.
+//! - `http`: everything that clients see; `dashboard`: the page that is among it;
+//!   `descriptors`: how many clients there can be.
 //! - `client`: the side of programs that are clients, among them:
 //! - `load`: clients that keep a cluster busy, and what they measure;
 //! - `lock`: a command that runs under a lock; `status`: the cluster in the terminal; `token`:
@@ -30,6 +31,7 @@ mod cli;
 mod client;
 mod config;
 mod control_group;
+mod demo;
 mod descriptors;
 mod forward;
 mod hex;
@@ -38,6 +40,7 @@ mod life;
 mod load;
 mod local;
 mod lock;
+mod members;
 mod node;
 mod origin;
 mod peer;
@@ -161,14 +164,14 @@ fn log_to_standard_error(cli: &Cli) {
 async fn run(cli: Cli) -> Result<ExitCode, Failure> {
     match cli.command {
         None => {
-            let mut config = configured(ClusterConfig::local(), cli.storage)?;
+            let mut config = configured(ClusterConfig::local_from(cli.port), cli.storage)?;
             if cli.secure {
                 config = certs::secure(config).map_err(certs::Error::from)?;
             }
             let descriptors = descriptors::for_clients() / config.nodes().len();
             let config = config.with_connections_up_to(descriptors);
             let stop = StopSignals::listen().map_err(Failure::Signals)?;
-            local::run(config, stop).await?;
+            local::run(config, cli.demo, stop).await?;
         }
         Some(Command::Node(arguments)) => run_node(arguments).await?,
         Some(Command::Config(ConfigCommand::Check(arguments))) => {
@@ -213,15 +216,20 @@ async fn run_node(arguments: NodeArgs) -> Result<(), Failure> {
     if !config.redis().is_empty() {
         tracing::info!(servers = config.redis_names(), "queues and values are kept on Redis");
     }
-    tokio::select! {
+    let is_removed = tokio::select! {
         () = async {
             running.ready().await;
             tracing::info!(node = %node.name, "ready");
             std::future::pending::<()>().await;
-        } => {}
-        () = stop.next() => {}
-    }
+        } => false,
+        () = running.removed() => true,
+        () = stop.next() => false,
+    };
     signals::exit_at_the_next(stop);
+    if is_removed {
+        running.leave().await;
+        return Ok(());
+    }
     tracing::info!(node = %node.name, "stopping");
     running.shutdown().await;
     Ok(())

@@ -7,6 +7,7 @@ mod inbox;
 mod listen;
 mod measured;
 mod queues;
+mod voters;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -29,11 +30,13 @@ use self::queues::Queues;
 use crate::app::{App, AppInner};
 use crate::audit::{self, AuditLog};
 use crate::auth::Authority;
-use crate::cache_group::{CacheGroup, CacheMachine, Membership, RaftMemory};
+use crate::cache_group::{CacheGroup, CacheMachine, Leases, Membership, RaftMemory};
 use crate::config::{Address, ClusterConfig, NodeConfig};
-use crate::control_group::{ControlGroup, ControlMachine};
+use crate::control_group::{ControlGroup, ControlMachine, Standing};
+use crate::demo::Demo;
 use crate::http::{Histogram, Http};
 use crate::life::{self, LifeError};
+use crate::members::Members;
 use crate::peer::Peers;
 use crate::ready::{Probes, ReadyProbe};
 use crate::redis::{RedisMemory, RedisNodes, Registry};
@@ -52,6 +55,8 @@ const CACHE_LIMIT: Duration = Duration::from_secs(2);
 const AUDIT_LIMIT: Duration = Duration::from_secs(1);
 /// How long handing over leadership and flushing the log may take.
 const RAFT_LIMIT: Duration = Duration::from_secs(3);
+/// How long a node that leaves the cluster waits until it is no voter any more.
+const LEAVING_LIMIT: Duration = Duration::from_secs(30);
 /// How often readiness is looked at while it is waited for.
 const READY_POLL: Duration = Duration::from_millis(10);
 
@@ -84,6 +89,7 @@ pub(crate) struct BoundNode {
     client: TcpListener,
     peer: TcpListener,
     tls: Option<Tls>,
+    demo: Option<Demo>,
 }
 
 impl BoundNode {
@@ -110,7 +116,14 @@ impl BoundNode {
             tls,
             config: config.clone(),
             node: node.clone(),
+            demo: None,
         })
+    }
+
+    /// The same node, where clients may play with the cluster.
+    pub(crate) fn with_demo(mut self, demo: Option<Demo>) -> Self {
+        self.demo = demo;
+        self
     }
 
     /// Opens the node's data folder and starts everything.
@@ -144,7 +157,7 @@ impl BoundNode {
         peers: Peers,
         log_writes: Arc<Histogram>,
     ) -> Result<RunningNode, StartError> {
-        let Self { config, node, client, peer, tls } = self;
+        let Self { config, node, client, peer, tls, demo } = self;
         let (machine, lock_events) = LockMachine::new();
         let lock_group = groups.start("locks", LOCKS, machine).await?;
         let (machine, cache_events) = CacheMachine::new();
@@ -172,12 +185,14 @@ impl BoundNode {
             None => Arc::new(RaftMemory::new(group.clone())),
         };
         let (events, ports) = (cache_events, (memory, peers.clone()));
-        let cache = CacheParts::start(&node, &config, &group, ports, events, life);
+        let members = Members::new(config.clone(), control.follow());
+        let CacheParts { caches, leases, membership, placement, view } =
+            CacheParts::start(&node, &config, &members, &group, ports, events, life);
         let (stopping, log) = (CancellationToken::new(), groups.raft.clone());
         let ready = ReadyProbe::new(Probes {
             groups: groups.take_probes(),
-            view: cache.view.clone(),
-            standing: cache.membership.standing(),
+            view: view.clone(),
+            standing: membership.standing(),
             stopping: stopping.clone(),
             log_failed: Box::new(move || log.storage_failure().is_some()),
             redis,
@@ -187,33 +202,24 @@ impl BoundNode {
             id: node.id,
             name: node.name,
             config,
+            members,
             locks: LockService::start_with_courier(lock_group.clone(), lock_events, courier),
             queues: queues.broker,
-            caches: cache.caches.clone(),
+            caches,
             lock_group,
             cache_group,
-            control: control.clone(),
+            control,
             authority,
             audit,
             queue_groups: queues.groups,
             log_writes,
-            peers: peers.clone(),
+            peers,
             ready,
-            view: cache.view,
-            placement: cache.placement,
+            view,
+            demo,
+            placement,
         });
-        let header = HeaderValue::from_str(&app.name)
-            .expect("a node's name consists of letters, digits and a few marks");
-        let http = Http::new(app.clone());
-        let (answers, recorder) = ((http.router(), header), http.recorder());
-        let limits = app.config.limits();
-        let raft = groups.raft.clone();
-        let CacheParts { caches, leases, membership, .. } = cache;
-        let (locks, http) = (app.locks.clone(), Arc::new(http));
-        let inbox = NodeInbox { raft: raft.clone(), caches, leases, locks, control, http };
-        peers.start(peer, Arc::new(inbox));
-        let clients = Clients::serve(client, tls, answers, limits, recorder, stopping.clone());
-        Ok(RunningNode { app, raft, membership, clients, stopping })
+        Ok(RunningNode::serve(app, groups.raft.clone(), membership, leases, tls, (client, peer)))
     }
 }
 
@@ -262,9 +268,43 @@ pub(crate) struct RunningNode {
     membership: Membership,
     clients: Clients,
     stopping: CancellationToken,
+    /// Cancelled when the node does not take part in anything any more.
+    ending: CancellationToken,
 }
 
 impl RunningNode {
+    /// Lets clients and other nodes in.
+    fn serve(
+        app: App,
+        raft: Node,
+        membership: Membership,
+        leases: Arc<Leases>,
+        tls: Option<Tls>,
+        (client, peer): (TcpListener, TcpListener),
+    ) -> Self {
+        let header = HeaderValue::from_str(&app.name)
+            .expect("a node's name consists of letters, digits and a few marks");
+        let http = Http::new(app.clone());
+        let (router, recorder) = (http.router(), http.recorder());
+        let stopping = app.ready.stopping().clone();
+        let inbox = NodeInbox {
+            raft: raft.clone(),
+            caches: app.caches.clone(),
+            leases,
+            locks: app.locks.clone(),
+            control: app.control.clone(),
+            http: Arc::new(http),
+        };
+        app.peers.start(peer, Arc::new(inbox));
+        app.peers.follow(app.members.clone());
+        let ending = CancellationToken::new();
+        voters::start(&app, &ending);
+        let limits = app.config.limits();
+        let answers = (router, header);
+        let clients = Clients::serve(client, tls, answers, limits, recorder, stopping.clone());
+        Self { app, raft, membership, clients, stopping, ending }
+    }
+
     /// What its handlers see.
     pub(crate) fn app(&self) -> &App {
         &self.app
@@ -275,6 +315,31 @@ impl RunningNode {
         while self.app.ready.check().is_err() {
             tokio::time::sleep(READY_POLL).await;
         }
+    }
+
+    /// Waits until an operator has decided that the node is to leave the cluster.
+    pub(crate) async fn removed(&self) {
+        let mut decided = self.app.members.decided();
+        loop {
+            decided.mark_unchanged();
+            if self.app.members.standing(&self.app.name) == Some(Standing::Leaves) {
+                tracing::warn!(node = %self.app.name, "leaves the cluster, as was decided");
+                return;
+            }
+            if decided.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+        }
+    }
+
+    /// Leaves the cluster for good: stops serving, and stops as a whole once it votes nowhere, so
+    /// that the others need not do without a voter meanwhile.
+    pub(crate) async fn leave(mut self) {
+        self.stop_serving().await;
+        if tokio::time::timeout(LEAVING_LIMIT, voters::let_go(&self.app)).await.is_err() {
+            tracing::warn!(node = %self.app.name, "still votes somewhere, as far as it knows");
+        }
+        self.stop().await;
     }
 
     /// Stops cleanly: no new clients, the cache written back and out of the view, leadership
@@ -306,6 +371,7 @@ impl RunningNode {
 
     /// The second part: Raft, its log, and the connections to the other nodes.
     pub(crate) async fn stop(self) {
+        self.ending.cancel();
         if tokio::time::timeout(RAFT_LIMIT, self.raft.shutdown()).await.is_err() {
             tracing::warn!(name = %self.app.name, "leadership could not be handed over");
         }

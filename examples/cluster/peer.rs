@@ -21,20 +21,21 @@ mod outgoing;
 mod stream;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
 use dss_raft::{Envelope, NodeId, Transport};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::frame::{FRAME_BYTES_MAX, Frame, FrameReader, FrameWriter, HANDSHAKE_BYTES_MAX};
 use self::handshake::{HandshakeError, Hello};
 use self::link::Link;
-use crate::config::ClusterConfig;
+use crate::config::{ClusterConfig, NodeConfig};
+use crate::members::Members;
 use crate::tls::Tls;
 
 pub(crate) use self::frame::RequestKind;
@@ -57,9 +58,13 @@ pub(crate) struct Peers(Arc<Inner>);
 struct Inner {
     me: NodeId,
     cluster: String,
+    /// One to each other node that can be reached at the moment.
+    links: RwLock<BTreeMap<NodeId, Arc<Link>>>,
+    /// What the cluster's file calls them, this one included.
     names: BTreeMap<NodeId, String>,
-    links: BTreeMap<NodeId, Link>,
     tls: Option<Tls>,
+    /// Whether this node keeps to itself.
+    isolated: watch::Sender<bool>,
     stopping: CancellationToken,
     tasks: TaskTracker,
 }
@@ -68,34 +73,108 @@ impl Peers {
     /// The other nodes, as `me` sees them. Nothing is connected before [`start`](Self::start), and
     /// everything is encrypted then if there is something to do it with.
     pub(crate) fn new(config: &ClusterConfig, me: NodeId, tls: Option<Tls>) -> Self {
-        let links = config.nodes().iter().filter(|node| node.id != me).map(|node| {
-            let cluster = config.cluster().to_owned();
-            let hello = Hello { cluster, from: me.get(), to: node.id.get() };
-            (node.id, Link::new(node.clone(), hello, tls.clone()))
-        });
-        Self(Arc::new(Inner {
+        let peers = Self(Arc::new(Inner {
             me,
             cluster: config.cluster().to_owned(),
+            links: RwLock::default(),
             names: config.nodes().iter().map(|node| (node.id, node.name.clone())).collect(),
-            links: links.collect(),
             tls,
+            isolated: watch::Sender::default(),
             stopping: CancellationToken::new(),
             tasks: TaskTracker::new(),
-        }))
+        }));
+        for node in config.nodes().iter().filter(|node| node.id != me) {
+            peers.add(node.clone());
+        }
+        peers
+    }
+
+    /// A link to a node, which is not kept up yet.
+    fn add(&self, node: NodeConfig) -> Arc<Link> {
+        let cluster = self.0.cluster.clone();
+        let hello = Hello { cluster, from: self.0.me.get(), to: node.id.get() };
+        let id = node.id;
+        let link = Arc::new(Link::new(node, hello, self.0.tls.clone()));
+        self.links_mut().insert(id, Arc::clone(&link));
+        link
     }
 
     /// Connects to all others and serves whoever connects to `listener`.
     pub(crate) fn start(&self, listener: TcpListener, inbox: Arc<dyn Inbox>) {
-        for node in self.0.links.keys() {
-            let (node, peers) = (*node, self.clone());
-            self.spawn(async move {
-                if let Some(link) = peers.0.links.get(&node) {
-                    link.keep().await;
-                }
-            });
+        let links: Vec<_> = self.links().values().cloned().collect();
+        for link in links {
+            self.keep(link);
         }
         let peers = self.clone();
         self.spawn(async move { peers.accept(listener, inbox).await });
+    }
+
+    /// Keeps a link up until its node is not to be reached any more.
+    fn keep(&self, link: Arc<Link>) {
+        let peers = self.clone();
+        self.spawn(async move {
+            let kept = async {
+                loop {
+                    peers.until_isolated(link.keep()).await;
+                    peers.healed().await;
+                }
+            };
+            tokio::select! {
+                () = kept => {}
+                () = link.let_go() => {}
+            }
+        });
+    }
+
+    /// From here on, whoever belongs to the cluster is reached, and nobody else.
+    pub(crate) fn follow(&self, members: Members) {
+        let peers = self.clone();
+        self.spawn(async move {
+            let mut decided = members.decided();
+            loop {
+                decided.mark_unchanged();
+                peers.reach(&members.nodes());
+                // The group of the members has ended where this fails.
+                if decided.changed().await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+
+    /// Reaches these nodes and no others.
+    fn reach(&self, nodes: &[NodeConfig]) {
+        let wanted = |link: &Link| nodes.iter().any(|node| link.is_to(node));
+        let mut dropped = Vec::new();
+        self.links_mut().retain(|_, link| {
+            let is_wanted = wanted(link);
+            if !is_wanted {
+                dropped.push(Arc::clone(link));
+            }
+            is_wanted
+        });
+        for link in dropped {
+            tracing::info!(node = link.name(), "is not reached any more");
+            link.drop_it();
+        }
+        for node in nodes.iter().filter(|node| node.id != self.0.me) {
+            if !self.links().contains_key(&node.id) {
+                tracing::info!(node = %node.name, peer = %node.peer, "is reached from here on");
+                self.keep(self.add(node.clone()));
+            }
+        }
+    }
+
+    fn links(&self) -> RwLockReadGuard<'_, BTreeMap<NodeId, Arc<Link>>> {
+        self.0.links.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn links_mut(&self) -> RwLockWriteGuard<'_, BTreeMap<NodeId, Arc<Link>>> {
+        self.0.links.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn link(&self, node: NodeId) -> Option<Arc<Link>> {
+        self.links().get(&node).cloned()
     }
 
     /// Ends every connection. Requests under way end as lost.
@@ -105,14 +184,37 @@ impl Peers {
         self.0.tasks.wait().await;
     }
 
-    /// What people call `node`, this one included.
-    pub(crate) fn name(&self, node: NodeId) -> &str {
-        self.0.names.get(&node).map_or("?", String::as_str)
+    /// Ends the connections to all others and lets nobody in, until it is called with `false`: as if
+    /// the network were cut.
+    pub(crate) fn isolate(&self, isolated: bool) {
+        self.0.isolated.send_replace(isolated);
+    }
+
+    /// Does something that ends where this node is isolated.
+    async fn until_isolated<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let mut isolated = self.0.isolated.subscribe();
+        tokio::select! {
+            biased;
+            _ = isolated.wait_for(|isolated| *isolated) => None,
+            done = work => Some(done),
+        }
+    }
+
+    /// Waits until this node is not isolated.
+    async fn healed(&self) {
+        let mut isolated = self.0.isolated.subscribe();
+        isolated.wait_for(|isolated| !*isolated).await.expect("its sender is held by this value");
+    }
+
+    /// What people call `node`, as far as this node can reach it, or its file names it.
+    pub(crate) fn name(&self, node: NodeId) -> String {
+        let linked = self.link(node).map(|link| link.name().to_owned());
+        linked.or_else(|| self.0.names.get(&node).cloned()).unwrap_or_else(|| node.to_string())
     }
 
     /// Whether this node is connected to `node`; it always is to itself.
     pub(crate) fn is_up(&self, node: NodeId) -> bool {
-        node == self.0.me || self.0.links.get(&node).is_some_and(Link::is_up)
+        node == self.0.me || self.link(node).is_some_and(|link| link.is_up())
     }
 
     /// Asks `node` something and waits for its answer, however long it takes: only the loss of
@@ -123,7 +225,7 @@ impl Peers {
         kind: RequestKind,
         payload: Bytes,
     ) -> Result<Bytes, CallError> {
-        match self.0.links.get(&node) {
+        match self.link(node) {
             Some(link) => link.call(kind, payload).await,
             None => Err(CallError::Unreachable),
         }
@@ -135,7 +237,7 @@ impl Peers {
     }
 
     fn send_frame(&self, to: NodeId, frame: Frame) {
-        if let Some(link) = self.0.links.get(&to) {
+        if let Some(link) = self.link(to) {
             link.send(frame);
         }
     }
@@ -164,7 +266,13 @@ impl Peers {
             };
             let (peers, inbox) = (self.clone(), inbox.clone());
             self.spawn(async move {
-                if let Err(error) = peers.serve(tcp, &inbox, permit).await {
+                // While this node is isolated, whoever connects hears nothing, as where packets are
+                // lost.
+                if tokio::time::timeout(HANDSHAKE_TIMEOUT, peers.healed()).await.is_err() {
+                    return;
+                }
+                let served = peers.until_isolated(peers.serve(tcp, &inbox, permit)).await;
+                if let Some(Err(error)) = served {
                     tracing::warn!(%address, "closed a connection on the peer port: {error}");
                 }
             });
@@ -184,10 +292,10 @@ impl Peers {
             let (reader, writer) = tokio::io::split(stream);
             let mut reader = FrameReader::new(reader, HANDSHAKE_BYTES_MAX, SILENCE_MAX);
             let mut writer = FrameWriter::new(writer);
-            let may_connect = |node| match self.0.links.contains_key(&node) {
-                true if proof.is_of(self.name(node)) => Ok(()),
-                true => Err("the certificate is not that of the node"),
-                false => Err(handshake::NOT_A_MEMBER),
+            let may_connect = |node| match self.link(node) {
+                Some(link) if proof.is_of(link.name()) => Ok(()),
+                Some(_) => Err("the certificate is not that of the node"),
+                None => Err(handshake::NOT_A_MEMBER),
             };
             let Inner { cluster, me, .. } = &*self.0;
             let from =
@@ -199,8 +307,10 @@ impl Peers {
             .await
             .map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))??;
         drop(permit);
+        let Some(link) = self.link(from) else { return Ok(()) };
         tokio::select! {
-            ended = incoming::serve(from, inbox, reader, writer) => Ok(ended?),
+            served = incoming::serve(from, inbox, reader, writer) => Ok(served?),
+            () = link.let_go() => Ok(()),
             () = stream::distrusted(trust) => Err(HandshakeError::Wrong(stream::DISTRUSTED)),
         }
     }

@@ -78,6 +78,11 @@ impl ReadyProbe {
         Self(Arc::new(probes))
     }
 
+    /// Cancelled when the node begins to stop.
+    pub(crate) fn stopping(&self) -> &CancellationToken {
+        &self.0.stopping
+    }
+
     /// Whether the node can serve, and why not.
     pub(crate) fn check(&self) -> Result<(), NotReady> {
         let Probes { groups, view, standing, stopping, log_failed, redis } = &*self.0;

@@ -75,6 +75,7 @@ struct Raft {
 struct Listed {
     id: String,
     url: String,
+    state: String,
 }
 
 /// One node, as it is shown. What only the node itself can say is missing where it did not answer.
@@ -82,6 +83,8 @@ struct Listed {
 struct Row {
     id: String,
     url: String,
+    /// Whether it votes everywhere, or comes or leaves.
+    state: String,
     answers: bool,
     role: Option<String>,
     term: Option<u64>,
@@ -167,6 +170,7 @@ impl Row {
         Self {
             id: node.id,
             url: node.url,
+            state: node.state,
             answers: raft.is_some(),
             term: raft.as_ref().map(|raft| raft.term),
             commit_index: raft.as_ref().map(|raft| raft.commit_index),
@@ -177,11 +181,12 @@ impl Row {
         }
     }
 
-    fn cells(&self) -> [String; 7] {
+    fn cells(&self) -> [String; 8] {
         let number = |value: Option<u64>| value.map_or("-".to_owned(), |value| value.to_string());
         [
             self.id.clone(),
             self.url.clone(),
+            self.state.clone(),
             self.role.clone().unwrap_or_else(|| "no answer".to_owned()),
             number(self.term),
             number(self.commit_index),
@@ -199,9 +204,10 @@ fn is_healthy(rows: &[Row]) -> bool {
 
 /// Columns as wide as what stands in them.
 fn table(rows: &[Row]) -> String {
-    let head = ["NODE", "URL", "ROLE", "TERM", "COMMIT", "APPLIED", "LAST"].map(str::to_owned);
+    let head =
+        ["NODE", "URL", "STATE", "ROLE", "TERM", "COMMIT", "APPLIED", "LAST"].map(str::to_owned);
     let lines: Vec<_> = std::iter::once(head).chain(rows.iter().map(Row::cells)).collect();
-    let mut widths = [0; 7];
+    let mut widths = [0; 8];
     for line in &lines {
         for (width, cell) in widths.iter_mut().zip(line) {
             *width = (*width).max(cell.chars().count());
@@ -227,18 +233,20 @@ mod tests {
             applied_index: 1233,
             last_index: 1235,
         };
-        let node = Listed { id: id.to_owned(), url: format!("http://{id}:8001") };
+        let state = "member".to_owned();
+        let node = Listed { id: id.to_owned(), url: format!("http://{id}:8001"), state };
         let answered = Answered { node: id.to_owned(), raft, nodes: Vec::new() };
         Row::new(node, Some(answered))
     }
 
     #[test]
     fn columns_are_as_wide_as_what_stands_in_them() {
-        let silent = Listed { id: "n10".to_owned(), url: "http://n10:8001".to_owned() };
+        let state = "joining".to_owned();
+        let silent = Listed { id: "n10".to_owned(), url: "http://n10:8001".to_owned(), state };
         let rows = [row("n1", Some("n1")), Row::new(silent, None)];
-        let expected = "NODE  URL              ROLE       TERM  COMMIT  APPLIED  LAST\n\
-                        n1    http://n1:8001   leader     3     1234    1233     1235\n\
-                        n10   http://n10:8001  no answer  -     -       -        -\n";
+        let expected = "NODE  URL              STATE    ROLE       TERM  COMMIT  APPLIED  LAST\n\
+                        n1    http://n1:8001   member   leader     3     1234    1233     1235\n\
+                        n10   http://n10:8001  joining  no answer  -     -       -        -\n";
         assert_eq!(table(&rows), expected);
     }
 
@@ -247,7 +255,7 @@ mod tests {
         assert!(is_healthy(&[row("n1", Some("n1")), row("n2", Some("n1"))]));
         assert!(!is_healthy(&[row("n1", Some("n1")), row("n2", Some("n2"))]));
         assert!(!is_healthy(&[row("n1", None), row("n2", None)]));
-        let silent = Listed { id: "n2".to_owned(), url: String::new() };
+        let silent = Listed { id: "n2".to_owned(), url: String::new(), state: "member".to_owned() };
         assert!(!is_healthy(&[row("n1", Some("n1")), Row::new(silent, None)]));
         assert!(!is_healthy(&[]));
     }

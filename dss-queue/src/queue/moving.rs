@@ -178,7 +178,6 @@ impl Queue {
         self.deadlines.retain(|(_, topic)| !self.moving.leaving.contains(topic));
     }
 
-    #[expect(clippy::too_many_arguments, reason = "they are the fields of the command")]
     pub(super) fn import(
         &mut self,
         epoch: u64,

@@ -44,7 +44,9 @@ impl Shard {
 
     /// Looks, leases what is there, and waits where nothing is.
     ///
-    /// Looking costs a read, not a log entry; so does waiting, once. Only what is called leases.
+    /// Looking at what this node has applied costs nothing, and what it leads to is leased through
+    /// the log, which knows better. Only that there is nothing is not said before a linearizable
+    /// read has said so: another node may have led when it was published.
     pub(super) async fn receive(
         self: &Arc<Self>,
         topic: &TopicName,
@@ -63,26 +65,30 @@ impl Shard {
             visibility: request.visibility,
         };
         if request.wait.is_zero() {
+            if self.look_here(topic, group).await? == Availability::Something
+                && let Some(granted) = self.take(Availability::Something, &command).await?
+            {
+                return Ok(granted.accept());
+            }
             let found = self.look(topic, group).await?;
             return Ok(self.take(found, &command).await?.map_or_else(Vec::new, Granted::accept));
         }
         let mut ticket = self.waiters.enter(topic, group);
-        // What came before this call must be seen whoever led then: a linearizable read. Later
-        // looks follow an event of this very state.
-        let mut first = true;
         loop {
-            tokio::select! {
+            let is_over = tokio::select! {
                 biased;
-                () = ticket.called() => {}
-                () = tokio::time::sleep_until(deadline) => return Ok(Vec::new()),
+                () = ticket.called() => false,
+                () = tokio::time::sleep_until(deadline) => true,
                 error = leadership_lost(&mut leadership) => return Err(error),
-            }
-            let found = if first {
-                self.look(topic, group).await?
-            } else {
-                self.look_here(topic, group).await?
             };
-            first = false;
+            let mut found = self.look_here(topic, group).await?;
+            if is_over || !matches!(found, Availability::Something | Availability::Nothing) {
+                found = self.look(topic, group).await?;
+            }
+            if is_over {
+                let granted = self.take(found, &command).await?;
+                return Ok(granted.map_or_else(Vec::new, |it| it.accept_as(&mut ticket)));
+            }
             if let Some(granted) = self.take(found, &command).await? {
                 return Ok(granted.accept_as(&mut ticket));
             }

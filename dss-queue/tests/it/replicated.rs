@@ -269,7 +269,8 @@ async fn a_receive_that_is_dropped_keeps_nothing() {
         match leader.last_index() - before {
             _ if done => {}
             3 => untouched += 1,
-            5 => handed_back += 1,
+            // The next one may have asked while the lease was on its way back.
+            5 | 6 => handed_back += 1,
             entries => panic!("{entries} entries for a publish, a lease and an ack"),
         }
     }

@@ -13,6 +13,11 @@ use crate::origin::Origin;
 
 /// How much of a resource is kept: longer than any path of which all names are good.
 const RESOURCE_CHARS_MAX: usize = 4_096;
+/// More than the longest line has.
+pub(super) const LINE_BYTES_MAX: u64 = 1 << 20;
+/// As many names as a request may have that is answered, and as much of each.
+const NAMES_MAX: usize = 64;
+const NAME_CHARS_MAX: usize = 512;
 
 /// What somebody wants to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +30,8 @@ pub(crate) struct Entry {
     pub(crate) action: &'static str,
     /// What it is done to: the path, as it was sent.
     pub(crate) resource: String,
+    /// What it is done to beside that, where the body names it.
+    pub(crate) names: Vec<String>,
     /// What the request is called, in logs of other nodes too.
     pub(crate) request_id: String,
 }
@@ -74,6 +81,8 @@ struct EntryLine<'a> {
     principal: PrincipalLine<'a>,
     action: &'a str,
     resource: &'a str,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    names: Vec<&'a str>,
     outcome: &'a str,
     status: Option<u16>,
     request_id: &'a str,
@@ -118,9 +127,7 @@ pub(super) fn append_entry(
     (entry, outcome): (&Entry, &Outcome),
     lines: &mut Vec<u8>,
 ) -> Mac {
-    let Entry { client, principal, action, resource, request_id } = entry;
-    let end =
-        resource.char_indices().nth(RESOURCE_CHARS_MAX).map_or(resource.len(), |(end, _)| end);
+    let Entry { client, principal, action, resource, names, request_id } = entry;
     let line = EntryLine {
         sequence,
         time: format!("{:.6}", Timestamp::now()),
@@ -128,7 +135,8 @@ pub(super) fn append_entry(
         client: client.to_string(),
         principal: principal.into(),
         action,
-        resource: &resource[..end],
+        resource: cut(resource, RESOURCE_CHARS_MAX),
+        names: names.iter().take(NAMES_MAX).map(|name| cut(name, NAME_CHARS_MAX)).collect(),
         outcome: match (outcome.status, &outcome.code) {
             (None, _) => "abandoned",
             (Some(200..=299), _) => "done",
@@ -140,6 +148,11 @@ pub(super) fn append_entry(
         routed_to: &outcome.routed_to,
     };
     key.append(previous, &text_of(&line), lines)
+}
+
+/// No more of `text` than this.
+fn cut(text: &str, chars: usize) -> &str {
+    text.char_indices().nth(chars).map_or(text, |(end, _)| &text[..end])
 }
 
 /// As JSON of which nothing moves a cursor, hides or turns around what stands beside it.
@@ -186,6 +199,7 @@ mod tests {
             principal: Principal::Owner { id: "abc".to_owned(), name, role: Role::Writer },
             action: "putValue",
             resource: "/v1/cache/a%2Fb".to_owned(),
+            names: Vec::new(),
             request_id: "r-1".to_owned(),
         }
     }
@@ -234,8 +248,13 @@ mod tests {
     }
 
     #[test]
-    fn a_long_resource_is_cut() {
-        let entry = Entry { resource: "ä".repeat(100_000), ..entry("ci") };
-        assert!(line(&entry, Some(200), None).len() < 3 * RESOURCE_CHARS_MAX);
+    fn no_line_is_too_long() {
+        let resource = "\u{e0041}".repeat(100_000);
+        let names = vec![resource.clone(); 100];
+        let entry = Entry { resource, names, ..entry("ci") };
+        let line = line(&entry, Some(200), None);
+        assert!((line.len() as u64) < LINE_BYTES_MAX, "{} bytes", line.len());
+        let value: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(value["names"].as_array().unwrap().len(), NAMES_MAX);
     }
 }

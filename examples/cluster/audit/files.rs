@@ -10,11 +10,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::fstatvfs;
 
 use super::chain::{Line, Mac, ORIGIN};
-use super::entry::Header;
+use super::entry::{Header, LINE_BYTES_MAX};
 use crate::hex;
-
-/// More than the longest line has.
-const LINE_BYTES_MAX: u64 = 128 << 10;
 
 /// Where lines go. The one that is begun last is written to.
 pub(super) trait Files: Send + 'static {

@@ -183,6 +183,13 @@ impl AuditLog {
 }
 
 impl Record {
+    /// It is done to these.
+    pub(crate) fn name(&mut self, names: Vec<String>) {
+        if let Some(entry) = &mut self.entry {
+            entry.names = names;
+        }
+    }
+
     /// This came of it. Durable on return.
     ///
     /// # Errors
@@ -276,7 +283,7 @@ impl Writer {
 
     /// Whether the disk has room for what may come. Where that cannot be said, writing will tell.
     fn has_room(&self) -> bool {
-        self.files.room().is_ok_and(|room| room >= ROOM_MIN) || self.files.room().is_err()
+        self.files.room().unwrap_or(u64::MAX) >= ROOM_MIN
     }
 }
 

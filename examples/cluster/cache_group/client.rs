@@ -92,7 +92,7 @@ impl CacheGroup {
     }
 
     /// What people call a member.
-    pub(super) fn name(&self, member: dss_mesi::NodeId) -> &str {
+    pub(super) fn name(&self, member: dss_mesi::NodeId) -> String {
         self.peers.name(NodeId::new(member.get()))
     }
 

@@ -5,8 +5,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use axum::http::Method;
 use dss_lock::{
-    AcquireError, AcquireRequest, FencingToken, Grant, LockName, Locks, Mode, ReleaseError,
-    ReleaseRequest, ServiceError, SessionError, SessionId, SessionInfo, Wait,
+    AcquireAllRequest, AcquireError, AcquireRequest, FencingToken, Grant, LockName, Locks, Mode,
+    ReleaseError, ReleaseRequest, RequestId, ServiceError, SessionError, SessionId, SessionInfo,
+    Wait,
 };
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
@@ -166,7 +167,7 @@ impl HttpLocks {
         }
     }
 
-    fn acquire_error(&self, failure: Failure, request: &AcquireRequest) -> AcquireError {
+    fn acquire_error(&self, failure: Failure, wait: Wait) -> AcquireError {
         let refused = match failure {
             Failure::Service(error) => return error.into(),
             Failure::Refused(refused) => refused,
@@ -174,7 +175,7 @@ impl HttpLocks {
         match refused.code.as_str() {
             "lock_held" => AcquireError::Held { holders: Vec::new() },
             // Whoever waits for ever asks again, anew: this request has its answer.
-            "wait_timeout" if request.wait == Wait::Forever => AcquireError::Cancelled,
+            "wait_timeout" if wait == Wait::Forever => AcquireError::Cancelled,
             "wait_timeout" => AcquireError::TimedOut,
             "deadlock" => {
                 let cycle = refused.cycle.into_iter().map(SessionId::new);
@@ -182,6 +183,10 @@ impl HttpLocks {
             }
             "owner_busy" => AcquireError::OwnerBusy,
             "session_expired" => AcquireError::SessionExpired,
+            "already_exists" => match refused.lock.clone().map(LockName::new) {
+                Some(Ok(lock)) => AcquireError::AlreadyHolds { lock },
+                _ => self.give_up(&refused).into(),
+            },
             _ => self.give_up(&refused).into(),
         }
     }
@@ -210,31 +215,35 @@ impl Locks for HttpLocks {
     }
 
     async fn acquire(&self, request: AcquireRequest) -> Result<Grant, AcquireError> {
-        let wait = match request.wait {
-            Wait::Try => Duration::ZERO,
-            Wait::For(wait) => wait.min(WAIT_MAX),
-            Wait::Forever => WAIT_MAX,
-        };
-        let mode = match request.mode {
-            Mode::Exclusive => "exclusive",
-            Mode::Shared => "shared",
-        };
+        let wait = span_of(request.wait);
         let mut body = owned(&request.session, request.owner.as_str());
-        body["mode"] = mode.into();
-        body["wait_ms"] = millis(wait).into();
+        body["mode"] = name_of(request.mode).into();
         body["reentrant"] = request.reentrant.into();
-        if let Some(id) = &request.request_id {
-            body["request_id"] = id.as_str().into();
-        }
-        if let Some(ttl) = request.ttl {
-            body["ttl_ms"] = millis(ttl).into();
-        }
+        waiting(&mut body, wait, request.ttl, request.request_id.as_ref());
         let path = lock_path(&request.lock, "acquire");
         let answer = self.ask_for::<Granted>(wait, Method::POST, &path, Body::Json(body)).await;
         match answer {
             Ok(granted) => Ok(granted.of(request.lock, request.session)),
-            Err(failure) => Err(self.acquire_error(failure, &request)),
+            Err(failure) => Err(self.acquire_error(failure, request.wait)),
         }
+    }
+
+    async fn acquire_all(&self, request: AcquireAllRequest) -> Result<Vec<Grant>, AcquireError> {
+        let wait = span_of(request.wait);
+        let mut body = owned(&request.session, request.owner.as_str());
+        let locks = request.locks.iter();
+        let locks =
+            locks.map(|(lock, mode)| json!({"lock": lock.as_str(), "mode": name_of(*mode)}));
+        body["locks"] = locks.collect();
+        waiting(&mut body, wait, request.ttl, request.request_id.as_ref());
+        let body = Body::Json(body);
+        let answer = self.ask_for::<GrantedAll>(wait, Method::POST, "/v1/locks", body).await;
+        let granted = answer.map_err(|failure| self.acquire_error(failure, request.wait))?;
+        let grants = granted.grants.into_iter().map(|NamedGrant { lock, granted }| {
+            LockName::new(lock).ok().map(|lock| granted.of(lock, request.session.clone()))
+        });
+        // What was granted under no name of a lock was asked for by nobody.
+        grants.collect::<Option<_>>().ok_or(ServiceError::OutcomeUnknown.into())
     }
 
     async fn release(&self, request: ReleaseRequest) -> Result<(), ReleaseError> {
@@ -268,6 +277,18 @@ struct Granted {
     fencing_token: u64,
 }
 
+#[derive(Deserialize)]
+struct GrantedAll {
+    grants: Vec<NamedGrant>,
+}
+
+#[derive(Deserialize)]
+struct NamedGrant {
+    lock: String,
+    #[serde(flatten)]
+    granted: Granted,
+}
+
 #[derive(Clone, Copy, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum GrantedMode {
@@ -287,6 +308,31 @@ impl Granted {
 
 fn owned(session: &SessionId, owner: &str) -> Value {
     json!({"session": session.as_str(), "owner": owner})
+}
+
+fn name_of(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Exclusive => "exclusive",
+        Mode::Shared => "shared",
+    }
+}
+
+fn span_of(wait: Wait) -> Duration {
+    match wait {
+        Wait::Try => Duration::ZERO,
+        Wait::For(wait) => wait.min(WAIT_MAX),
+        Wait::Forever => WAIT_MAX,
+    }
+}
+
+fn waiting(body: &mut Value, wait: Duration, ttl: Option<Duration>, id: Option<&RequestId>) {
+    body["wait_ms"] = millis(wait).into();
+    if let Some(id) = id {
+        body["request_id"] = id.as_str().into();
+    }
+    if let Some(ttl) = ttl {
+        body["ttl_ms"] = millis(ttl).into();
+    }
 }
 
 fn grant_body(request: &ReleaseRequest) -> Body {

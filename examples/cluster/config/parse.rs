@@ -69,6 +69,8 @@ struct Node {
     id: Spanned<String>,
     client: Spanned<String>,
     peer: Spanned<String>,
+    #[serde(default)]
+    joins: bool,
 }
 
 #[derive(Deserialize)]
@@ -223,7 +225,11 @@ fn nodes(
         };
         let client = address("client", &table.client)?;
         let peer = address("peer", &table.peer)?;
-        nodes.push(NodeConfig { id, name: name.clone(), client, peer, field });
+        let joins = table.joins;
+        nodes.push(NodeConfig { id, name: name.clone(), client, peer, joins, field });
+    }
+    if nodes.iter().all(|node| node.joins) {
+        return Err(source.refuse("nodes", tables, "some node must be there before others join"));
     }
     Ok(nodes)
 }
@@ -298,7 +304,7 @@ fn check_name(name: &str) -> Result<(), &'static str> {
 }
 
 /// A node's name is a folder and a header value, on whatever machine.
-fn check_node_name(name: &str) -> Result<(), &'static str> {
+pub(super) fn check_node_name(name: &str) -> Result<(), &'static str> {
     check_name(name)?;
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     if !name.bytes().all(allowed) || name.starts_with('.') {
@@ -307,7 +313,7 @@ fn check_node_name(name: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-fn parse_address(text: &str) -> Result<Address, String> {
+pub(super) fn parse_address(text: &str) -> Result<Address, String> {
     let problem = || format!("{text:?} is not host:port");
     let (host, port) = text.rsplit_once(':').ok_or_else(problem)?;
     let bracketed = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));

@@ -166,6 +166,8 @@ impl ClusterConfig {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     fn environment(variables: &[(&str, &str)]) -> Vec<Setting> {
@@ -228,6 +230,29 @@ mod tests {
     }
 
     #[test]
+    fn what_is_written_down_follows_who_is_asked_unless_it_is_said() {
+        let file = "cluster='c'\n[[nodes]]\nid='a'\nclient='h:1'\npeer='h:2'\n";
+        let config = ClusterConfig::parse("c.toml", file).unwrap();
+        assert!(!config.auth().enabled && config.audit().is_none(), "off by default");
+        let with = |more: &str, variables: &[(&str, &str)], line: &[&str]| {
+            let config = ClusterConfig::parse("c.toml", &format!("{file}{more}")).unwrap();
+            let line: Vec<Setting> = line.iter().map(|text| text.parse().unwrap()).collect();
+            config.with_settings(environment(variables)).unwrap().with_settings(line).unwrap()
+        };
+        let on = with("[auth]\nenabled=false\n", &[("DSS_AUTH_ENABLED", "true")], &[]);
+        assert!(on.auth().enabled && on.audit().is_some());
+        let off = with("[auth]\nenabled=true\n", &[], &["audit.enabled=false"]);
+        assert!(off.auth().enabled && off.audit().is_none());
+        let more = "[audit]\nenabled=true\nfile_bytes_max=5000\nkey_file='k'\n";
+        let audited = with(more, &[("DSS_AUDIT_KEY_FILE", "e")], &["audit.file_bytes_max=6000"]);
+        let audit = audited.audit().unwrap();
+        assert_eq!((audit.key_file(Path::new("x")), audit.file_bytes_max), ("e".into(), 6000));
+        assert!(!audited.auth().enabled);
+        let bootstrap = format!("auth.bootstrap=ab:{}", "0f".repeat(32));
+        assert!(with("", &[], &[&bootstrap]).auth().bootstrap.is_some());
+    }
+
+    #[test]
     fn a_refusal_names_where_it_was_said() {
         for (setting, expected) in [
             ("limits.idle_ms=0", "--set limits.idle_ms: must be from 1 to 3600000"),
@@ -239,6 +264,9 @@ mod tests {
             ("tls.folder=", "--set tls.folder: must not be empty"),
             ("insecure=yes", "--set insecure: is not true or false"),
             ("redis.urls=http://a", "--set redis.urls: "),
+            ("auth.enabled=yes", "--set auth.enabled: must be true or false"),
+            ("auth.bootstrap=x", "--set auth.bootstrap: must look like <id>:<sha256>"),
+            ("audit.file_bytes_max=1", "--set audit.file_bytes_max: must be from 4096 to"),
             ("timing.heartbeat_ms=0", "--set timing.heartbeat_ms: timing.heartbeat_ms: must be"),
             ("timing.heartbeat_ms=900", "--set timing.heartbeat_ms: timing.election_timeout_ms: "),
         ] {

@@ -15,10 +15,13 @@ impl Display for ClusterConfig {
         writeln!(formatter, "cluster = {}", text(&self.cluster))?;
         writeln!(formatter, "data_dir = {}", text(&self.data_dir.to_string_lossy()))?;
         writeln!(formatter, "insecure = {}", self.insecure)?;
-        for NodeConfig { name, client, peer, .. } in &self.nodes {
+        for NodeConfig { name, client, peer, joins, .. } in &self.nodes {
             writeln!(formatter, "\n[[nodes]]\nid = {}", text(name))?;
             writeln!(formatter, "client = {}", text(client.as_str()))?;
             writeln!(formatter, "peer = {}", text(peer.as_str()))?;
+            if *joins {
+                writeln!(formatter, "joins = true")?;
+            }
         }
         if !self.redis.is_empty() {
             let urls = self.redis.iter().map(|server| text(&format!("redis://{}", server.name())));
@@ -61,7 +64,9 @@ mod tests {
     #[test]
     fn what_is_shown_says_the_same_as_what_was_read() {
         let file = "cluster = \"de\\\"mo ä\"\n[[nodes]]\nid = 'a'\nclient = 'h:1'\npeer = '[::1]:2'\n\
-                    [redis]\nurls = ['redis://:secret@h/3']\n[limits]\nidle_ms = 7\n[tls]\nfolder = 'certs'\nclient_certificates = true\n\
+                    [[nodes]]\nid = 'b'\nclient = 'h:3'\npeer = 'h:4'\njoins = true\n\
+                    [redis]\nurls = ['redis://:secret@h/3']\n[limits]\nidle_ms = 7\n[tls]\nfolder = 'certs'\n\
+                    client_certificates = true\n\
                     [auth]\nenabled = true\n[audit]\nkey_file = 'k'\nfile_bytes_max = 5000\n";
         let config = ClusterConfig::parse("c.toml", file).unwrap();
         let shown = config.to_string();

@@ -65,6 +65,9 @@ fn every_refusal_names_the_file_the_line_and_the_field() {
     for (from, to, place, named) in [
         ("data_dir", "data_dri", "c.toml:2", "data_dri"),
         ("client = \"127", "clinet = \"127", "c.toml:6", "clinet"),
+        ("[redis]", "[auth]\nenabled = 1\n[redis]", "c.toml:15", "auth.enabled"),
+        ("[redis]", "[auth]\nbotstrap = \"x\"\n[redis]", "c.toml:15", "auth.botstrap"),
+        ("[redis]", "[audit]\nfile_bytes_max = 0\n[redis]", "c.toml:15", "audit.file_bytes_max"),
         ("heartbeat_ms = 50", "beat_ms = 50", "c.toml:19", "beat_ms"),
         ("heartbeat_ms = 50", "heartbeat_ms = 0", "c.toml:17", "timing.heartbeat_ms"),
         ("heartbeat_ms = 50", "heartbeat_ms = 300", "c.toml:17", "timing.election_timeout_ms"),

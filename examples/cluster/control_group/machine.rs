@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::heads::{AuditHead, Heads};
+use super::members::{MemberChanges, MemberCommand, MemberReply};
 use super::tokens::{TokenCommand, TokenReply, Tokens};
 
 /// The first byte of every command and snapshot.
@@ -19,6 +20,8 @@ pub(crate) enum ControlCommand {
     Token(TokenCommand),
     /// Says how far an audit log goes.
     Audit(AuditHead),
+    /// Changes who belongs to the cluster.
+    Members(MemberCommand),
 }
 
 /// What a [`ControlCommand`] is answered.
@@ -30,6 +33,8 @@ pub(crate) enum ControlReply {
     Token(TokenReply),
     /// The head that is known.
     Audit(AuditHead),
+    /// How the change of the members ended.
+    Members(MemberReply),
 }
 
 impl ControlCommand {
@@ -52,6 +57,8 @@ pub(crate) struct ControlState {
     pub(crate) tokens: Tokens,
     /// How far the audit logs go.
     pub(crate) heads: Heads,
+    /// Who belongs to the cluster beside those that it began with.
+    pub(crate) members: MemberChanges,
 }
 
 impl ControlState {
@@ -59,6 +66,7 @@ impl ControlState {
         match command {
             ControlCommand::Token(command) => ControlReply::Token(self.tokens.apply(command)),
             ControlCommand::Audit(head) => ControlReply::Audit(self.heads.apply(head)),
+            ControlCommand::Members(command) => ControlReply::Members(self.members.apply(command)),
         }
     }
 }

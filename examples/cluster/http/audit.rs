@@ -111,6 +111,22 @@ impl std::fmt::Debug for Auditing {
     }
 }
 
+/// What the body of a batch names: the handler checks it, and refuses one that makes no sense.
+pub(super) fn names_in(body: &[u8]) -> Vec<String> {
+    #[derive(Deserialize)]
+    struct Batch {
+        locks: Vec<Named>,
+    }
+    #[derive(Deserialize)]
+    struct Named {
+        lock: String,
+    }
+    let batch = serde_json::from_slice(body);
+    batch
+        .map(|Batch { locks }| locks.into_iter().map(|named| named.lock).collect())
+        .unwrap_or_default()
+}
+
 /// The code of a problem document, and the answer that it came with.
 async fn code_of(response: Response) -> (Response, Option<String>) {
     #[derive(Deserialize)]
@@ -187,7 +203,7 @@ async fn show(
         let problem = format!("must be from 1 to {LIMIT_MAX}");
         return Err(Problem::invalid_field("limit", problem).into());
     }
-    match node.map(|name| app.config.node_id(&name)) {
+    match node.map(|name| app.members.node(&name).map(|node| node.id)) {
         None => {}
         Some(Some(id)) if id == app.id => {}
         Some(Some(id)) => return Err(Refusal::not_leader(Some(id))),

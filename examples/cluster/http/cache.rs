@@ -37,6 +37,7 @@ pub(crate) fn routes() -> Vec<Route> {
             .with_header("etag", version)
             .with_header("x-cache", "`hit` where this node had the line, else `miss`.")
             .with_header("x-mesi-state", "How this node holds the line: `M`, `E` or `S`.")
+            .directed()
             .refuses(&[Code::NotFound]),
         Route::put(path, Access::Writer, put)
             .named("putValue", "Writes a value.")
@@ -44,6 +45,7 @@ pub(crate) fn routes() -> Vec<Route> {
             .takes_bytes()
             .header("if-match", "Only where this is the version of the value.")
             .header("if-none-match", "`*`: only where there is no value.")
+            .directed()
             .answers_nothing("It is written.")
             .with_header("etag", version)
             .refuses(&[Code::VersionMismatch])
@@ -52,6 +54,7 @@ pub(crate) fn routes() -> Vec<Route> {
             .named("deleteValue", "Removes a value.")
             .conduct(Conduct::Writes)
             .header("if-match", "Only where this is the version of the value.")
+            .directed()
             .answers_nothing("It is removed.")
             .refuses(&[Code::NotFound, Code::VersionMismatch])
             .fenced(),
@@ -159,9 +162,9 @@ async fn line(State(app): State<App>, Name(key): Name<Key>) -> Result<Answer<Lin
         async move { cache.line(key).await }
     };
     let line = in_this_life(&app, inspect).await?;
-    let name = |node: NodeId| match app.config.name(dss_raft::NodeId::new(node.get())) {
-        Some(name) => name.to_owned(),
-        None => node.to_string(),
+    let name = |node: NodeId| {
+        let named = app.members.name(dss_raft::NodeId::new(node.get()));
+        named.unwrap_or_else(|| node.to_string())
     };
     // The home knows of holders only; whoever is in the view and holds nothing has it invalid.
     let mut states: BTreeMap<_, _> =

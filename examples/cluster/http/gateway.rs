@@ -10,7 +10,7 @@ use dss_raft::Leadership;
 use tokio::sync::watch;
 use tracing::Instrument as _;
 
-use super::audit::Auditing;
+use super::audit::{Auditing, names_in};
 use super::body;
 use super::fence::Fence;
 use super::load::{Load, Place};
@@ -19,7 +19,7 @@ use super::names::Names;
 use super::problem::{Code, Problem};
 use super::route::{Access, Route};
 use super::routing::{Call, Conduct, Routing, TRACE_ID};
-use crate::audit::Entry;
+use crate::audit::{Entry, Record};
 use crate::auth::{Authority, Credential, Denied, Principal, authorize};
 use crate::config::Limits;
 use crate::origin::Origin;
@@ -53,6 +53,8 @@ pub(crate) struct Passage {
     /// Whether it needs a token even where others do not.
     is_guarded: bool,
     is_of_locks: bool,
+    /// Whether its body names what it is done to.
+    is_batch: bool,
 }
 
 /// A request that may be made.
@@ -73,8 +75,18 @@ impl Passage {
     /// Of the route that stands at this place of the table.
     pub(crate) fn of(place: usize, route: &Route) -> Self {
         let Route { conduct, access, is_fenced, is_vital, is_guarded, is_of_locks, .. } = *route;
-        let operation = route.operation_id;
-        Self { place, operation, conduct, access, is_fenced, is_vital, is_guarded, is_of_locks }
+        let (operation, is_batch) = (route.operation_id, route.is_batch);
+        Self {
+            place,
+            operation,
+            conduct,
+            access,
+            is_fenced,
+            is_vital,
+            is_guarded,
+            is_of_locks,
+            is_batch,
+        }
     }
 }
 
@@ -167,27 +179,37 @@ impl Gateway {
     async fn act(&self, passage: Passage, principal: Principal, request: Request) -> Response {
         let Some(auditing) = self.auditing.as_ref().filter(|_| passage.conduct != Conduct::Reads)
         else {
-            return self.perform(passage, request).await;
+            return self.perform(passage, request, None).await;
         };
         let (head, body) = request.into_parts();
-        let record = match auditing.begin(entry(passage, principal, &head)) {
+        let mut record = match auditing.begin(entry(passage, principal, &head)) {
             Ok(record) => record,
             Err(refusal) => {
                 body::discard(body);
                 return refusal.into_response();
             }
         };
-        let response = self.perform(passage, Request::from_parts(head, body)).await;
+        let request = Request::from_parts(head, body);
+        let response = self.perform(passage, request, Some(&mut record)).await;
         auditing.end(record, response).await
     }
 
-    async fn perform(&self, passage: Passage, request: Request) -> Response {
-        match self.admit(passage, request).await {
-            Ok(Admitted { call, fence: None, .. }) => self.routing.answer(&call).await,
-            Ok(Admitted { call, fence: Some(fence), .. }) => {
-                fence.guard(&self.routing, &call).await
-            }
-            Err(response) => response,
+    async fn perform(
+        &self,
+        passage: Passage,
+        request: Request,
+        record: Option<&mut Record>,
+    ) -> Response {
+        let Admitted { call, fence, _place } = match self.admit(passage, request).await {
+            Ok(admitted) => admitted,
+            Err(response) => return response,
+        };
+        if let Some(record) = record.filter(|_| passage.is_batch) {
+            record.name(names_in(call.request().body()));
+        }
+        match fence {
+            None => self.routing.answer(&call).await,
+            Some(fence) => fence.guard(&self.routing, &call).await,
         }
     }
 
@@ -233,6 +255,7 @@ fn entry(passage: Passage, principal: Principal, head: &Parts) -> Entry {
         principal,
         action: passage.operation,
         resource: head.uri.path().to_owned(),
+        names: Vec::new(),
         request_id: request_id.unwrap_or_default().to_owned(),
     }
 }

@@ -47,7 +47,7 @@ async fn hand_over(
     State(app): State<App>,
     Json(HandOver { to }): Json<HandOver>,
 ) -> Result<Answer<Leader>, Refusal> {
-    let Some(node) = app.config.node_id(&to) else {
+    let Some(node) = app.members.node(&to).map(|node| node.id) else {
         return Err(Problem::invalid_field("to", "the cluster has no such node").into());
     };
     let leads = app.lock_group.status().role == RoleKind::Leader;

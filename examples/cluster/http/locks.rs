@@ -436,10 +436,7 @@ impl From<AcquireError> for Refusal {
             }
             AcquireError::SessionExpired => expired(),
             AcquireError::Cancelled => Problem::new(Code::Unavailable, "the wait was cancelled"),
-            AcquireError::AlreadyHolds { lock } => {
-                let detail = format!("the owner already holds {}, and not all", lock.as_str());
-                Problem::new(Code::AlreadyExists, detail)
-            }
+            AcquireError::AlreadyHolds { lock } => Problem::already_holds(lock.as_str().to_owned()),
             AcquireError::Limit(limit @ Limit::LocksPerRequest) => {
                 Problem::invalid_field("locks", limit)
             }

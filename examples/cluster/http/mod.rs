@@ -14,12 +14,16 @@ mod audit;
 mod body;
 mod cache;
 mod cache_version;
+mod dashboard;
+mod demo;
+mod events;
 mod extract;
 mod fence;
 mod gateway;
 mod leader;
 mod load;
 mod locks;
+mod members;
 mod messages;
 mod metrics;
 mod names;
@@ -56,6 +60,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument as _;
 
 use self::audit::Auditing;
+use self::events::{Events, Sampler};
 use self::gateway::{Gateway, Passage};
 use self::route::Route;
 use self::routing::{Forward, Routing, TRACE_ID};
@@ -84,6 +89,9 @@ fn table() -> Vec<Route> {
         leader::routes(),
         tokens::routes(),
         audit::routes(),
+        members::routes(),
+        events::routes(),
+        dashboard::routes(),
     ]
     .into_iter()
     .flatten()
@@ -95,6 +103,7 @@ fn table() -> Vec<Route> {
 pub(crate) struct Context {
     app: App,
     recorder: Arc<Recorder>,
+    events: Events,
     /// The OpenAPI document, written once.
     document: Bytes,
 }
@@ -127,7 +136,10 @@ impl Http {
     }
 
     fn with_peers(app: App, peers: Arc<dyn Forward>) -> Self {
-        let routes = table();
+        let mut routes = table();
+        if app.demo.is_some() {
+            routes.extend(demo::routes());
+        }
         let recorder = Arc::new(Recorder::new(&routes));
         let document = serde_json::to_vec(&openapi::document(&routes))
             .expect("an OpenAPI document is always written as JSON");
@@ -140,10 +152,16 @@ impl Http {
         let lock_leadership = app.lock_group.leadership();
         let node = HeaderValue::from_str(&app.name).unwrap_or(HeaderValue::from_static("?"));
         let (authority, auditing) = (app.authority.clone(), Auditing::of(&app));
-        let context =
-            Context { app, recorder: Arc::clone(&recorder), document: Bytes::from(document) };
+        let (document, events) = (Bytes::from(document), Events::new());
+        let context = Context {
+            app: app.clone(),
+            recorder: Arc::clone(&recorder),
+            events: events.clone(),
+            document,
+        };
         let local = local_router(routes, context);
         let routing = Routing::new(here, local.clone(), peers);
+        Sampler::start(app, routing.clone(), events);
         let recorded = Arc::clone(&recorder);
         let gateway = Gateway::new(routing, recorded, authority, auditing, limits, lock_leadership);
         Self { clients: client_router(passages, &gateway, node), local, recorder }

@@ -11,11 +11,12 @@ use utoipa::ToSchema;
 
 use super::Context;
 use super::extract::Answer;
+use super::members::MemberState;
 use super::metrics::{Exposition, MEDIA_TYPE};
 use super::problem::{Code, Problem};
 use super::route::{Access, Route};
 use crate::app::App;
-use crate::config::ClusterConfig;
+use crate::members::Members;
 
 pub(crate) fn routes() -> Vec<Route> {
     vec![
@@ -43,7 +44,11 @@ pub(crate) fn routes() -> Vec<Route> {
 struct NodeStatus {
     /// The node that was asked.
     node: String,
+    /// Why it cannot serve, where that is so.
+    not_ready: Option<String>,
     raft: RaftStatus,
+    /// Its part in every Raft group, that of the locks first.
+    groups: Vec<GroupStatus>,
     /// Every node of the cluster.
     nodes: Vec<Node>,
 }
@@ -63,6 +68,19 @@ struct RaftStatus {
     learners: Vec<String>,
 }
 
+/// A node's part in one Raft group.
+#[derive(Debug, Serialize, ToSchema)]
+struct GroupStatus {
+    /// `locks`, `cache`, or the shard of the queues.
+    group: String,
+    role: &'static str,
+    term: u64,
+    leader: Option<String>,
+    commit_index: u64,
+    applied_index: u64,
+    last_index: u64,
+}
+
 /// A node of the cluster.
 #[derive(Debug, Serialize, ToSchema)]
 struct Node {
@@ -71,6 +89,7 @@ struct Node {
     url: String,
     /// Whether the node that was asked is connected to it.
     up: bool,
+    state: MemberState,
 }
 
 async fn health() -> &'static str {
@@ -85,16 +104,32 @@ async fn readiness(State(app): State<App>) -> Result<&'static str, Problem> {
 }
 
 async fn status(State(app): State<App>) -> Answer<NodeStatus> {
-    let nodes = app.config.nodes().iter().map(|node| Node {
-        id: node.name.clone(),
+    let nodes = app.members.nodes().into_iter().map(|node| Node {
         url: format!("{}://{}", app.config.scheme(), node.client),
         up: app.peers.is_up(node.id),
+        state: MemberState::of(&app, &node),
+        id: node.name,
     });
     Answer(NodeStatus {
         node: app.name.clone(),
-        raft: RaftStatus::new(&app.lock_group.status(), &app.config),
+        not_ready: app.ready.check().err().map(|missing| missing.to_string()),
+        raft: RaftStatus::new(&app.lock_group.status(), &app.members),
+        groups: groups(&app),
         nodes: nodes.collect(),
     })
+}
+
+/// This node's part in every group.
+fn groups(app: &App) -> Vec<GroupStatus> {
+    let mut statuses = vec![
+        ("locks".to_owned(), app.lock_group.status()),
+        ("cache".to_owned(), app.cache_group.status()),
+        ("control".to_owned(), app.control.group().status()),
+    ];
+    let shards = app.queue_groups.iter().enumerate();
+    statuses.extend(shards.map(|(shard, group)| (format!("shard-{shard}"), group.status())));
+    let statuses = statuses.into_iter();
+    statuses.map(|(group, status)| GroupStatus::new(group, &status, &app.members)).collect()
 }
 
 async fn metrics(State(context): State<Context>) -> Response {
@@ -110,26 +145,16 @@ async fn openapi(State(context): State<Context>) -> Response {
 }
 
 impl RaftStatus {
-    fn new(status: &Status, config: &ClusterConfig) -> Self {
-        // A member that is in no file is known by its number.
-        let name = |node: NodeId| match config.name(node) {
-            Some(name) => name.to_owned(),
-            None => node.to_string(),
-        };
+    fn new(status: &Status, members: &Members) -> Self {
         let names = |nodes: &std::collections::BTreeSet<NodeId>| {
-            let mut names: Vec<_> = nodes.iter().copied().map(name).collect();
+            let mut names: Vec<_> = nodes.iter().map(|node| name_of(*node, members)).collect();
             names.sort_unstable();
             names
         };
         Self {
-            role: match status.role {
-                RoleKind::Leader => "leader",
-                RoleKind::Follower => "follower",
-                RoleKind::PreCandidate | RoleKind::Candidate => "candidate",
-                RoleKind::Learner => "learner",
-            },
+            role: word(status.role),
             term: status.term.get(),
-            leader: status.leader.map(name),
+            leader: status.leader.map(|leader| name_of(leader, members)),
             commit_index: status.commit_index.get(),
             applied_index: status.applied_index.get(),
             last_index: status.last_index.get(),
@@ -137,4 +162,32 @@ impl RaftStatus {
             learners: names(&status.configuration.learners),
         }
     }
+}
+
+impl GroupStatus {
+    fn new(group: String, status: &Status, members: &Members) -> Self {
+        Self {
+            group,
+            role: word(status.role),
+            term: status.term.get(),
+            leader: status.leader.map(|leader| name_of(leader, members)),
+            commit_index: status.commit_index.get(),
+            applied_index: status.applied_index.get(),
+            last_index: status.last_index.get(),
+        }
+    }
+}
+
+fn word(role: RoleKind) -> &'static str {
+    match role {
+        RoleKind::Leader => "leader",
+        RoleKind::Follower => "follower",
+        RoleKind::PreCandidate | RoleKind::Candidate => "candidate",
+        RoleKind::Learner => "learner",
+    }
+}
+
+/// What people call a node. A member that is in no file is known by its number.
+fn name_of(node: NodeId, members: &Members) -> String {
+    members.name(node).unwrap_or_else(|| node.to_string())
 }

@@ -137,10 +137,21 @@ pub(crate) struct Problem {
     code: Code,
     status: StatusCode,
     detail: String,
-    cycle: Option<Vec<String>>,
-    etag: Option<HeaderValue>,
+    particular: Particular,
+}
+
+/// What some problems tell besides.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Particular {
+    None,
+    /// The sessions that would wait for one another.
+    Cycle(Vec<String>),
+    /// The lock that is held already.
+    Lock(String),
+    /// The version that is there.
+    Etag(HeaderValue),
     /// How to say who one is.
-    challenge: Option<&'static str>,
+    Challenge(&'static str),
 }
 
 impl Problem {
@@ -150,7 +161,8 @@ impl Problem {
             detail.truncate(end);
             detail.push('…');
         }
-        Self { code, status: code.status(), detail, cycle: None, etag: None, challenge: None }
+        let status = code.status();
+        Self { code, status, detail, particular: Particular::None }
     }
 
     /// A request that makes no sense as a whole.
@@ -184,13 +196,19 @@ impl Problem {
     /// A wait that would close this cycle of sessions.
     pub(crate) fn deadlock(cycle: Vec<String>) -> Self {
         let detail = "every session of the cycle would wait for the next one";
-        Self { cycle: Some(cycle), ..Self::new(Code::Deadlock, detail) }
+        Self { particular: Particular::Cycle(cycle), ..Self::new(Code::Deadlock, detail) }
+    }
+
+    /// Several locks, of which the owner already holds this one, and not all.
+    pub(crate) fn already_holds(lock: String) -> Self {
+        let detail = format!("the owner already holds {lock}, and not all");
+        Self { particular: Particular::Lock(lock), ..Self::new(Code::AlreadyExists, detail) }
     }
 
     /// A write whose condition does not hold, with the version that is there.
     pub(crate) fn version_mismatch(etag: HeaderValue) -> Self {
         let detail = "the value has another version; see the etag header";
-        Self { etag: Some(etag), ..Self::new(Code::VersionMismatch, detail) }
+        Self { particular: Particular::Etag(etag), ..Self::new(Code::VersionMismatch, detail) }
     }
 
     /// A request without a token, or with one that is worth nothing. Which of the ways to be worth
@@ -201,7 +219,8 @@ impl Problem {
         } else {
             ("authorization: Bearer <token> is needed", "Bearer realm=\"dss\"")
         };
-        Self { challenge: Some(challenge), ..Self::new(Code::Unauthenticated, detail) }
+        let particular = Particular::Challenge(challenge);
+        Self { particular, ..Self::new(Code::Unauthenticated, detail) }
     }
 
     #[cfg(test)]
@@ -227,38 +246,47 @@ pub(crate) struct ProblemBody {
     /// With `deadlock`: the sessions that would wait for one another.
     #[serde(skip_serializing_if = "Option::is_none")]
     cycle: Option<Vec<String>>,
+    /// With `already_exists` of several locks: the one that the owner already holds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lock: Option<String>,
 }
 
 impl From<Problem> for ProblemBody {
     fn from(problem: Problem) -> Self {
         let code = problem.code;
+        let (cycle, lock) = match problem.particular {
+            Particular::Cycle(cycle) => (Some(cycle), None),
+            Particular::Lock(lock) => (None, Some(lock)),
+            Particular::None | Particular::Etag(_) | Particular::Challenge(_) => (None, None),
+        };
         Self {
             r#type: format!("/openapi.json#/components/responses/{}", code.as_str()),
             title: code.title(),
             status: problem.status.as_u16(),
             detail: problem.detail,
             code: code.as_str(),
-            cycle: problem.cycle,
+            cycle,
+            lock,
         }
     }
 }
 
 impl IntoResponse for Problem {
-    fn into_response(mut self) -> Response {
+    fn into_response(self) -> Response {
         let status = self.status;
-        let (etag, challenge) = (self.etag.take(), self.challenge.take());
+        let told = match &self.particular {
+            Particular::Etag(etag) => Some((header::ETAG, etag.clone())),
+            Particular::Challenge(challenge) => {
+                Some((header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge)))
+            }
+            Particular::None | Particular::Cycle(_) | Particular::Lock(_) => None,
+        };
         let content_type = [(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON))];
         let mut response = (status, content_type, self.into_document()).into_response();
         if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
             response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
         }
-        if let Some(challenge) = challenge {
-            let challenge = HeaderValue::from_static(challenge);
-            response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
-        }
-        if let Some(etag) = etag {
-            response.headers_mut().insert(header::ETAG, etag);
-        }
+        response.headers_mut().extend(told);
         response
     }
 }

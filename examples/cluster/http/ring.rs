@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 use utoipa::openapi::schema::Type;
 
 use super::extract::{Answer, Query};
+use super::problem::{Code, Problem};
 use super::route::{Access, Route};
 use crate::app::App;
 
@@ -46,17 +47,22 @@ struct Placed {
     key: Option<String>,
 }
 
-async fn show(State(app): State<App>, Query(placed): Query<Placed>) -> Answer<Ring> {
-    let ring = app.ring();
+async fn show(
+    State(app): State<App>,
+    Query(placed): Query<Placed>,
+) -> Result<Answer<Ring>, Problem> {
+    let Some(ring) = app.ring() else {
+        return Err(Problem::new(Code::Unavailable, "a node was added that is not known here yet"));
+    };
     let nodes = ring.nodes().map(|(node, weight)| RingNode {
         id: node.clone(),
         weight: weight.get(),
         share: ring.share(node).unwrap_or_default(),
     });
     let key = placed.key.as_deref().map(str::as_bytes);
-    Answer(Ring {
+    Ok(Answer(Ring {
         nodes: nodes.collect(),
         owner: key.and_then(|key| ring.owner(key)).cloned(),
         replicas: key.map_or_else(Vec::new, |key| ring.preference_list(key).cloned().collect()),
-    })
+    }))
 }

@@ -64,6 +64,8 @@ pub(crate) struct Route {
     pub(crate) is_guarded: bool,
     /// Whether it is for whoever leads the locks.
     pub(crate) is_of_locks: bool,
+    /// Whether its body names what it is done to, in place of its path.
+    pub(crate) is_batch: bool,
     pub(crate) handler: MethodRouter<Context>,
     pub(crate) operation_id: &'static str,
     pub(crate) summary: &'static str,
@@ -131,6 +133,7 @@ impl Route {
             is_vital: access == Access::Public,
             is_guarded: false,
             is_of_locks: false,
+            is_batch: false,
             handler,
             operation_id: "",
             summary: "",
@@ -157,6 +160,12 @@ impl Route {
     /// It needs a token even where others do not.
     pub(crate) fn guarded(mut self) -> Self {
         self.is_guarded = true;
+        self
+    }
+
+    /// Its body names what it is done to: `locks`, each with its `lock`.
+    pub(crate) fn batch(mut self) -> Self {
+        self.is_batch = true;
         self
     }
 
@@ -214,6 +223,17 @@ impl Route {
     pub(crate) fn answers_text(self, description: &'static str) -> Self {
         let body = BodyDescription { media_type: "text/plain", schema: String::schema() };
         self.answer(StatusCode::OK, description, Some(body))
+    }
+
+    /// Answers with text of this media type.
+    pub(crate) fn answers_as(self, media_type: &'static str, description: &'static str) -> Self {
+        let body = BodyDescription { media_type, schema: String::schema() };
+        self.answer(StatusCode::OK, description, Some(body))
+    }
+
+    /// Can be done by a node that the client names.
+    pub(crate) fn directed(self) -> Self {
+        self.header("x-dss-at", "The id of the node that is to do it, in place of this one.")
     }
 
     /// Answers 204, without a body.

@@ -108,6 +108,9 @@ impl Routing {
 
     /// Has `call` answered by whichever node can. Dropping the future cancels it there.
     pub(crate) async fn answer(&self, call: &Call) -> Response<Body> {
+        if let Some(node) = call.node() {
+            return self.answer_at(node, call).await;
+        }
         let mut at = call.first().unwrap_or(self.here);
         let mut search = Search::new(call.wait());
         let mut perhaps_done = false;
@@ -135,6 +138,16 @@ impl Routing {
             }
             at = self.here;
         }
+    }
+
+    /// Has `call` answered by this node and no other.
+    async fn answer_at(&self, node: NodeId, call: &Call) -> Response<Body> {
+        let detail = match self.attempt(node, call).await {
+            Attempt::Answered(response) | Attempt::Unknown(response) => return response,
+            Attempt::Elsewhere(_) => "that node does not lead what this is about",
+            Attempt::Unreachable => "that node cannot be reached",
+        };
+        Problem::new(Code::Unavailable, detail).into_response()
     }
 
     async fn attempt(&self, at: NodeId, call: &Call) -> Attempt {

@@ -6,6 +6,7 @@ mod bad_input;
 mod client;
 mod cluster;
 mod document;
+mod events;
 mod forwarding;
 mod limits;
 mod locks;

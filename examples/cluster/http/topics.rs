@@ -151,9 +151,9 @@ async fn show(
 ) -> Result<Answer<Topic>, Refusal> {
     let mut info = app.queues.topic(&topic).await?;
     // Raft knows nodes by number, clients by name; a Redis server is known by its address.
-    let named = |home: &str| app.config.name(NodeId::new(home.parse().ok()?));
+    let named = |home: &str| app.members.name(NodeId::new(home.parse().ok()?));
     if let Some(name) = info.home.as_deref().and_then(named) {
-        info.home = Some(name.to_owned());
+        info.home = Some(name);
     }
     Ok(Answer(info.into()))
 }

@@ -11,6 +11,7 @@ use crate::cache_group::{
     CacheEvents, CacheGroup, CurrentCache, Leases, Lives, Membership, cache_id, follow_views,
 };
 use crate::config::{ClusterConfig, NodeConfig};
+use crate::members::Members;
 use crate::peer::Peers;
 use crate::placement::ViewPlacement;
 
@@ -28,6 +29,7 @@ impl CacheParts {
     pub(super) fn start(
         node: &NodeConfig,
         config: &Arc<ClusterConfig>,
+        members: &Members,
         group: &CacheGroup,
         (memory, peers): (Arc<dyn Memory>, Peers),
         events: CacheEvents,
@@ -36,7 +38,7 @@ impl CacheParts {
         let leases = LeaseConfig::for_election_timeout(config.timing().election_timeout)
             .expect("a cluster's election timeout is long enough for a lease");
         let member = Member { node: cache_id(node.id), incarnation: life };
-        let placement = Arc::new(ViewPlacement::new(config.clone()));
+        let placement = Arc::new(ViewPlacement::new(members.clone()));
         let (transport, placed) = (Arc::new(CacheTransport::new(peers)), placement.clone());
         let start = Box::new(move |member| {
             let (memory, transport) = (memory.clone(), transport.clone());

@@ -27,7 +27,7 @@ pub(super) struct Groups {
 
 impl Groups {
     pub(super) fn new(config: &ClusterConfig, id: NodeId, raft: Node, folder: PathBuf) -> Self {
-        let members = Configuration::of_voters(config.nodes().iter().map(|node| node.id));
+        let members = Configuration::of_voters(config.first_nodes().map(|node| node.id));
         Self { raft, id, members, timing: config.timing(), folder, probes: Vec::new() }
     }
 

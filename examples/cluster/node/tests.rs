@@ -1,3 +1,4 @@
+mod lock_client;
 mod on_redis;
 
 use std::path::Path;
@@ -46,6 +47,7 @@ async fn bind_with(size: usize, folder: &Path, more: &str) -> Vec<BoundNode> {
             client,
             peer,
             tls: None,
+            demo: None,
         })
         .collect()
 }

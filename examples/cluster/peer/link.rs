@@ -8,6 +8,7 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use super::frame::{
     FRAME_BYTES_MAX, Frame, FrameReader, FrameWriter, HANDSHAKE_BYTES_MAX, RequestKind,
@@ -30,11 +31,34 @@ pub(super) struct Link {
     hello: Hello,
     tls: Option<Tls>,
     current: RwLock<Option<Arc<Outgoing>>>,
+    /// Cancelled when the node is not to be reached any more.
+    dropped: CancellationToken,
 }
 
 impl Link {
     pub(super) fn new(node: NodeConfig, hello: Hello, tls: Option<Tls>) -> Self {
-        Self { node, hello, tls, current: RwLock::new(None) }
+        let (current, dropped) = (RwLock::new(None), CancellationToken::new());
+        Self { node, hello, tls, current, dropped }
+    }
+
+    /// What people call the node.
+    pub(super) fn name(&self) -> &str {
+        &self.node.name
+    }
+
+    /// Whether it leads to this node, at this address.
+    pub(super) fn is_to(&self, node: &NodeConfig) -> bool {
+        self.node.id == node.id && self.node.peer == node.peer
+    }
+
+    /// Says that the node is not to be reached any more.
+    pub(super) fn drop_it(&self) {
+        self.dropped.cancel();
+    }
+
+    /// Waits until that was said.
+    pub(super) async fn let_go(&self) {
+        self.dropped.cancelled().await;
     }
 
     /// Whether there is a connection, and the other side was heard of within [`SILENCE_MAX`].

@@ -86,6 +86,7 @@ struct NodeProcess {
     id: String,
     url: String,
     peer: String,
+    config: PathBuf,
     child: Option<Child>,
 }
 
@@ -136,7 +137,8 @@ impl Cluster {
             ));
             let url = format!("{scheme}://127.0.0.1:{client}");
             let peer = format!("127.0.0.1:{peer}");
-            nodes.push(NodeProcess { id: id.to_owned(), url, peer, child: None });
+            let config = folder.path().join("cluster.toml");
+            nodes.push(NodeProcess { id: id.to_owned(), url, peer, config, child: None });
         }
         config.push_str(more);
         if let Wire::Encrypted = wire {
@@ -155,6 +157,29 @@ impl Cluster {
     /// Where its certificates are, if it has any.
     pub(crate) fn certificates(&self) -> PathBuf {
         self.folder.path().join("certs")
+    }
+
+    /// A node that is not in the file of the others, with a file of its own that has it too. It is
+    /// not started.
+    pub(crate) fn another(&mut self, id: &str) -> usize {
+        let (client, peer) = (free_port(), free_port());
+        let mut config = std::fs::read_to_string(self.config_file()).expect("it was written");
+        let node = format!(
+            "[[nodes]]\nid = \"{id}\"\nclient = \"127.0.0.1:{client}\"\n\
+             peer = \"127.0.0.1:{peer}\"\njoins = true\n"
+        );
+        let end = config.find("\n[timing]").map_or(config.len(), |end| end + 1);
+        config.insert_str(end, &node);
+        let file = self.folder.path().join(format!("{id}.toml"));
+        std::fs::write(&file, config).expect("a writable folder");
+        self.nodes.push(NodeProcess {
+            id: id.to_owned(),
+            url: format!("http://127.0.0.1:{client}"),
+            peer: format!("127.0.0.1:{peer}"),
+            config: file,
+            child: None,
+        });
+        self.nodes.len() - 1
     }
 
     pub(crate) fn config_file(&self) -> PathBuf {
@@ -188,7 +213,7 @@ impl Cluster {
             .open(self.folder.path().join(format!("{}.log", self.nodes[node].id)))
             .expect("a writable folder");
         let child = Command::new(program())
-            .args(node_arguments(&self.config_file(), &self.nodes[node].id))
+            .args(node_arguments(&self.nodes[node].config, &self.nodes[node].id))
             .args(&self.arguments)
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a file handle can be doubled"))
@@ -227,8 +252,13 @@ impl Cluster {
 
     /// Sends the node a signal that asks it to leave and waits until it has.
     pub(crate) async fn stop(&mut self, node: usize, by: &str) -> ExitStatus {
+        self.signal(node, by);
+        self.exit(node).await
+    }
+
+    /// Waits until the node has left by itself, or since it was asked to.
+    pub(crate) async fn exit(&mut self, node: usize) -> ExitStatus {
         let mut child = self.nodes[node].child.take().expect("the node runs");
-        signal(&child, by);
         let deadline = Instant::now() + EXIT_MAX;
         loop {
             if let Some(status) = child.try_wait().expect("a child can be waited for") {
@@ -236,7 +266,7 @@ impl Cluster {
             }
             if Instant::now() > deadline {
                 child.kill().expect("a child can be killed");
-                panic!("node {node} ignores SIG{by}\n{}", self.logs());
+                panic!("node {node} goes on\n{}", self.logs());
             }
             sleep(Duration::from_millis(20)).await;
         }

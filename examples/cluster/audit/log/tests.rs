@@ -10,6 +10,7 @@ fn entry(number: usize) -> Entry {
         principal: Principal::Anybody,
         action: "putValue",
         resource: format!("/v1/cache/{number}"),
+        names: Vec::new(),
         request_id: number.to_string(),
     }
 }

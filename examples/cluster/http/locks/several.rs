@@ -22,6 +22,7 @@ pub(super) fn route() -> Route {
     Route::post("/v1/locks", Access::Writer, acquire_all)
         .named("acquireLocks", "Takes several locks at once: all of them or none.")
         .conduct(Conduct::Acquires)
+        .batch()
         .takes::<AcquireAll>()
         .answers::<GrantedAll>(StatusCode::OK, "The locks are the session's.")
         .refuses(&[

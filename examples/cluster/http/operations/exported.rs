@@ -27,7 +27,7 @@ pub(crate) fn write(app: &App, exposition: &mut Exposition) {
     }
     let mut family =
         exposition.family("dss_peer_up", Kind::Gauge, "Whether this node is connected to a peer.");
-    for peer in app.config.nodes().iter().filter(|peer| peer.id != app.id) {
+    for peer in app.members.nodes().iter().filter(|peer| peer.id != app.id) {
         family.sample(&[("peer", &peer.name)], u8::from(app.peers.is_up(peer.id)));
     }
 }

@@ -9,6 +9,7 @@ use dss_raft::NodeId;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use crate::config::raft_id;
 use crate::http::fence;
 use crate::http::values::WaitMs;
 
@@ -30,6 +31,9 @@ pub(crate) const TRACE_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Names a request that its client has not named, so that it can be made again. Between nodes
 /// only: what a client says here is not heard.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-dss-request-id");
+
+/// Names the node that is to do a request, in place of whichever finds it its own.
+pub(crate) const AT: HeaderName = HeaderName::from_static("x-dss-at");
 
 /// What a request does, as far as asking again and waiting are concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,7 +75,10 @@ pub(crate) struct Call {
     conduct: Conduct,
     wait: Duration,
     repeating: Repeating,
+    /// Which node is asked first.
     first: Option<NodeId>,
+    /// Which node is to do it, and no other.
+    at: Option<NodeId>,
 }
 
 impl Call {
@@ -92,8 +99,35 @@ impl Call {
             wait: hints.wait(),
             repeating: hints.repeating(conduct),
             first: None,
+            at: head.headers.get(AT).map(|name| raft_id(name.as_bytes())),
             body,
         }
+    }
+
+    /// What reads this path: a question of the node's own.
+    pub(crate) fn question(uri: Uri) -> Self {
+        Self {
+            method: Method::GET,
+            uri,
+            headers: HeaderMap::new(),
+            body: Bytes::new(),
+            conduct: Conduct::Reads,
+            wait: Duration::ZERO,
+            repeating: Repeating::ChangesNothing,
+            first: None,
+            at: None,
+        }
+    }
+
+    /// The same, to be done by this node and no other.
+    pub(crate) fn at(mut self, node: NodeId) -> Self {
+        self.at = Some(node);
+        self
+    }
+
+    /// Which node is to do it, where the client has named one.
+    pub(crate) fn node(&self) -> Option<NodeId> {
+        self.at
     }
 
     /// The same request with a name, where it is of a kind that can have one and has none. Making
@@ -139,16 +173,7 @@ impl Call {
 
     /// What reads the value that this changes.
     pub(crate) fn reading(&self) -> Self {
-        Self {
-            method: Method::GET,
-            uri: self.uri.clone(),
-            headers: HeaderMap::new(),
-            body: Bytes::new(),
-            conduct: Conduct::Reads,
-            wait: Duration::ZERO,
-            repeating: Repeating::ChangesNothing,
-            first: None,
-        }
+        Self { at: self.at, ..Self::question(self.uri.clone()) }
     }
 
     /// The same, done only where this is the version of the value; none where there is none.

@@ -6,7 +6,8 @@ use serde_json::Value;
 
 use super::client::Client;
 use super::cluster::Cluster;
-use crate::audit::{Head, VerifyError, verify};
+use crate::audit::testing::Disk;
+use crate::audit::{Head, VerifyError, keep_heads, verify};
 
 /// Nodes that want tokens and write down what is done, and a client of the first who may do all.
 async fn audited(size: usize) -> (Cluster, Client) {
@@ -84,6 +85,38 @@ async fn an_entry_says_where_it_was_done_and_by_what_name_it_is_known_there() {
     assert_eq!(entry["routed_to"], format!("n{}", leader + 1));
     assert_eq!(entries(&admin, "?node=n2").await, Vec::<Value>::new(), "n2 was asked nothing");
     admin.get("/v1/audit?node=n9").await.problem(404, "not_found");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_batch_names_is_written_down() {
+    let (_cluster, admin) = audited(1).await;
+    let locks = r#"{"session":"s","locks":[{"lock":"a"},{"lock":"b","mode":"shared"}]}"#;
+    admin.post("/v1/locks", locks).await.json(200);
+    admin.post("/v1/locks", r#"{"session":"s","locks":[{"lock":7}]}"#).await;
+    let entries = entries(&admin, "").await;
+    assert_eq!(entries[0]["names"], serde_json::json!(["a", "b"]));
+    assert_eq!(entries[1]["outcome"], "invalid_request");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_that_was_cut_does_not_replace_what_the_cluster_knows() {
+    let (cluster, admin) = audited(1).await;
+    for number in 0..5 {
+        admin.delete(&format!("/v1/sessions/{number}")).await;
+    }
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let known = cluster.control(0).state().heads.iter().next().cloned();
+    let folder = cluster.audit_folder(0);
+    let file = folder.join("audit-00000000000000000001.jsonl");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let cut: Vec<_> = text.lines().take(4).collect();
+    std::fs::write(&file, cut.join("\n") + "\n").unwrap();
+    // The node starts anew, and goes on with what is there.
+    let (log, _) = Disk::open(folder, "n1");
+    let given_up = keep_heads(log.clone(), cluster.control(0).clone());
+    assert!(tokio::time::timeout(Duration::from_secs(9), given_up).await.is_ok(), "it goes on");
+    assert_eq!(log.sequence(), 3);
+    assert_eq!(cluster.control(0).state().heads.iter().next().cloned(), known);
 }
 
 #[tokio::test(start_paused = true)]

@@ -50,6 +50,11 @@ impl Client {
         Self { origin: Some(Origin(address.parse().unwrap())), ..self.clone() }
     }
 
+    /// What it sends its requests to, for answers that are to be read as they come.
+    pub(super) fn router(&self) -> Router {
+        self.router.clone()
+    }
+
     pub(super) async fn send(&self, request: Request<Body>) -> Answered {
         let asked = format!("{} {} {:?}", request.method(), request.uri(), request.headers());
         self.send_as(asked, request).await

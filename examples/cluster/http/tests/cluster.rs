@@ -33,6 +33,7 @@ use crate::control_group::{ControlCourier, ControlGroup, ControlMachine};
 use crate::forward::ForwardError;
 use crate::http::routing::Forward;
 use crate::http::{Histogram, Http};
+use crate::members::Members;
 use crate::peer::Peers;
 use crate::placement::ViewPlacement;
 use crate::ready::{Probes, ReadyProbe};
@@ -258,13 +259,14 @@ impl World {
         let (machine, events) = QueueMachine::new();
         let queue_group = self.start_group(&raft, id, 16, machine).await;
         let shards = vec![("shard-0".to_owned(), queue_group.clone(), events)];
-        let placement = Arc::new(ViewPlacement::new(Arc::clone(&self.config)));
+        let placement = Arc::new(ViewPlacement::new(Members::of_file(Arc::clone(&self.config))));
         let (cache, member, view) = self.start_cache(id, Arc::clone(&placement));
         let standing = Standing { member, until: Some(far()) };
         let app = App::from(AppInner {
             id,
             name,
             config: Arc::clone(&self.config),
+            members: Members::new(Arc::clone(&self.config), control.follow()),
             locks: LockService::start(lock_group.clone(), lock_events),
             queues: Arc::new(ReplicatedBroker::start(shards)),
             caches: Arc::new(CurrentCache::new(cache)),
@@ -285,6 +287,7 @@ impl World {
                 redis: None,
             }),
             view,
+            demo: None,
             placement,
         });
         let wire = Arc::clone(&self.wire) as Arc<dyn Forward>;

@@ -7,9 +7,8 @@ use serde_json::Value;
 use super::cluster::Cluster;
 use crate::http::table;
 
-/// The routes that the contract names, but for those that come with membership changes, the audit
-/// log, events and the dashboard.
-const CONTRACT: [(&str, &str); 31] = [
+/// The routes that the contract names, but for that of the audit log.
+const CONTRACT: [(&str, &str); 35] = [
     ("put", "/v1/sessions/{session}"),
     ("get", "/v1/sessions/{session}"),
     ("delete", "/v1/sessions/{session}"),
@@ -41,6 +40,10 @@ const CONTRACT: [(&str, &str); 31] = [
     ("get", "/v1/ring"),
     ("get", "/metrics"),
     ("post", "/v1/leader"),
+    ("post", "/v1/members"),
+    ("delete", "/v1/members/{id}"),
+    ("get", "/v1/events"),
+    ("get", "/"),
 ];
 
 async fn document() -> Value {

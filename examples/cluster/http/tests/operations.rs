@@ -165,7 +165,8 @@ const DASHBOARD: &str = include_str!("../../../ops/grafana/dss.json");
 
 #[tokio::test(start_paused = true)]
 async fn rules_and_the_dashboard_look_at_what_there_is() {
-    let client = Cluster::start(1).await.client(0);
+    // With an audit log, which has figures of its own.
+    let client = Cluster::start_with_admin().await;
     let publish = r#"{"messages":[{"payload":"1"}]}"#;
     client.post("/v1/queues/q/messages", publish).await.json(201);
     let samples = series(client.get("/metrics").await.text());
@@ -203,7 +204,7 @@ fn promtool(arguments: &[&str], input: &str) -> (String, bool) {
 #[tokio::test(start_paused = true)]
 #[cfg_attr(no_promtool, ignore = "promtool (of Prometheus) is not installed")]
 async fn promtool_has_nothing_against_the_metrics_and_the_rules() {
-    let client = Cluster::start(1).await.client(0);
+    let client = Cluster::start_with_admin().await;
     let publish = r#"{"messages":[{"payload":"1"}]}"#;
     client.post("/v1/queues/q/messages", publish).await.json(201);
     let metrics = client.get("/metrics").await;

@@ -2,23 +2,66 @@
 //!
 //! Of all that wait in this process for one group of one topic, only the first one looks at Redis:
 //! when the bell rings, when something is due, and now and then in case a ring was missed. Who is
-//! served leaves the line, and the next one looks.
+//! served leaves the line, and the next one looks. While there is more than the first one takes,
+//! several look at a time.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use dss_queue::{GroupName, TopicName};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
 /// The line of one group.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Line {
     /// Fair: whoever asked first is first.
-    pub(super) turn: tokio::sync::Mutex<()>,
+    turns: Semaphore,
+    /// How many may look beside the first one.
+    others: Mutex<usize>,
     bell: Notify,
 }
 
+/// How many look at a time at most: as many as keep a connection busy.
+const LOOKS_MAX: usize = 16;
+
+impl Default for Line {
+    fn default() -> Self {
+        Self { turns: Semaphore::new(1), others: Mutex::default(), bell: Notify::new() }
+    }
+}
+
 impl Line {
+    /// The turn to look, first come, first served.
+    pub(super) async fn turn(&self) -> SemaphorePermit<'_> {
+        self.turns.acquire().await.expect("nobody closes it")
+    }
+
+    /// There is more than was taken: another one may look at the same time.
+    pub(super) fn widen(&self) {
+        let mut others = self.others();
+        if *others + 1 < LOOKS_MAX {
+            *others += 1;
+            self.turns.add_permits(1);
+        }
+    }
+
+    /// There was nothing. Whoever looked beside the first one has to wait for another turn; the
+    /// first one keeps it.
+    pub(super) fn narrow<'a>(&self, turn: SemaphorePermit<'a>) -> Option<SemaphorePermit<'a>> {
+        let mut others = self.others();
+        if *others == 0 {
+            return Some(turn);
+        }
+        *others -= 1;
+        turn.forget();
+        None
+    }
+
+    fn others(&self) -> MutexGuard<'_, usize> {
+        // Nothing that is done under this lock can be left half done.
+        self.others.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Ends when the bell has rung, now or since it was last waited for.
     pub(super) async fn rung(&self) {
         self.bell.notified().await;
@@ -83,6 +126,24 @@ fn ring(groups: &mut BTreeMap<GroupName, Weak<Line>>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn one_looks_at_nothing_and_several_at_more() {
+        let line = Line::default();
+        let is_free = |line: &Line| line.turns.available_permits();
+        let first = line.turn().await;
+        assert_eq!(is_free(&line), 0);
+        line.widen();
+        let second = line.turn().await;
+        assert!(line.narrow(second).is_none(), "the first one goes on");
+        let first = line.narrow(first).expect("somebody has to look");
+        assert_eq!(is_free(&line), 0);
+        for _ in 0..2 * LOOKS_MAX {
+            line.widen();
+        }
+        drop(first);
+        assert_eq!(is_free(&line), LOOKS_MAX);
+    }
 
     #[tokio::test]
     async fn a_ring_is_kept_for_who_is_about_to_wait_and_empty_lines_are_forgotten() {

@@ -178,7 +178,7 @@ impl Caller {
         Ok(Answer { word, fields })
     }
 
-    fn begin(&self, invocation: &mut ScriptInvocation<'_>, place: &Place, mark: &str) {
+    pub(super) fn begin(&self, invocation: &mut ScriptInvocation<'_>, place: &Place, mark: &str) {
         #[cfg(test)]
         let now = self.now.lock().unwrap().map_or_else(String::new, |now| now.to_string());
         #[cfg(not(test))]

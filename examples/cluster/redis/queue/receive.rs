@@ -25,6 +25,8 @@ const TICK: Duration = Duration::from_millis(1);
 /// What one look at the sources came to.
 struct Look {
     granted: Option<Granted>,
+    /// Whether there is something for another one.
+    more: bool,
     /// How long nothing can come by itself.
     quiet: Duration,
 }
@@ -43,12 +45,29 @@ impl Shared {
             return Ok(look.granted.map_or_else(Vec::new, Granted::accept));
         }
         let line = self.lines.of(topic, group);
-        // Who is still not the first at the end has missed nothing: the first one found nothing.
-        let Ok(_turn) = timeout_at(deadline, line.turn.lock()).await else { return Ok(Vec::new()) };
+        let mut turn = None;
         loop {
+            if turn.is_none() {
+                // Who has no turn at the end has missed nothing: the first one found nothing.
+                let Ok(next) = timeout_at(deadline, line.turn()).await else {
+                    return Ok(Vec::new());
+                };
+                turn = Some(next);
+            }
             let quiet = match self.look(&request).await {
-                Ok(Look { granted: Some(granted), .. }) => return Ok(granted.accept()),
-                Ok(look) => look.quiet.min(LOOK_INTERVAL),
+                Ok(Look { granted: Some(granted), more, .. }) => {
+                    if more {
+                        line.widen();
+                    }
+                    return Ok(granted.accept());
+                }
+                Ok(look) => {
+                    turn = turn.and_then(|turn| line.narrow(turn));
+                    if turn.is_none() && Instant::now() < deadline {
+                        continue;
+                    }
+                    look.quiet.min(LOOK_INTERVAL)
+                }
                 // A server that has just gone down is closed now, and the others may have some.
                 Err(BrokerError::Unavailable) if Instant::now() < deadline => FAILURE_PAUSE,
                 Err(error) => return Err(error),
@@ -99,12 +118,14 @@ impl Shared {
         match failure {
             // Something may have been leased that nobody knows of: it comes back.
             Some(CallError::NotDone | CallError::Unknown) if exists => {
-                Ok(Look { granted: None, quiet })
+                Ok(Look { granted: None, more: false, quiet })
             }
             Some(error) => Err(BrokerError::from(error)),
-            None if exists => Ok(Look { granted: None, quiet }),
+            None if exists => Ok(Look { granted: None, more: false, quiet }),
             None if home_answered => Err(BrokerError::NotFound),
-            None if self.is_known(&request.topic).await? => Ok(Look { granted: None, quiet }),
+            None if self.is_known(&request.topic).await? => {
+                Ok(Look { granted: None, more: false, quiet })
+            }
             None => Err(BrokerError::Unavailable),
         }
     }
@@ -147,7 +168,7 @@ impl Shared {
                 group: group.clone(),
                 deliveries,
             });
-            return Ok(Some(Look { granted, quiet }));
+            return Ok(Some(Look { granted, more, quiet }));
         }
     }
 

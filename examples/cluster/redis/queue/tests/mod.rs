@@ -4,6 +4,7 @@ mod failover;
 mod loss;
 mod model;
 mod random;
+mod speed;
 mod transitions;
 mod waiting;
 
