@@ -77,7 +77,8 @@ impl Tls {
             };
         };
         for other in config.nodes() {
-            check_name(config, &other.name).map_err(|problem| refuse(&problem))?;
+            let names = config.nodes().iter().map(|node| node.name.as_str());
+            check_name(&other.name, names).map_err(|problem| refuse(&problem))?;
         }
         let folder = reload::Folder::new(folder.join(&node.name), node, asks_clients);
         Ok(Some(Self(folder.keep_current()?)))
@@ -144,17 +145,23 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-/// Names in certificates know no upper and lower case.
-fn check_name(config: &ClusterConfig, name: &str) -> Result<(), String> {
+/// That a certificate can name a node, and tell it from the others: there is no upper and lower
+/// case in certificates.
+///
+/// # Errors
+///
+/// What is wrong with its id.
+pub(crate) fn check_name<'a>(
+    name: &str,
+    mut others: impl Iterator<Item = &'a str>,
+) -> Result<(), String> {
     if name_of(name).is_none() {
         return Err(format!(
             "the node id {name:?} cannot be the name in a certificate: it has to be that of a host"
         ));
     }
-    let twin = |other: &&NodeConfig| other.name != name && other.name.eq_ignore_ascii_case(name);
-    match config.nodes().iter().find(twin) {
+    match others.find(|other| *other != name && other.eq_ignore_ascii_case(name)) {
         Some(other) => {
-            let other = &other.name;
             Err(format!("the node ids {name:?} and {other:?} are the same name in a certificate"))
         }
         None => Ok(()),
@@ -167,21 +174,10 @@ mod tests {
 
     #[test]
     fn node_ids_have_to_be_names_that_a_certificate_tells_apart() {
-        let problem = |ids: [&str; 2]| {
-            let mut text = "cluster = 'c'\n[tls]\nfolder = 'nowhere'\n".to_owned();
-            for (place, id) in ids.into_iter().enumerate() {
-                text += &format!(
-                    "[[nodes]]\nid = '{id}'\nclient = 'h:{}'\npeer = 'h:{}'\n",
-                    place + 1,
-                    place + 11
-                );
-            }
-            let config = ClusterConfig::parse("c.toml", &text).unwrap();
-            check_name(&config, ids[0]).err()
-        };
-        assert_eq!(problem(["n1", "n2"]), None);
-        assert!(problem(["10.0.0.1", "n2"]).unwrap().contains("\"10.0.0.1\""));
-        assert!(problem(["a..b", "n2"]).unwrap().contains("\"a..b\""));
-        assert!(problem(["N1", "n1"]).unwrap().contains("\"n1\" are the same"));
+        let problem = |name, other| check_name(name, [name, other].into_iter()).err();
+        assert_eq!(problem("n1", "n2"), None);
+        assert!(problem("10.0.0.1", "n2").unwrap().contains("\"10.0.0.1\""));
+        assert!(problem("a..b", "n2").unwrap().contains("\"a..b\""));
+        assert!(problem("N1", "n1").unwrap().contains("\"n1\" are the same"));
     }
 }

@@ -65,7 +65,8 @@ mod tests {
     fn what_is_shown_says_the_same_as_what_was_read() {
         let file = "cluster = \"de\\\"mo ä\"\n[[nodes]]\nid = 'a'\nclient = 'h:1'\npeer = '[::1]:2'\n\
                     [[nodes]]\nid = 'b'\nclient = 'h:3'\npeer = 'h:4'\njoins = true\n\
-                    [redis]\nurls = ['redis://:secret@h/3']\n[limits]\nidle_ms = 7\n[tls]\nfolder = 'certs'\nclient_certificates = true\n\
+                    [redis]\nurls = ['redis://:secret@h/3']\n[limits]\nidle_ms = 7\n[tls]\nfolder = 'certs'\n\
+                    client_certificates = true\n\
                     [auth]\nenabled = true\n[audit]\nkey_file = 'k'\nfile_bytes_max = 5000\n";
         let config = ClusterConfig::parse("c.toml", file).unwrap();
         let shown = config.to_string();

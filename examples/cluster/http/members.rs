@@ -13,6 +13,7 @@ use super::routing::Conduct;
 use crate::app::App;
 use crate::config::{NodeConfig, raft_id};
 use crate::control_group::{ControlCommand, ControlReply, MemberCommand, MemberReply, Standing};
+use crate::tls;
 
 pub(crate) fn routes() -> Vec<Route> {
     vec![
@@ -134,8 +135,13 @@ async fn add(
     let node = NodeConfig::added(&id, peer, "")
         .map_err(|problem| Problem::invalid(format!("id or peer_url: {problem}")))?;
     up_to_date(&app).await?;
+    let members = app.members.nodes();
+    if app.config.tls_folder().is_some() {
+        tls::check_name(&id, members.iter().map(|other| other.name.as_str()))
+            .map_err(|problem| Problem::invalid(format!("id: {problem}")))?;
+    }
     let taken = |detail: &str| Problem::new(Code::AlreadyExists, detail);
-    for other in app.members.nodes().iter().filter(|other| other.name != id) {
+    for other in members.iter().filter(|other| other.name != id) {
         if other.peer == node.peer {
             return Err(taken("another node has that address"));
         }
