@@ -12,7 +12,9 @@ mod authority;
 mod credential;
 mod failures;
 mod principal;
+mod validity;
 
 pub(crate) use self::authority::{Authority, Denied};
 pub(crate) use self::credential::{Credential, RandomnessError};
 pub(crate) use self::principal::{Principal, authorize};
+pub(crate) use self::validity::Validity;

@@ -4,13 +4,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::http::HeaderMap;
-use jiff::Timestamp;
 use subtle::ConstantTimeEq as _;
 use tokio::time::Instant;
 
 use super::credential::Credential;
 use super::failures::Failures;
 use super::principal::Principal;
+use super::validity::{Validity, now_ms};
 use crate::config::{AuthConfig, Bootstrap, Limits};
 use crate::control_group::{ControlGroup, Role, SecretHash};
 use crate::origin::{Origin, network};
@@ -61,6 +61,13 @@ impl Authority {
         self.is_enabled
     }
 
+    /// When the token of `principal` ends; nothing where it does not have one that can.
+    pub(crate) fn validity(&self, principal: &Principal) -> Option<Validity> {
+        let Principal::Owner { id, .. } = principal else { return None };
+        let can_end = self.bootstrap.as_ref().is_none_or(|bootstrap| bootstrap.id != *id);
+        can_end.then(|| Validity::new(id.clone(), self.control.follow()))
+    }
+
     /// Whoever makes the request with these headers.
     ///
     /// # Errors
@@ -102,7 +109,7 @@ impl Authority {
             (None, None) => NOBODY,
         };
         let is_same = bool::from(hash.0.ct_eq(&expected.0));
-        let now = u64::try_from(Timestamp::now().as_millisecond()).unwrap_or_default();
+        let now = now_ms();
         match (is_same, bootstrap, token) {
             (true, Some(_), _) => Some(Principal::Owner {
                 id: id.to_owned(),

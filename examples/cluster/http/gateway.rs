@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
+use axum::body::Body;
 use axum::extract::Request;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use dss_raft::Leadership;
+use futures_util::StreamExt as _;
+use hyper::body::Body as _;
 use tokio::sync::watch;
 use tracing::Instrument as _;
 
@@ -20,7 +23,7 @@ use super::problem::{Code, Problem};
 use super::route::{Access, Route};
 use super::routing::{Call, Conduct, Routing, TRACE_ID};
 use crate::audit::Entry;
-use crate::auth::{Authority, Credential, Denied, Principal, authorize};
+use crate::auth::{Authority, Credential, Denied, Principal, Validity, authorize};
 use crate::config::Limits;
 use crate::origin::Origin;
 
@@ -180,6 +183,7 @@ impl Gateway {
     async fn act(&self, passage: Passage, principal: Principal, request: Request) -> Response {
         let auditing = self.auditing.as_ref().filter(|_| passage.conduct != Conduct::Reads);
         let (head, body) = request.into_parts();
+        let validity = self.authority.validity(&principal);
         let entry = auditing.map(|_| entry(passage, principal, &head));
         let admitted = self.admit(passage, Request::from_parts(head, body)).await;
         let Admitted { call, fence, _place } = match admitted {
@@ -187,22 +191,51 @@ impl Gateway {
             Err(response) => return response,
         };
         let Some((auditing, mut entry)) = auditing.zip(entry) else {
-            return self.perform(&call, fence).await;
+            return self.perform(&call, fence, validity).await;
         };
         if passage.is_batch {
             entry.names = names_in(call.request().body());
         }
         match auditing.begin(entry) {
-            Ok(record) => auditing.end(record, self.perform(&call, fence).await).await,
+            Ok(record) => {
+                let response = self.perform(&call, fence, validity).await;
+                auditing.end(record, response).await
+            }
             Err(refusal) => refusal.into_response(),
         }
     }
 
-    async fn perform(&self, call: &Call, fence: Option<Fence>) -> Response {
-        match fence {
-            None => self.routing.answer(call).await,
-            Some(fence) => fence.guard(&self.routing, call).await,
+    /// Does it. A wait, and an answer that goes on and on, end with the token that began it.
+    async fn perform(
+        &self,
+        call: &Call,
+        fence: Option<Fence>,
+        validity: Option<Validity>,
+    ) -> Response {
+        let answered = async {
+            match fence {
+                None => self.routing.answer(call).await,
+                Some(fence) => fence.guard(&self.routing, call).await,
+            }
+        };
+        let Some(validity) = validity else { return answered.await };
+        let response = if call.wait().is_zero() {
+            answered.await
+        } else {
+            tokio::select! {
+                response = answered => response,
+                // To drop the wait takes it back, wherever it is.
+                () = validity.clone().ended() => {
+                    return Problem::unauthenticated(true).into_response();
+                }
+            }
+        };
+        if response.body().size_hint().exact().is_some() {
+            return response;
         }
+        response.map(|body| {
+            Body::from_stream(body.into_data_stream().take_until(Box::pin(validity.ended())))
+        })
     }
 
     /// Checks all that is neither the handler's own business nor a matter of who asks.

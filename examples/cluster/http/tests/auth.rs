@@ -131,6 +131,35 @@ async fn a_token_is_known_and_revoked_on_every_node_within_a_second() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_token_has_begun_ends_with_it() {
+    let (cluster, admin) = Cluster::start_guarded(3, &[]).await;
+    let admin = cluster.client(0).with_token(admin.reveal());
+    let (token, id) = create(&admin, "writer", "").await;
+    let writer = cluster.client(1).with_token(&token);
+    until(&writer, "/v1/status", 200).await;
+    admin.post("/v1/locks/l/acquire", r#"{"session":"admin"}"#).await.json(200);
+    let waiting = writer.clone();
+    let waiting = tokio::spawn(async move {
+        let wait = r#"{"session":"w","wait_ms":60000}"#;
+        waiting.post("/v1/locks/l/acquire", wait).await
+    });
+    let watching = writer.clone();
+    let watching = tokio::spawn(async move { watching.get("/v1/events").await });
+    tokio::time::sleep(KNOWN_MAX).await;
+    assert!(!waiting.is_finished() && !watching.is_finished());
+    let queue = admin.get("/v1/locks/l").await.json(200)["queue"].clone();
+    assert_eq!(queue.as_array().unwrap().len(), 1, "it waits");
+    assert_eq!(admin.delete(&format!("/v1/tokens/{id}")).await.status, 204);
+    let ended = tokio::time::timeout(KNOWN_MAX, async { (waiting.await, watching.await) }).await;
+    let (waited, watched) = ended.expect("both end within a second");
+    waited.unwrap().problem(401, "unauthenticated");
+    assert_eq!(watched.unwrap().status, 200, "it was allowed when it began");
+    tokio::time::sleep(KNOWN_MAX).await;
+    let queue = admin.get("/v1/locks/l").await.json(200)["queue"].clone();
+    assert_eq!(queue, serde_json::json!([]), "the wait is taken back");
+}
+
+#[tokio::test(start_paused = true)]
 async fn every_key_of_a_batch_is_refused_with_it_and_nothing_is_done() {
     let (cluster, admin) = Cluster::start_guarded(3, &[]).await;
     let admin = cluster.client(0).with_token(admin.reveal());
