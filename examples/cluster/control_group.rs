@@ -15,5 +15,7 @@ pub(crate) use self::client::ControlCourier;
 pub(crate) use self::client::{ControlGroup, NoMajority};
 pub(crate) use self::heads::{AuditHead, Chain};
 pub(crate) use self::machine::{ControlCommand, ControlMachine, ControlReply, ControlState};
-pub(crate) use self::members::{MemberCommand, MemberReply, Standing};
+pub(crate) use self::members::{
+    ChangedMember, MemberChanges, MemberCommand, MemberReply, Standing,
+};
 pub(crate) use self::tokens::{Role, SecretHash, Token, TokenCommand, TokenReply};

@@ -186,7 +186,8 @@ impl BoundNode {
             None => Arc::new(RaftMemory::new(group.clone())),
         };
         let (events, ports) = (cache_events, (memory, peers.clone()));
-        let members = Members::new(config.clone(), control.follow());
+        let members = Members::new(config.clone(), control.follow(), groups.folder());
+        tokio::spawn(members.clone().remember(groups.folder().to_owned()));
         let CacheParts { caches, leases, membership, placement, view } =
             CacheParts::start(&node, &config, &members, &group, ports, events, life);
         let (stopping, log) = (CancellationToken::new(), groups.raft.clone());

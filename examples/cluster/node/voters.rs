@@ -108,6 +108,15 @@ async fn keep(app: &App, name: &str, group: &dyn Changing) {
         let target = wanted(app, &configuration);
         let is_due = role == RoleKind::Leader && !configuration.is_joint();
         if is_due && !target.voters.is_empty() && target.voters != configuration.voters {
+            // What this node knows of the wish may be old, as it is after a start.
+            if app.control.catch_up().await.is_err() {
+                sleep(PAUSE).await;
+                continue;
+            }
+            let target = wanted(app, &configuration);
+            if target.voters.is_empty() || target.voters == configuration.voters {
+                continue;
+            }
             tracing::info!(group = name, voters = target.voters.len(), "changes its voters");
             match group.change(configuration, target).await {
                 Ok(()) => tracing::info!(group = name, "has the voters that are wanted"),

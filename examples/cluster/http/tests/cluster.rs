@@ -266,7 +266,7 @@ impl World {
             id,
             name,
             config: Arc::clone(&self.config),
-            members: Members::new(Arc::clone(&self.config), control.follow()),
+            members: Members::following(Arc::clone(&self.config), control.follow()),
             locks: LockService::start(lock_group.clone(), lock_events),
             queues: Arc::new(ReplicatedBroker::start(shards)),
             caches: Arc::new(CurrentCache::new(cache)),
