@@ -20,7 +20,7 @@ use super::published::{Metrics, Publisher};
 use super::snapshot_waiters::SnapshotWaiters;
 use super::snapshots::Snapshots;
 use super::waiters::Waiters;
-use crate::core::{Raft, Rejected};
+use crate::core::Raft;
 use crate::entry::Entries;
 use crate::output::{Output, Persist, ProposalFate};
 use crate::ports::{StateMachine, Transport};
@@ -497,16 +497,5 @@ impl<M: StateMachine> CoreTask<M> {
             let _ = waiter.send(Err(MembershipError::OutcomeUnknown));
         }
         self.snapshots_awaited.stop(stopped);
-    }
-}
-
-impl From<Rejected> for ProposeError {
-    fn from(rejected: Rejected) -> Self {
-        match rejected {
-            Rejected::NotLeader { leader } => Self::NotLeader { leader },
-            Rejected::Transferring { to } => Self::NotLeader { leader: Some(to) },
-            Rejected::Overloaded => Self::Overloaded,
-            Rejected::StorageFailed => Self::StorageFailed,
-        }
     }
 }

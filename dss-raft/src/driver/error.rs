@@ -1,6 +1,6 @@
 //! What the driver's operations can end in, besides success.
 
-use crate::core::{ChangeError, StartError};
+use crate::core::{ChangeError, Rejected, StartError};
 use crate::ports::{RestoreError, StorageError};
 use crate::types::{GroupId, NodeId};
 
@@ -155,6 +155,17 @@ impl From<Stopped> for SnapshotError {
         match stopped {
             Stopped::ShutDown => Self::ShutDown,
             Stopped::MachineFailed => Self::MachineFailed,
+        }
+    }
+}
+
+impl From<Rejected> for ProposeError {
+    fn from(rejected: Rejected) -> Self {
+        match rejected {
+            Rejected::NotLeader { leader } => Self::NotLeader { leader },
+            Rejected::Transferring { to } => Self::NotLeader { leader: Some(to) },
+            Rejected::Overloaded => Self::Overloaded,
+            Rejected::StorageFailed => Self::StorageFailed,
         }
     }
 }
