@@ -212,6 +212,11 @@ impl Peers {
         linked.or_else(|| self.0.names.get(&node).cloned()).unwrap_or_else(|| node.to_string())
     }
 
+    /// Whether `node` belongs to the cluster, connected or not, and is not this one.
+    pub(crate) fn knows(&self, node: NodeId) -> bool {
+        self.links().contains_key(&node)
+    }
+
     /// Whether this node is connected to `node`; it always is to itself.
     pub(crate) fn is_up(&self, node: NodeId) -> bool {
         node == self.0.me || self.link(node).is_some_and(|link| link.is_up())

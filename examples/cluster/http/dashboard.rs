@@ -54,7 +54,7 @@ pub(crate) fn routes() -> Vec<Route> {
         Route::get("/dashboard/{file}", Access::Public, file)
             .named("getDashboardFile", "What the dashboard is made of.")
             .answers_as("text/plain", "A script, a style sheet or a picture.")
-            .refuses(&[Code::NotFound]),
+            .refuses(&[Code::NotFound, Code::InvalidRequest]),
     ]
 }
 

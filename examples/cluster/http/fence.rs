@@ -241,6 +241,10 @@ mod tests {
 
     #[async_trait]
     impl Forward for Nobody {
+        fn knows(&self, _: NodeId) -> bool {
+            false
+        }
+
         async fn forward(
             &self,
             _: NodeId,

@@ -207,6 +207,10 @@ impl std::fmt::Debug for Http {
 
 #[async_trait]
 impl Forward for Peers {
+    fn knows(&self, node: NodeId) -> bool {
+        Peers::knows(self, node)
+    }
+
     async fn forward(
         &self,
         to: NodeId,

@@ -72,6 +72,9 @@ impl Elsewhere {
 /// Carries a request to another node; dropping the future cancels it there.
 #[async_trait]
 pub(crate) trait Forward: Send + Sync + 'static {
+    /// Whether there is such a node, connected or not, besides this one.
+    fn knows(&self, node: NodeId) -> bool;
+
     /// Has `to` answer `request`.
     async fn forward(
         &self,
@@ -142,6 +145,10 @@ impl Routing {
 
     /// Has `call` answered by this node and no other.
     async fn answer_at(&self, node: NodeId, call: &Call) -> Response<Body> {
+        if node != self.here && !self.peers.knows(node) {
+            return Problem::invalid_field(call::AT.as_str(), "the cluster has no such node")
+                .into_response();
+        }
         let detail = match self.attempt(node, call).await {
             Attempt::Answered(mut response) | Attempt::Unknown(mut response) => {
                 if node != self.here {

@@ -80,6 +80,10 @@ impl Nodes {
 
 #[async_trait]
 impl Forward for Nodes {
+    fn knows(&self, _: NodeId) -> bool {
+        true
+    }
+
     async fn forward(
         &self,
         to: NodeId,

@@ -85,6 +85,10 @@ impl Wire {
 
 #[async_trait]
 impl Forward for Wire {
+    fn knows(&self, node: NodeId) -> bool {
+        self.nodes.get().is_some_and(|nodes| nodes.iter().any(|(known, _)| *known == node))
+    }
+
     async fn forward(
         &self,
         to: NodeId,
