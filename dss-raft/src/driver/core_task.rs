@@ -17,6 +17,7 @@ use super::inputs::{ChangeWaiter, Event, Request};
 use super::log_writer::WriterRequest;
 use super::outbox::Outbox;
 use super::published::{Metrics, Publisher};
+use super::requests::Requests;
 use super::snapshot_waiters::SnapshotWaiters;
 use super::snapshots::Snapshots;
 use super::waiters::Waiters;
@@ -45,7 +46,7 @@ pub(super) struct Wiring<M: StateMachine> {
     pub(super) heartbeats: Heartbeats,
     pub(super) events: mpsc::UnboundedReceiver<Event>,
     pub(super) messages: Inbox,
-    pub(super) requests: mpsc::UnboundedReceiver<Request<M>>,
+    pub(super) requests: Requests<M>,
     pub(super) publisher: Publisher,
 }
 
@@ -56,8 +57,6 @@ pub(super) struct CoreTask<M: StateMachine> {
     outbox: Outbox<M>,
     storage_failed: bool,
     gathering: Gathering,
-    /// The first of the requests that are held back.
-    held: Option<Request<M>>,
     /// Proposals that the core has taken in and not ended.
     proposed: Waiters<ProposalId, ProposalWaiter<M::Reply>>,
     /// Changes of the members that have not ended.
@@ -95,7 +94,6 @@ impl<M: StateMachine> CoreTask<M> {
             outbox: Outbox::new(),
             storage_failed: false,
             gathering: Gathering::default(),
-            held: None,
             proposed: Waiters::default(),
             changes: BTreeMap::new(),
             committed: Waiters::default(),
@@ -144,31 +142,23 @@ impl<M: StateMachine> CoreTask<M> {
         }
         loop {
             tokio::task::yield_now().await;
-            let here = self.proposed.len() + self.requests_waiting();
+            let here = self.proposed.len() + self.wiring.requests.len();
             if !self.gathering.lingers(self.now(), here) {
                 return;
             }
         }
     }
 
-    fn requests_waiting(&self) -> usize {
-        self.wiring.requests.len() + usize::from(self.held.is_some())
-    }
-
-    fn next_request(&mut self) -> Option<Request<M>> {
-        self.held.take().or_else(|| self.wiring.requests.try_recv().ok())
-    }
-
     /// Waits for the next input or deadline, and handles the input.
     async fn wait(&mut self, holding: bool) -> ControlFlow<Stopped> {
-        if !holding && let Some(request) = self.held.take() {
+        if !holding && let Some(request) = self.wiring.requests.take_held() {
             self.handle_first_request(request);
             return ControlFlow::Continue(());
         }
         let origin = self.wiring.origin;
         // A deadline that is nearer than what the runtime sleeps for wakes it, by calls of the
         // system that take as long as all that is done here: it is set only for who is there.
-        let held_until = self.held.is_some().then(|| self.gathering.held_until());
+        let held_until = self.wiring.requests.has_held().then(|| self.gathering.held_until());
         let deadline = self.raft.poll_timeout().into_iter().chain(held_until).min();
         let timer = async {
             match deadline {
@@ -184,9 +174,9 @@ impl<M: StateMachine> CoreTask<M> {
             Some((from, delivery)) = self.wiring.messages.recv() => {
                 self.handle_delivery(self.now(), from, delivery);
             }
-            Some(request) = self.wiring.requests.recv(), if self.held.is_none() => {
+            Some(request) = self.wiring.requests.recv(), if !self.wiring.requests.has_held() => {
                 if holding {
-                    self.held = Some(request);
+                    self.wiring.requests.hold(request);
                 } else {
                     self.handle_first_request(request);
                 }
@@ -221,7 +211,7 @@ impl<M: StateMachine> CoreTask<M> {
         if !holding || !self.is_holding() {
             let mut reads = Vec::new();
             for _ in 0..TURN {
-                match self.next_request() {
+                match self.wiring.requests.pop() {
                     Some(request) => self.handle_request(now, request, &mut reads),
                     None => break,
                 }
@@ -394,7 +384,7 @@ impl<M: StateMachine> CoreTask<M> {
         }
         let answered = under_way - self.proposed.len();
         if answered > 0 {
-            self.gathering.answered(self.now(), answered, self.requests_waiting());
+            self.gathering.answered(self.now(), answered, self.wiring.requests.len());
         }
         self.wiring.snapshots.discard_unnamed();
         self.release();
@@ -478,7 +468,7 @@ impl<M: StateMachine> CoreTask<M> {
         // Nobody else sets it.
         let _ = self.wiring.publisher.published.stopped.set(stopped);
         self.wiring.requests.close();
-        while let Some(request) = self.next_request() {
+        while let Some(request) = self.wiring.requests.pop() {
             match request {
                 Request::Propose { waiter, .. } => waiter.end(Err(stopped.into())),
                 Request::Read(query) | Request::ReadLocal(query) => query.end(Err(stopped.into())),

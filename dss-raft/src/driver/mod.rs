@@ -29,6 +29,7 @@ mod memory_network;
 mod node;
 mod outbox;
 mod published;
+mod requests;
 mod snapshot_server;
 mod snapshot_waiters;
 mod snapshots;

@@ -19,6 +19,7 @@ use super::inbox::{Delivery, InboxSender, inbox};
 use super::inputs::Event;
 use super::log_writer::{LogWriter, WriterRequest};
 use super::published::{Published, Publisher};
+use super::requests::Requests;
 use super::snapshot_server::{RequestSender, SnapshotServer};
 use super::snapshots::Snapshots;
 use crate::config::Config;
@@ -173,7 +174,7 @@ impl Node {
             heartbeats,
             events,
             messages,
-            requests,
+            requests: Requests::new(requests),
             publisher: Publisher {
                 published: Arc::clone(&published),
                 leadership: leadership_sender,
