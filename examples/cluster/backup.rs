@@ -8,7 +8,7 @@
 //! two groups may differ by as long as reading them took. What is kept on Redis servers is theirs.
 
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -24,6 +24,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::client::{Answer, Body, Client, Credentials, CredentialsError, Target};
 use crate::config::{ClusterConfig, NodeConfig};
+use crate::private_file;
 
 /// What a backup begins with.
 const MAGIC: &[u8] = b"dss-backup-1\n";
@@ -123,18 +124,10 @@ pub(crate) async fn backup(options: BackupOptions) -> Result<(), Error> {
         .map_err(|problem| Error::Damaged(options.out.clone(), problem))?
         .groups
         .len();
-    write_new(&options.out, &bytes)
+    private_file::write_new(&options.out, &bytes)
         .map_err(|source| Error::File { path: options.out.clone(), source })?;
     println!("{groups} groups, {} bytes, in {}", bytes.len(), options.out.display());
     Ok(())
-}
-
-/// Writes a file that is not there yet, for its owner alone: it holds all data.
-fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    use std::os::unix::fs::OpenOptionsExt as _;
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
 }
 
 /// Makes the data folder of `node` from the backup in `file`: the node starts from there with all
@@ -222,8 +215,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("backup");
         let backup = Backup { cluster: "local".to_owned(), ..backup() };
-        write_new(&file, &backup.encode()).unwrap();
-        assert!(write_new(&file, b"").is_err(), "nothing is overwritten");
+        private_file::write_new(&file, &backup.encode()).unwrap();
+        assert!(private_file::write_new(&file, b"").is_err(), "nothing is overwritten");
 
         let data = Some(folder.path().join("data"));
         let config = ClusterConfig::local().with_storage(data, None).unwrap();

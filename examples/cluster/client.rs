@@ -18,7 +18,7 @@ use hyper_util::rt::TokioExecutor;
 use serde::Deserialize;
 use serde_json::Value;
 
-pub(crate) use self::credentials::{Credentials, CredentialsError};
+pub(crate) use self::credentials::{Asked, Credentials, CredentialsError};
 pub(crate) use self::locks::HttpLocks;
 pub(crate) use self::trust::Encryption;
 

@@ -39,7 +39,7 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
-use crate::client::{Client, Credentials, CredentialsError, HttpLocks, Target};
+use crate::client::{Asked, Client, CredentialsError, HttpLocks};
 use crate::http::Names;
 use crate::signals::StopSignals;
 
@@ -58,14 +58,6 @@ pub(crate) struct Options {
     /// What to run under the lock, after `--`.
     #[arg(value_name = "COMMAND", last = true, required = true)]
     pub(crate) command: Vec<OsString>,
-    /// Nodes to ask, as `http://HOST:PORT` or `https://HOST:PORT`; the next one where one does not answer.
-    #[arg(
-        long = "target",
-        value_name = "URL[,URL…]",
-        value_delimiter = ',',
-        default_value = "http://127.0.0.1:8001,http://127.0.0.1:8002,http://127.0.0.1:8003"
-    )]
-    pub(crate) targets: Vec<Target>,
     /// Hold it together with others that do so.
     #[arg(long)]
     pub(crate) shared: bool,
@@ -85,7 +77,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "NAME")]
     pub(crate) session: Option<String>,
     #[command(flatten)]
-    pub(crate) credentials: Credentials,
+    pub(crate) asked: Asked,
 }
 
 /// Why the exit status is not the command's.
@@ -131,8 +123,8 @@ pub(crate) async fn run(options: Options, mut stop: StopSignals) -> Result<u8, E
     let name = options.session.clone().unwrap_or_else(|| format!("lock-{}", Names::random()));
     let name = SessionId::new(name).map_err(|error| Error::Name("--session", error.to_string()))?;
     let session = SessionOptions::new(name).ttl(Duration::from_millis(options.ttl_ms));
-    let client = Client::with_credentials(&options.credentials)?;
-    let locks = Arc::new(HttpLocks::new(client, options.targets.clone()));
+    let client = Client::with_credentials(&options.asked.credentials)?;
+    let locks = Arc::new(HttpLocks::new(client, options.asked.targets.clone()));
     let session = tokio::select! {
         opened = LockSession::open(locks.clone(), session) => opened.map_err(Error::Session)?,
         reason = locks.refused() => return Err(Error::Refused(reason)),

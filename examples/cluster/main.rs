@@ -20,7 +20,8 @@
 //! - `lock`: a command that runs under a lock; `status`: the cluster in the terminal; `token`:
 //!   who may call; `audit_command`: whether what they did is still as it was written down.
 //!
-//! - `backup`: what a cluster has replicated, in a file; `hex`: hashes and keys as text.
+//! - `backup`: what a cluster has replicated, in a file; `private_file`: files for their owner alone;
+//!   `hex`: hashes and keys as text.
 
 mod app;
 mod audit;
@@ -47,6 +48,7 @@ mod node;
 mod origin;
 mod peer;
 mod placement;
+mod private_file;
 mod ready;
 mod redis;
 mod signals;

@@ -9,7 +9,7 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
-use crate::client::{Answer, Body, Client, Credentials, CredentialsError, Encryption, Target};
+use crate::client::{Answer, Asked, Body, Client, CredentialsError, Encryption, Target};
 
 /// How long a node may take to answer.
 const ANSWER_MAX: Duration = Duration::from_secs(3);
@@ -17,19 +17,11 @@ const ANSWER_MAX: Duration = Duration::from_secs(3);
 /// The options of `status`.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// A node to ask, as `http://HOST:PORT` or `https://HOST:PORT`, or several; it is enough that one of them answers.
-    #[arg(
-        long = "target",
-        value_name = "URL[,URL…]",
-        value_delimiter = ',',
-        default_value = "http://127.0.0.1:8001,http://127.0.0.1:8002,http://127.0.0.1:8003"
-    )]
-    pub(crate) targets: Vec<Target>,
     /// Write it as JSON.
     #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]
-    pub(crate) credentials: Credentials,
+    pub(crate) asked: Asked,
 }
 
 /// The options of `health`.
@@ -101,8 +93,8 @@ struct Row {
 ///
 /// Where nobody answered, or the result could not be written.
 pub(crate) async fn run(options: Options) -> Result<ExitCode, Error> {
-    let client = Client::with_credentials(&options.credentials)?;
-    let first = first_answer(&client, &options.targets).await?;
+    let client = Client::with_credentials(&options.asked.credentials)?;
+    let first = first_answer(&client, &options.asked.targets).await?;
     let mut asked = JoinSet::new();
     for (place, node) in first.nodes.into_iter().enumerate() {
         let client = client.clone();

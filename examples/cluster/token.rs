@@ -1,8 +1,6 @@
 //! Tokens, from the command line.
 
-use std::fs::OpenOptions;
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -13,9 +11,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::auth::{Credential, RandomnessError};
-use crate::client::{Answer, Body, Client, Credentials, CredentialsError, Target};
+use crate::client::{Answer, Asked, Body, Client, CredentialsError};
 use crate::config::Bootstrap;
 use crate::control_group::Role;
+use crate::private_file;
 
 /// What to do with tokens.
 #[derive(Debug, Subcommand)]
@@ -29,21 +28,6 @@ pub(crate) enum Command {
     /// Makes the first token, by which the others are made: into a file that only its owner can
     /// read. What the configuration has to say of it is written to standard output.
     Bootstrap(BootstrapArgs),
-}
-
-/// Whom to ask, and as whom.
-#[derive(Debug, Args)]
-pub(crate) struct Asked {
-    /// A node to ask, as `http://HOST:PORT`, or several; the next one where one does not answer.
-    #[arg(
-        long = "target",
-        value_name = "URL[,URL…]",
-        value_delimiter = ',',
-        default_value = "http://127.0.0.1:8001,http://127.0.0.1:8002,http://127.0.0.1:8003"
-    )]
-    targets: Vec<Target>,
-    #[command(flatten)]
-    credentials: Credentials,
 }
 
 /// The options of `token create`.
@@ -150,21 +134,21 @@ pub(crate) async fn run(command: Command) -> Result<(), Error> {
             if let Some(Span(span)) = expires {
                 body["expires_in_ms"] = json!(u64::try_from(span.as_millis()).unwrap_or(u64::MAX));
             }
-            let answer = asked.ask(Method::POST, "/v1/tokens", Body::Json(body)).await?;
+            let answer = ask(&asked, Method::POST, "/v1/tokens", Body::Json(body)).await?;
             let created: Value = serde_json::from_slice(&answer)?;
             let token = created["token"].as_str().unwrap_or_default();
             writeln!(io::stdout().lock(), "{token}")?;
             eprintln!("this is shown once; only a hash of it is kept");
         }
         Command::List(asked) => {
-            let answer = asked.ask(Method::GET, "/v1/tokens", Body::None).await?;
+            let answer = ask(&asked, Method::GET, "/v1/tokens", Body::None).await?;
             let mut answer: Value = serde_json::from_slice(&answer)?;
             let tokens: Vec<Listed> = serde_json::from_value(answer["tokens"].take())?;
             io::stdout().lock().write_all(table(&tokens).as_bytes())?;
         }
         Command::Revoke(Revoke { id, asked }) => {
             let id = percent_encoding::utf8_percent_encode(&id, percent_encoding::NON_ALPHANUMERIC);
-            asked.ask(Method::DELETE, &format!("/v1/tokens/{id}"), Body::None).await?;
+            ask(&asked, Method::DELETE, &format!("/v1/tokens/{id}"), Body::None).await?;
         }
         Command::Bootstrap(BootstrapArgs { out }) => {
             let credential = Credential::generate()?;
@@ -179,32 +163,26 @@ pub(crate) async fn run(command: Command) -> Result<(), Error> {
 
 /// Writes a new file that only its owner can read.
 fn write_secret(path: &Path, secret: &str) -> Result<(), Error> {
-    let write = || {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-        writeln!(file, "{secret}")?;
-        file.sync_all()
-    };
-    write().map_err(|error| Error::File(path.to_owned(), error))
+    private_file::write_new(path, format!("{secret}\n").as_bytes())
+        .map_err(|error| Error::File(path.to_owned(), error))
 }
 
-impl Asked {
-    /// What the first target answers that can be reached.
-    async fn ask(&self, method: Method, path: &str, body: Body) -> Result<bytes::Bytes, Error> {
-        let client = Client::with_credentials(&self.credentials)?;
-        let mut problem = String::new();
-        for target in &self.targets {
-            match client.ask(target, method.clone(), path, body.clone()).await {
-                Answer::Done(answer) => return Ok(answer),
-                Answer::Refused(refused) => {
-                    return Err(Error::Refused { code: refused.code, detail: refused.detail });
-                }
-                // Nothing was done there: another one may do it.
-                Answer::None(reason) if reason == crate::client::NOT_CONNECTED => problem = reason,
-                Answer::None(reason) => return Err(Error::NoAnswer(reason)),
+/// What the first target answers that can be reached.
+async fn ask(asked: &Asked, method: Method, path: &str, body: Body) -> Result<bytes::Bytes, Error> {
+    let client = Client::with_credentials(&asked.credentials)?;
+    let mut problem = String::new();
+    for target in &asked.targets {
+        match client.ask(target, method.clone(), path, body.clone()).await {
+            Answer::Done(answer) => return Ok(answer),
+            Answer::Refused(refused) => {
+                return Err(Error::Refused { code: refused.code, detail: refused.detail });
             }
+            // Nothing was done there: another one may do it.
+            Answer::None(reason) if reason == crate::client::NOT_CONNECTED => problem = reason,
+            Answer::None(reason) => return Err(Error::NoAnswer(reason)),
         }
-        Err(Error::NoAnswer(problem))
     }
+    Err(Error::NoAnswer(problem))
 }
 
 fn table(tokens: &[Listed]) -> String {

@@ -1,9 +1,9 @@
 //! What chains the lines of an audit log together.
 
 use std::fmt;
-use std::fs::{File, OpenOptions};
-use std::io::{self, ErrorKind, Read as _, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::fs::File;
+use std::io::{self, ErrorKind, Read as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use hmac::{Hmac, Mac as _};
@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
 use crate::control_group::Chain;
-use crate::hex;
+use crate::{hex, private_file};
 
 /// What a chain is at one of its lines.
 pub(super) type Mac = [u8; 32];
@@ -53,9 +53,7 @@ impl Key {
             read => return read,
         }
         let key = Self::generate()?;
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-        writeln!(file, "{}", hex::encode(&key.0))?;
-        file.sync_all()?;
+        private_file::write_new(path, format!("{}\n", hex::encode(&key.0)).as_bytes())?;
         match path.parent() {
             Some(folder) if !folder.as_os_str().is_empty() => File::open(folder)?.sync_all()?,
             _ => {}

@@ -6,6 +6,7 @@ use std::{env, fs, io};
 use axum::http::HeaderValue;
 use clap::Args;
 
+use super::Target;
 use super::trust::Encryption;
 use crate::auth::Credential;
 
@@ -19,6 +20,22 @@ pub(crate) struct Credentials {
     /// `DSS_TOKEN` is.
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
+}
+
+/// Whom to ask, and as whom.
+#[derive(Debug, Args)]
+pub(crate) struct Asked {
+    /// A node to ask, as `http://HOST:PORT` or `https://HOST:PORT`, or several; the next one where
+    /// one does not answer.
+    #[arg(
+        long = "target",
+        value_name = "URL[,URL…]",
+        value_delimiter = ',',
+        default_value = "http://127.0.0.1:8001,http://127.0.0.1:8002,http://127.0.0.1:8003"
+    )]
+    pub(crate) targets: Vec<Target>,
+    #[command(flatten)]
+    pub(crate) credentials: Credentials,
 }
 
 /// Why there is no token to ask with. Tells nothing of what was found in its place.
