@@ -182,6 +182,11 @@ impl LocalBroker {
     pub async fn shutdown(&self) {
         self.node.shutdown().await;
     }
+
+    /// Whether the disk has room for a publish, as far as that is looked after.
+    fn check_room(&self) -> Result<(), BrokerError> {
+        self.room.as_ref().map_or(Ok(()), Room::check)
+    }
 }
 
 /// There is no other node.
@@ -206,9 +211,7 @@ impl Broker for LocalBroker {
         topic: &TopicName,
         messages: Vec<NewMessage>,
     ) -> Result<Vec<MessageId>, BrokerError> {
-        if let Some(room) = &self.room {
-            room.check()?;
-        }
+        self.check_room()?;
         self.broker.publish(topic, messages).await
     }
 
@@ -218,9 +221,7 @@ impl Broker for LocalBroker {
         messages: Vec<NewMessage>,
         fence: Fence,
     ) -> Result<Vec<MessageId>, BrokerError> {
-        if let Some(room) = &self.room {
-            room.check()?;
-        }
+        self.check_room()?;
         self.broker.publish_fenced(topic, messages, fence).await
     }
 

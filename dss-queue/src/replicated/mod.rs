@@ -181,6 +181,18 @@ impl ReplicatedBroker {
         shard.ok_or(BrokerError::Unavailable)
     }
 
+    /// Has the shard that keeps the topic store what this publishes.
+    async fn propose_publish(
+        &self,
+        topic: &TopicName,
+        command: Command,
+    ) -> Result<Vec<MessageId>, BrokerError> {
+        match self.propose(topic, command).await? {
+            Reply::Published(ids) => Ok(ids),
+            _ => Err(BrokerError::Unavailable),
+        }
+    }
+
     /// Has the shard that keeps the topic do this.
     async fn propose(&self, topic: &TopicName, mut command: Command) -> Result<Reply, BrokerError> {
         let mut search = self.router.search();
@@ -262,10 +274,7 @@ impl Broker for ReplicatedBroker {
         NewMessage::check_batch(&messages)?;
         let origin = ShardId::default();
         let command = Command::Publish { shard: origin, topic: topic.clone(), messages };
-        match self.propose(topic, command).await? {
-            Reply::Published(ids) => Ok(ids),
-            _ => Err(BrokerError::Unavailable),
-        }
+        self.propose_publish(topic, command).await
     }
 
     async fn publish_fenced(
@@ -278,10 +287,7 @@ impl Broker for ReplicatedBroker {
         fence.check()?;
         let (shard, topic_name) = (ShardId::default(), topic.clone());
         let command = Command::PublishFenced { shard, topic: topic_name, messages, fence };
-        match self.propose(topic, command).await? {
-            Reply::Published(ids) => Ok(ids),
-            _ => Err(BrokerError::Unavailable),
-        }
+        self.propose_publish(topic, command).await
     }
 
     async fn receive(
