@@ -103,7 +103,8 @@ export function follow(keys, heard, standing) {
         if (!anew) standing("lost", "The node has stopped, or let go of this page.");
       } catch (problem) {
         anew = current.signal.reason === "anew";
-        if (problem instanceof Refused && [401, 403].includes(problem.status)) {
+        // What was begun before a token was given says nothing about that token.
+        if (!anew && problem instanceof Refused && [401, 403].includes(problem.status)) {
           standing("locked", problem.message);
           await new Promise((resume) => { wake = resume; });
           anew = true;
