@@ -162,6 +162,13 @@ pub trait Broker: Send + Sync + 'static {
     ///
     /// See [`BrokerError`].
     async fn delete(&self, topic: &TopicName) -> Result<(), BrokerError>;
+
+    /// The node that serves the topic, as far as this one knows; nothing where every node can or
+    /// that is not known. A hint for whoever sends requests on, and costs no message.
+    fn served_by(&self, topic: &TopicName) -> Option<NodeId> {
+        let _ = topic;
+        None
+    }
 }
 
 /// What a consumer asks for.

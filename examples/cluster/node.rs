@@ -7,6 +7,7 @@ mod inbox;
 mod listen;
 mod measured;
 mod queues;
+mod spread;
 mod voters;
 
 use std::io;
@@ -221,7 +222,13 @@ impl BoundNode {
             demo,
             placement,
         });
-        Ok(RunningNode::serve(app, groups.raft.clone(), membership, leases, tls, (client, peer)))
+        let raft = groups.raft.clone();
+        let spread = queues.spread;
+        let node = RunningNode::serve(app, raft, membership, leases, tls, (client, peer));
+        if let Some(broker) = spread {
+            spread::start(&node.app, broker, &node.ending);
+        }
+        Ok(node)
     }
 }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use dss_raft::Group;
+use dss_raft::{Group, NodeId};
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
@@ -410,5 +410,10 @@ impl Broker for ReplicatedBroker {
 
     async fn delete(&self, topic: &TopicName) -> Result<(), BrokerError> {
         self.propose(topic, Command::Delete { topic: topic.clone() }).await.map(drop)
+    }
+
+    fn served_by(&self, topic: &TopicName) -> Option<NodeId> {
+        let shard = self.owner(&self.router.newest(), topic).ok()?;
+        shard.group.leadership().borrow().leader
     }
 }

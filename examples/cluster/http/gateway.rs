@@ -7,15 +7,14 @@ use axum::extract::Request;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
-use dss_raft::Leadership;
 use futures_util::StreamExt as _;
 use hyper::body::Body as _;
-use tokio::sync::watch;
 use tracing::Instrument as _;
 
 use super::audit::{Auditing, names_in};
 use super::body;
 use super::fence::Fence;
+use super::guide::{First, Guide};
 use super::load::{Load, Place};
 use super::metrics::{Counter, Recorder};
 use super::names::Names;
@@ -28,7 +27,7 @@ use crate::config::Limits;
 use crate::origin::Origin;
 
 /// The way in.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Gateway {
     routing: Routing,
     recorder: Arc<Recorder>,
@@ -38,7 +37,7 @@ pub(crate) struct Gateway {
     /// Nothing where nothing is written down.
     auditing: Option<Auditing>,
     limits: Limits,
-    lock_leadership: watch::Receiver<Leadership>,
+    guide: Guide,
 }
 
 /// What the gateway has to know of a route.
@@ -55,7 +54,7 @@ pub(crate) struct Passage {
     is_vital: bool,
     /// Whether it needs a token even where others do not.
     is_guarded: bool,
-    is_of_locks: bool,
+    first: First,
     /// Whether its body names what it is done to.
     is_batch: bool,
 }
@@ -77,19 +76,9 @@ struct TurnedAway {
 impl Passage {
     /// Of the route that stands at this place of the table.
     pub(crate) fn of(place: usize, route: &Route) -> Self {
-        let Route { conduct, access, is_fenced, is_vital, is_guarded, is_of_locks, .. } = *route;
+        let Route { conduct, access, is_fenced, is_vital, is_guarded, first, .. } = *route;
         let (operation, is_batch) = (route.operation_id, route.is_batch);
-        Self {
-            place,
-            operation,
-            conduct,
-            access,
-            is_fenced,
-            is_vital,
-            is_guarded,
-            is_of_locks,
-            is_batch,
-        }
+        Self { place, operation, conduct, access, is_fenced, is_vital, is_guarded, first, is_batch }
     }
 }
 
@@ -100,11 +89,11 @@ impl Gateway {
         authority: Arc<Authority>,
         auditing: Option<Auditing>,
         limits: Limits,
-        lock_leadership: watch::Receiver<Leadership>,
+        guide: Guide,
     ) -> Self {
         let load = Load::new(limits.requests_max, limits.waits_max);
         let names = Arc::new(Names::new());
-        Self { routing, recorder, names, load, authority, auditing, limits, lock_leadership }
+        Self { routing, recorder, names, load, authority, auditing, limits, guide }
     }
 
     /// Answers a request that matches a route.
@@ -253,10 +242,9 @@ impl Gateway {
         let body = body.await.map_err(IntoResponse::into_response)?;
         let fence = if passage.is_fenced { Fence::of(&head.headers) } else { Ok(None) };
         let fence = fence.map_err(IntoResponse::into_response)?;
-        let mut call = Call::new(passage.conduct, &head, body).named(|| self.names.next());
-        if passage.is_of_locks {
-            call = call.first_asked_of(self.lock_leadership.borrow().leader);
-        }
+        let call = Call::new(passage.conduct, &head, body)
+            .named(|| self.names.next())
+            .first_asked_of(self.guide.to(passage.first, head.uri.path()));
         if call.wait().is_zero() {
             return Ok(Admitted { call, fence, _place: place });
         }

@@ -30,7 +30,7 @@ use crate::app::App;
 const EXTENSION: Duration = Duration::from_secs(30);
 
 pub(crate) fn routes() -> Vec<Route> {
-    vec![
+    let routes = [
         Route::post("/v1/queues/{topic}/messages", Access::Writer, publish)
             .named("publish", "Stores messages; creates the topic where there is none.")
             .conduct(Conduct::Publishes)
@@ -70,7 +70,8 @@ pub(crate) fn routes() -> Vec<Route> {
             .takes::<Redrive>()
             .answers::<Redriven>(StatusCode::OK, "How many will be.")
             .refuses(&[Code::NotFound]),
-    ]
+    ];
+    routes.map(Route::of_topic).into()
 }
 
 /// Messages to store.

@@ -21,6 +21,7 @@ mod events;
 mod extract;
 mod fence;
 mod gateway;
+mod guide;
 mod leader;
 mod load;
 mod locks;
@@ -63,6 +64,7 @@ use tracing::Instrument as _;
 use self::audit::Auditing;
 use self::events::{Events, Sampler};
 use self::gateway::{Gateway, Passage};
+use self::guide::Guide;
 use self::route::Route;
 use self::routing::{Forward, Routing, TRACE_ID};
 use crate::app::App;
@@ -151,7 +153,7 @@ impl Http {
             .map(|(place, route)| (route.path, route.method.clone(), Passage::of(place, route)))
             .collect();
         let (here, limits) = (app.id, app.config.limits());
-        let lock_leadership = app.lock_group.leadership();
+        let guide = Guide::of(&app);
         let node = HeaderValue::from_str(&app.name).unwrap_or(HeaderValue::from_static("?"));
         let (authority, auditing) = (app.authority.clone(), Auditing::of(&app));
         let (document, events) = (Bytes::from(document), Events::new());
@@ -165,7 +167,7 @@ impl Http {
         let routing = Routing::new(here, local.clone(), peers);
         Sampler::start(app, routing.clone(), events);
         let recorded = Arc::clone(&recorder);
-        let gateway = Gateway::new(routing, recorded, authority, auditing, limits, lock_leadership);
+        let gateway = Arc::new(Gateway::new(routing, recorded, authority, auditing, limits, guide));
         Self { clients: client_router(passages, &gateway, node), local, recorder }
     }
 
@@ -235,13 +237,13 @@ fn local_router(routes: Vec<Route>, context: Context) -> Router {
 /// The same routes behind the gateway.
 fn client_router(
     passages: Vec<(&'static str, Method, Passage)>,
-    gateway: &Gateway,
+    gateway: &Arc<Gateway>,
     node: HeaderValue,
 ) -> Router {
     let router = passages.into_iter().fold(Router::new(), |router, (path, method, passage)| {
-        router.route(path, entrance(&method, passage, gateway.clone()))
+        router.route(path, entrance(&method, passage, Arc::clone(gateway)))
     });
-    let (unmatched, misused) = (gateway.clone(), gateway.clone());
+    let (unmatched, misused) = (Arc::clone(gateway), Arc::clone(gateway));
     router
         .fallback(async move |request: Request| {
             let problem = no_such_route(request.uri().path());
@@ -257,7 +259,7 @@ fn client_router(
         }))
 }
 
-fn entrance(method: &Method, passage: Passage, gateway: Gateway) -> MethodRouter {
+fn entrance(method: &Method, passage: Passage, gateway: Arc<Gateway>) -> MethodRouter {
     let filter = MethodFilter::try_from(method.clone())
         .expect("the table has methods that axum can filter by");
     on(filter, async move |request: Request| gateway.serve(passage, request).await)

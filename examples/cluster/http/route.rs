@@ -12,6 +12,7 @@ use utoipa::openapi::{RefOr, Required, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
 use super::Context;
+use super::guide::First;
 use super::problem::Code;
 use super::routing::Conduct;
 
@@ -62,8 +63,8 @@ pub(crate) struct Route {
     pub(crate) is_vital: bool,
     /// Whether it needs a token even where others do not.
     pub(crate) is_guarded: bool,
-    /// Whether it is for whoever leads the locks.
-    pub(crate) is_of_locks: bool,
+    /// Which node it is likely to be for.
+    pub(crate) first: First,
     /// Whether its body names what it is done to, in place of its path.
     pub(crate) is_batch: bool,
     pub(crate) handler: MethodRouter<Context>,
@@ -132,7 +133,7 @@ impl Route {
             is_fenced: false,
             is_vital: access == Access::Public,
             is_guarded: false,
-            is_of_locks: false,
+            first: First::Here,
             is_batch: false,
             handler,
             operation_id: "",
@@ -145,10 +146,14 @@ impl Route {
         }
     }
 
-    /// It is for whoever leads the locks: where another node is known to, that is asked at once.
-    pub(crate) fn of_locks(mut self) -> Self {
-        self.is_of_locks = true;
-        self
+    /// It is for whoever leads the locks.
+    pub(crate) fn of_locks(self) -> Self {
+        Self { first: First::LeaderOfLocks, ..self }
+    }
+
+    /// It is for whoever serves the topic that its path names.
+    pub(crate) fn of_topic(self) -> Self {
+        Self { first: First::ServerOfTopic, ..self }
     }
 
     /// It is answered however much there is to do, since not to do it makes more to do.

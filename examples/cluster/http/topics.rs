@@ -24,6 +24,7 @@ pub(crate) fn routes() -> Vec<Route> {
         Route::put(path, Access::Writer, configure)
             .named("configureTopic", "Creates a topic or changes its settings.")
             .conduct(Conduct::ActsIdempotently)
+            .of_topic()
             .takes::<Settings>()
             .answers::<Configured>(StatusCode::OK, "The settings as they are now."),
         Route::get(path, Access::Reader, show)
@@ -35,6 +36,7 @@ pub(crate) fn routes() -> Vec<Route> {
             .answers::<Topics>(StatusCode::OK, "Their names, in order."),
         Route::delete(path, Access::Admin, delete)
             .named("deleteTopic", "Deletes a topic with all its messages.")
+            .of_topic()
             .answers_nothing("It is gone.")
             .refuses(&[Code::NotFound]),
     ]

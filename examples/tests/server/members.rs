@@ -1,5 +1,6 @@
 //! A fourth node joins and another leaves, while clients work.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use crate::process::Cluster;
-use crate::retrying::Crowd;
+use crate::retrying::{Crowd, topics};
 
 /// How long a node may take to become a member, or to be one no more.
 const CHANGE_MAX: Duration = Duration::from_secs(60);
@@ -41,6 +42,8 @@ async fn a_node_joins_and_another_leaves_and_no_client_that_tries_again_notices(
     let url = members.iter().find(|member| member["id"] == "n4").unwrap()["url"].clone();
     assert_eq!(url, cluster.url(fourth), "where it serves clients, it says itself");
 
+    until_spread(&cluster, fourth, &["n1", "n2", "n3", "n4"]).await;
+
     // The one that leads goes.
     let leader = status["raft"]["leader"].as_str().unwrap().to_owned();
     let leaving = if leader == "n4" { "n2".to_owned() } else { leader };
@@ -49,6 +52,9 @@ async fn a_node_joins_and_another_leaves_and_no_client_that_tries_again_notices(
     assert_eq!(delete(&cluster, witness, &leaving).await, 204);
     until(&cluster, witness, "it has left", |members| state(members, &leaving).is_none()).await;
     assert_eq!(delete(&cluster, witness, &leaving).await, 404);
+    let others: Vec<_> =
+        ["n1", "n2", "n3", "n4"].into_iter().filter(|node| *node != leaving).collect();
+    until_spread(&cluster, witness, &others).await;
     let status = cluster.exit(left).await;
     assert!(status.success(), "{status}\n{}", cluster.logs());
     sleep(Duration::from_millis(500)).await;
@@ -71,6 +77,21 @@ async fn a_node_joins_and_another_leaves_and_no_client_that_tries_again_notices(
         state(members, "n4") == Some("member") && state(members, &leaving).is_none()
     })
     .await;
+}
+
+/// Waits until these nodes serve the queues, and no others.
+async fn until_spread(cluster: &Cluster, node: usize, nodes: &[&str]) {
+    let begun = Instant::now();
+    loop {
+        let topics = topics(cluster, node).await;
+        let homes: BTreeSet<_> = topics.iter().filter_map(|topic| topic["home"].as_str()).collect();
+        if homes.iter().eq(nodes) {
+            println!("the queues are at {nodes:?} after {:?}", begun.elapsed());
+            return;
+        }
+        assert!(begun.elapsed() < CHANGE_MAX, "only {homes:?}: {topics:?}\n{}", cluster.logs());
+        sleep(Duration::from_millis(100)).await;
+    }
 }
 
 async fn post(cluster: &Cluster, node: usize, body: &Value) -> (u16, Value) {

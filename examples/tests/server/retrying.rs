@@ -14,6 +14,8 @@ use crate::client::{Answer, Client};
 use crate::process::Cluster;
 
 const CLIENTS: usize = 4;
+/// Over how many topics the messages are spread: enough for each shard to get some.
+const TOPICS: u64 = 16;
 /// How long a client tries again before it says that its request has failed. Handing leadership
 /// over takes well below a second; the rest is for a machine that does other things as well.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -51,10 +53,20 @@ impl Crowd {
         }
         println!("{rounds} rounds, the longest request took {longest:?}");
         assert!(rounds > 20, "{rounds} rounds are no load");
-        let topic =
-            cluster.client.get(&format!("{}/v1/queues/rolling", cluster.url(witness))).await;
-        assert_eq!(topic.expect("the node answers").json()["length"], rounds, "of messages");
+        let topics = topics(cluster, witness).await;
+        let messages: u64 = topics.iter().filter_map(|topic| topic["length"].as_u64()).sum();
+        assert_eq!(messages, rounds, "{topics:?}");
     }
+}
+
+/// What a node says of the topics that the clients publish to.
+pub(crate) async fn topics(cluster: &Cluster, node: usize) -> Vec<Value> {
+    let mut topics = Vec::new();
+    for number in 0..TOPICS {
+        let url = format!("{}/v1/queues/rolling-{number}", cluster.url(node));
+        topics.push(cluster.client.get(&url).await.expect("the node answers").json());
+    }
+    topics
 }
 
 /// A client that asks the next node where one does not answer, or cannot.
@@ -78,7 +90,8 @@ impl Retrying {
         while !*stopped.borrow() {
             let name = format!("{}-{}", self.number, self.rounds);
             let message = json!({"messages": [{"payload": name, "dedupe_id": name}]});
-            self.post("/v1/queues/rolling/messages", &message).await;
+            let topic = format!("/v1/queues/rolling-{}/messages", self.rounds % TOPICS);
+            self.post(&topic, &message).await;
             let key = format!("/v1/cache/rolling-{}", self.number);
             let written = self.ask(Method::PUT, &key, self.rounds.to_string().into()).await;
             assert_eq!(written.status, 204, "{written:?}");
