@@ -15,7 +15,7 @@ use crate::process::Cluster;
 
 const CLIENTS: usize = 4;
 /// Over how many topics the messages are spread: enough for each shard to get some.
-const TOPICS: u64 = 16;
+const TOPICS: u64 = 64;
 /// How long a client tries again before it says that its request has failed. Handing leadership
 /// over takes well below a second; the rest is for a machine that does other things as well.
 const PATIENCE: Duration = Duration::from_secs(5);
