@@ -8,6 +8,11 @@ use crate::rule::Position;
 /// Which of the ring's nodes, which are sorted by their bytes.
 pub(crate) type Owner = u16;
 
+/// How many points a search looks at together: where in them the wanted one is, is random, and to
+/// count those before it costs less than a branch that is guessed wrong every other time. One
+/// window is enough in 99 of 100 searches.
+const WINDOW: usize = 4;
+
 /// One point in one word: the position above, the owner below. Words sort by position and then by
 /// owner, which is the order of the rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,8 +43,9 @@ impl Point {
 /// one or one of the next few.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Points {
-    /// The points in order and then, unless there are none, a sentinel at the last position that
-    /// has the first point's owner: a search never runs out and needs no case for the wrap.
+    /// The points in order and then, unless there are none, a [`WINDOW`] of sentinels at the last
+    /// position that have the first point's owner: a search never runs out and needs no case for
+    /// the wrap.
     sorted: Vec<Point>,
     /// Where the search for a position in each bucket begins.
     starts: Vec<u32>,
@@ -48,7 +54,7 @@ pub(crate) struct Points {
 impl Points {
     /// A vector for this many points that [`from_sorted`](Self::from_sorted) need not enlarge.
     pub(crate) fn with_room_for(points: usize) -> Vec<Point> {
-        Vec::with_capacity(points + 1)
+        Vec::with_capacity(points + WINDOW)
     }
 
     /// The index over these points, which are in order.
@@ -71,7 +77,7 @@ impl Points {
         }
         if let Some(first) = sorted.first().copied() {
             let last_position = Position::from_bits((1 << Position::BITS) - 1);
-            sorted.push(Point::new(last_position, first.owner()));
+            sorted.extend([Point::new(last_position, first.owner()); WINDOW]);
         }
         Self { sorted, starts }
     }
@@ -81,17 +87,21 @@ impl Points {
         &self.sorted[..self.starts.len()]
     }
 
-    /// The first point at this position or behind it; the index of the sentinel, which is one past
-    /// the last point, where it is the first point of all. `None` if there are no points.
+    /// The first point at this position or behind it; the index of the first sentinel, which is one
+    /// past the last point, where it is the first point of all. `None` if there are no points.
     pub(crate) fn find(&self, position: Position) -> Option<usize> {
         let wanted = Point::new(position, 0);
         let start = *self.starts.get(bucket(position, self.starts.len()))?;
         let mut index = usize::try_from(start).ok()?;
-        // The sentinel is never below what is wanted.
-        while self.sorted[index] < wanted {
-            index += 1;
+        loop {
+            // Sentinels are never below what is wanted.
+            let window: &[Point; WINDOW] = self.sorted[index..].first_chunk()?;
+            let below = window.iter().map(|point| usize::from(*point < wanted)).sum::<usize>();
+            index += below;
+            if below < WINDOW {
+                return Some(index);
+            }
         }
-        Some(index)
     }
 
     /// The owner of the point that [`find`](Self::find) named.
