@@ -10,7 +10,7 @@ use crate::numbers::AttemptId;
 use crate::reply::Grant;
 use crate::session::OwnerState;
 use crate::slab::{Id, Links};
-use crate::table::{LockTable, hash_of_hold};
+use crate::table::LockTable;
 
 /// How far a list of holders is searched for further sessions: past so many of one session nobody
 /// needs to know who else there is.
@@ -119,7 +119,6 @@ impl LockTable {
     /// Makes a new hold known to its lock and its owner, as the newest of both.
     pub(crate) fn link_hold(&mut self, hold: Id<Hold>) {
         let Hold { lock, owner, .. } = self.holds[hold];
-        self.hold_index.insert(hash_of_hold(lock, owner), hold);
         self.locks[lock].holders.push_back(&mut self.holds, hold, |hold| &mut hold.by_lock);
         self.owners[owner].holds.push_back(&mut self.holds, hold, |hold| &mut hold.by_owner);
         self.sessions[self.owners[owner].session].locks += 1;
@@ -128,7 +127,6 @@ impl LockTable {
     /// Takes the hold from its owner; nothing is granted yet, and the lock stays, held or not.
     pub(crate) fn remove_hold(&mut self, id: Id<Hold>) {
         let Hold { lock, owner, .. } = self.holds[id];
-        self.hold_index.remove(hash_of_hold(lock, owner), id);
         self.locks[lock].holders.remove(&mut self.holds, id, |hold| &mut hold.by_lock);
         let state = &mut self.owners[owner];
         let session = &mut self.sessions[state.session];

@@ -180,8 +180,8 @@ impl LockTable {
             }
             wants.push(Want { lock, mode, hold });
         }
-        let new = NewWait { owner, arrived, deadline, request_id, claims, joint, counted };
-        self.enqueue(new, &wants);
+        let new = NewWait { arrived, deadline, request_id, claims, joint, counted };
+        self.enqueue(owner, new, &wants);
         Ok(())
     }
 
@@ -190,10 +190,8 @@ impl LockTable {
         for (_, lock) in self.locks.iter() {
             require(!lock.is_idle(), "a lock without purpose")?;
         }
-        for (id, _) in self.waits.iter() {
+        for (id, owner) in self.owners.iter() {
             require(!self.is_grantable(id), "a waiter that should have been granted")?;
-        }
-        for (_, owner) in self.owners.iter() {
             if self.sessions[owner.session].ended.is_some() {
                 require(!owner.holds.is_empty(), "a dead owner without purpose")?;
             }

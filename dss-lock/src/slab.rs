@@ -12,20 +12,20 @@ use std::ops;
 
 /// The slot of an entry of type `T`.
 pub(crate) struct Id<T> {
-    /// One more than the place in the slab, so that `Option<Id>` is four bytes too.
+    /// The first slot of a slab is never used, so that `Option<Id>` is four bytes too.
     slot: NonZeroU32,
     of: PhantomData<fn() -> T>,
 }
 
 impl<T> Id<T> {
     fn at(place: usize) -> Self {
-        let slot = u32::try_from(place + 1).ok().and_then(NonZeroU32::new);
+        let slot = u32::try_from(place).ok().and_then(NonZeroU32::new);
         let slot = slot.expect("the limits keep every slab far below 2^32 entries");
         Self { slot, of: PhantomData }
     }
 
     fn place(self) -> usize {
-        self.slot.get() as usize - 1
+        self.slot.get() as usize
     }
 
     /// The bare number, to hash.
@@ -84,7 +84,7 @@ enum Slot<T> {
 
 impl<T> Default for Slab<T> {
     fn default() -> Self {
-        Self { slots: Vec::new(), free: None, len: 0 }
+        Self { slots: vec![Slot::Free { next: None }], free: None, len: 0 }
     }
 }
 
