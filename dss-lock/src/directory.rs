@@ -34,7 +34,7 @@ impl LockTable {
         if let Some(found) = self.find_entry(hash, lock) {
             return found;
         }
-        let id = self.locks.insert(Lock::new(lock.clone(), hash));
+        let id = self.locks.insert_with(|| Lock::new(lock.clone(), hash));
         self.lock_index.insert(hash, id);
         self.by_name.insert(lock.clone(), id);
         id

@@ -41,8 +41,8 @@ impl LockTable {
             Some(id) => id,
             None if self.sessions.len() >= SESSIONS_MAX => return Err(Limit::Sessions),
             None => {
-                let new = Session::new(session.clone(), hash, TTL_DEFAULT, self.index);
-                let id = self.sessions.insert(new);
+                let new = || Session::new(session.clone(), hash, TTL_DEFAULT, self.index);
+                let id = self.sessions.insert_with(new);
                 self.session_index.insert(hash, id);
                 id
             }

@@ -88,19 +88,17 @@ impl LockTable {
         self.newest_token = self.newest_token.next();
         let token = self.newest_token;
         self.locks[lock].newest = token;
-        let mut granted = Granted { mode, token, claims, entries: 1, reentries: Vec::new() };
-        let held =
-            if self.locks[lock].holders.is_empty() { None } else { self.find_hold(lock, owner) };
-        if let Some(hold) = held {
+        let granted = |entries| Granted { mode, token, claims, entries, reentries: Vec::new() };
+        if let Some(hold) = self.find_hold(lock, owner) {
             let hold = &mut self.holds[hold];
-            granted.entries = hold.grant.entries.saturating_add(u32::from(counted));
-            let replaced = std::mem::replace(&mut hold.grant, granted);
+            let entries = hold.grant.entries.saturating_add(u32::from(counted));
+            let replaced = std::mem::replace(&mut hold.grant, granted(entries));
             hold.upgraded_from = Some(Box::new(replaced));
         } else {
-            let hold = self.holds.insert(Hold {
+            let hold = self.holds.insert_with(|| Hold {
                 lock,
                 owner,
-                grant: granted,
+                grant: granted(1),
                 upgraded_from: None,
                 by_lock: Links::default(),
                 by_waiting: Links::default(),

@@ -46,7 +46,7 @@ impl LockTable {
             self.wake(found);
             return found;
         }
-        let id = self.owners.insert(OwnerState::new(session, owner.clone(), hash));
+        let id = self.owners.insert_with(|| OwnerState::new(session, owner.clone(), hash));
         self.owner_index.insert(hash, id);
         let owners = &mut self.sessions[session].owners;
         owners.push_back(&mut self.owners, id, |owner| &mut owner.by_session);
@@ -109,7 +109,7 @@ impl LockTable {
         let session = self.owners[owner].session;
         let owners = &mut self.sessions[session].owners;
         owners.remove(&mut self.owners, owner, |owner| &mut owner.by_session);
-        let state = self.owners.remove(owner);
-        self.owner_index.remove(state.hash, owner);
+        self.owner_index.remove(self.owners[owner].hash, owner);
+        self.owners.remove(owner);
     }
 }

@@ -109,7 +109,7 @@ impl LockTable {
         joint: bool,
         want: &Want,
     ) -> Id<Place> {
-        let id = self.places.insert(Place {
+        let id = self.places.insert_with(|| Place {
             lock: want.lock,
             owner,
             mode: want.mode,
@@ -182,8 +182,9 @@ impl LockTable {
 
     fn remove_place(&mut self, id: Id<Place>) -> (Id<Lock>, Mode) {
         self.unlink_place(id);
-        let place = self.places.remove(id);
-        (place.lock, place.mode)
+        let Place { lock, mode, .. } = self.places[id];
+        self.places.remove(id);
+        (lock, mode)
     }
 
     /// Takes back a request that came to wait in this very command.

@@ -82,7 +82,7 @@ impl LockTable {
         let ended_before = self.estates.back().map(|id| self.sessions[*id].ended);
         require(ended_before.is_none_or(|before| before <= stored.ended), "ends out of order")?;
         require(stored.ended <= Some(self.index), "a session that ends in the future")?;
-        let id = self.sessions.insert(session);
+        let id = self.sessions.insert_with(|| session);
         if lives {
             self.session_index.insert(hash, id);
         } else {
@@ -139,7 +139,7 @@ impl LockTable {
             }
             let owner = refer(&numbers.owners, owner)?;
             require(self.find_hold(id, owner).is_none(), "an owner that holds twice")?;
-            let hold = self.holds.insert(Hold {
+            let hold = self.holds.insert_with(|| Hold {
                 lock: id,
                 owner,
                 by_waiting: Links::default(),

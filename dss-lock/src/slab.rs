@@ -89,29 +89,28 @@ impl<T> Default for Slab<T> {
 }
 
 impl<T> Slab<T> {
-    pub(crate) fn insert(&mut self, entry: T) -> Id<T> {
+    /// Adds an entry, which is made where it will be: most are too large to be moved for nothing.
+    #[inline]
+    pub(crate) fn insert_with(&mut self, entry: impl FnOnce() -> T) -> Id<T> {
         self.len += 1;
         let Some(id) = self.free else {
-            self.slots.push(Slot::Used(entry));
+            self.slots.push(Slot::Used(entry()));
             return Id::at(self.slots.len() - 1);
         };
         let slot = &mut self.slots[id.place()];
         let Slot::Free { next } = *slot else { unreachable!("{id:?} is free and used") };
         self.free = next;
-        *slot = Slot::Used(entry);
+        *slot = Slot::Used(entry());
         id
     }
 
-    pub(crate) fn remove(&mut self, id: Id<T>) -> T {
-        let freed = Slot::Free { next: self.free };
-        match std::mem::replace(&mut self.slots[id.place()], freed) {
-            Slot::Used(entry) => {
-                self.free = Some(id);
-                self.len -= 1;
-                entry
-            }
-            Slot::Free { .. } => unreachable!("{id:?} is removed twice"),
-        }
+    /// Drops an entry where it is: most are too large to be handed out for nothing.
+    pub(crate) fn remove(&mut self, id: Id<T>) {
+        let slot = &mut self.slots[id.place()];
+        assert!(matches!(slot, Slot::Used(_)), "{id:?} is removed twice");
+        *slot = Slot::Free { next: self.free };
+        self.free = Some(id);
+        self.len -= 1;
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -277,9 +276,10 @@ mod tests {
     #[test]
     fn a_slot_is_used_again() {
         let mut slab = Slab::default();
-        let (a, b) = (slab.insert('a'), slab.insert('b'));
-        assert_eq!(slab.remove(a), 'a');
-        assert_eq!(slab.insert('c'), a);
+        let (a, b) = (slab.insert_with(|| 'a'), slab.insert_with(|| 'b'));
+        slab.remove(a);
+        assert_eq!(slab.len(), 1);
+        assert_eq!(slab.insert_with(|| 'c'), a);
         assert_eq!((slab[a], slab[b], slab.len()), ('c', 'b', 2));
         assert_eq!(slab.iter().map(|(_, entry)| *entry).collect::<String>(), "cb");
     }
@@ -289,7 +289,7 @@ mod tests {
         let mut slab = Slab::default();
         let mut list = List::default();
         let ids: Vec<_> =
-            (0..4).map(|number| slab.insert(Numbered(number, Links::default()))).collect();
+            (0..4).map(|number| slab.insert_with(|| Numbered(number, Links::default()))).collect();
         for id in &ids[..3] {
             list.push_back(&mut slab, *id, |entry| &mut entry.1);
         }
