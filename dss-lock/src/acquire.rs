@@ -94,29 +94,30 @@ impl LockTable {
             self.settle(owner);
             return reply;
         }
-        let outcome = if self.owners[owner].waiting.is_some() {
-            Some(Outcome::OwnerBusy)
+        let reply = if self.owners[owner].waiting.is_some() {
+            Reply::Ended(Outcome::OwnerBusy)
         } else {
             let wants = wants(self);
             let wants = wants.as_ref();
-            let outcome = self.answer(ask, wants);
-            if !matches!(outcome, None | Some(Outcome::Granted(_))) {
+            let reply = self.answer(ask, wants);
+            if !matches!(reply, Reply::Waiting | Reply::Ended(Outcome::Granted(_))) {
                 // It may have been looked up in vain.
                 for want in wants {
                     self.forget_if_idle(want.lock);
                 }
             }
-            outcome
+            reply
         };
-        let Some(outcome) = outcome else { return Reply::Waiting };
-        // A refusal did nothing and may be tried again.
-        if !matches!(outcome, Outcome::Refused(_))
-            && let Some(request_id) = ask.request_id
-        {
-            self.owners[owner].record(request_id.clone(), outcome.clone());
+        if let Reply::Ended(outcome) = &reply {
+            // A refusal did nothing and may be tried again.
+            if let Some(request_id) = ask.request_id
+                && !matches!(outcome, Outcome::Refused(_))
+            {
+                self.owners[owner].record(request_id.clone(), outcome.clone());
+            }
+            self.settle(owner);
         }
-        self.settle(owner);
-        Reply::Ended(outcome)
+        reply
     }
 
     /// The answer to a request that was made before.
@@ -150,40 +151,38 @@ impl LockTable {
         }
     }
 
-    /// Grants, refuses, or lets wait, which is `None`.
-    fn answer(&mut self, ask: Ask<'_>, wants: &[Want]) -> Option<Outcome> {
+    /// Grants, refuses, or lets wait.
+    fn answer(&mut self, ask: Ask<'_>, wants: &[Want]) -> Reply {
         let owner = ask.owner;
         let covered =
             |want: &Want| want.hold.is_some_and(|hold| self.holds[hold].grant.covers(want.mode));
         if wants.iter().all(covered) {
-            return Some(self.enter(ask, wants));
+            return Reply::Ended(self.enter(ask, wants));
         }
         if ask.joint
             && let Some(held) = wants.iter().find(|want| want.hold.is_some())
         {
             let lock = self.locks[held.lock].name.clone();
-            return Some(Outcome::AlreadyHolds { lock });
+            return Reply::Ended(Outcome::AlreadyHolds { lock });
         }
         if self.sessions[ask.session].locks + wants.len() > LOCKS_PER_SESSION_MAX {
-            return Some(Outcome::Refused(Limit::LocksPerSession));
+            return Reply::Ended(Outcome::Refused(Limit::LocksPerSession));
         }
-        if wants.iter().all(|want| self.is_free_for(owner, want)) {
-            return Some(self.grant_now(ask, wants));
-        }
+        let Some(taken) = wants.iter().find(|want| !self.is_free_for(owner, want)) else {
+            return Reply::Ended(self.grant_now(ask, wants));
+        };
         if ask.wait == Wait::Try {
-            let mut held = wants.iter().filter(|want| !self.is_free_for(owner, want));
-            let held = held.next().expect("not all of them are free");
-            return Some(Outcome::Held { holders: self.holding_sessions(held.lock) });
+            return Reply::Ended(Outcome::Held { holders: self.holding_sessions(taken.lock) });
         }
         let full = |want: &Want| self.locks[want.lock].queue.len as usize >= WAITERS_PER_LOCK_MAX;
         if wants.iter().any(full) {
-            return Some(Outcome::Refused(Limit::WaitersPerLock));
+            return Reply::Ended(Outcome::Refused(Limit::WaitersPerLock));
         }
         self.wait_or_break(ask, wants)
     }
 
     /// Lets the request wait, unless that would be a deadlock.
-    fn wait_or_break(&mut self, ask: Ask<'_>, wants: &[Want]) -> Option<Outcome> {
+    fn wait_or_break(&mut self, ask: Ask<'_>, wants: &[Want]) -> Reply {
         let Ask { attempt, owner, wait, request_id, counted, joint, .. } = ask;
         let contested = self.is_contested(owner);
         let deadline = match wait {
@@ -200,19 +199,19 @@ impl LockTable {
         };
         self.enqueue(owner, new, wants);
         if !contested {
-            return None;
+            return Reply::Waiting;
         }
-        let cycle = self.find_cycle(owner)?;
+        let Some(cycle) = self.find_cycle(owner) else { return Reply::Waiting };
         self.unenqueue(owner);
         let lock = wants[0].lock;
         // Who is kept out by a queue alone has not deadlocked with any holder: to let it pass
         // costs those ahead of it less than an abort would cost it.
         if wants.iter().all(|want| self.admits(want.lock, owner, want.mode)) {
             self.note_deadlock(owner, lock, cycle, Resolution::LetPast);
-            return Some(self.grant_now(ask, wants));
+            return Reply::Ended(self.grant_now(ask, wants));
         }
         self.note_deadlock(owner, lock, cycle.clone(), Resolution::Refused);
-        Some(Outcome::Deadlock { cycle })
+        Reply::Ended(Outcome::Deadlock { cycle })
     }
 
     fn grant_now(&mut self, ask: Ask<'_>, wants: &[Want]) -> Outcome {

@@ -188,6 +188,7 @@ impl LockTable {
 
     /// Looks for a cycle through an owner that may have been put back in the queue of `lock`, and
     /// ends its wait where there is one.
+    #[inline]
     pub(crate) fn recheck(
         &mut self,
         lock: Id<Lock>,

@@ -41,6 +41,7 @@ impl LockTable {
     }
 
     /// Forgets a lock that there is nothing to know of any more. Its entry stays for a while.
+    #[inline]
     pub(crate) fn forget_if_idle(&mut self, id: Id<Lock>) {
         let lock = &mut self.locks[id];
         if !lock.is_idle() {

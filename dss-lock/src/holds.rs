@@ -60,6 +60,7 @@ impl Granted {
 impl LockTable {
     /// Whether `owner` could hold the lock in `mode` beside those who hold it, the queue left
     /// aside.
+    #[inline]
     pub(crate) fn admits(&self, lock: Id<Lock>, owner: Id<OwnerState>, mode: Mode) -> bool {
         let lock = &self.locks[lock];
         let delayed = lock.delayed_until.is_some();

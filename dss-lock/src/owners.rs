@@ -64,11 +64,16 @@ impl LockTable {
 
     /// Forgets an owner of a living session if there is nothing to remember of it, and sees to it
     /// that not too many are remembered for their answers alone.
+    #[inline]
     pub(crate) fn settle(&mut self, owner: Id<OwnerState>) {
         let state = &self.owners[owner];
-        if !state.is_idle() || state.idle_since.is_some() {
-            return;
+        if state.is_idle() && state.idle_since.is_none() {
+            self.retire(owner);
         }
+    }
+
+    fn retire(&mut self, owner: Id<OwnerState>) {
+        let state = &self.owners[owner];
         let session = state.session;
         if self.sessions[session].ended.is_some() {
             // It goes with its session, as soon as that holds nothing any more.

@@ -98,7 +98,7 @@ impl<T> Slab<T> {
             return Id::at(self.slots.len() - 1);
         };
         let slot = &mut self.slots[id.place()];
-        let Slot::Free { next } = *slot else { unreachable!("{id:?} is free and used") };
+        let Slot::Free { next } = *slot else { leads_nowhere(id) };
         self.free = next;
         *slot = Slot::Used(entry());
         id
@@ -107,7 +107,7 @@ impl<T> Slab<T> {
     /// Drops an entry where it is: most are too large to be handed out for nothing.
     pub(crate) fn remove(&mut self, id: Id<T>) {
         let slot = &mut self.slots[id.place()];
-        assert!(matches!(slot, Slot::Used(_)), "{id:?} is removed twice");
+        assert!(matches!(slot, Slot::Used(_)), "only what is in a slab is removed");
         *slot = Slot::Free { next: self.free };
         self.free = Some(id);
         self.len -= 1;
@@ -130,20 +130,27 @@ impl<T> ops::Index<Id<T>> for Slab<T> {
     type Output = T;
 
     fn index(&self, id: Id<T>) -> &T {
-        match &self.slots[id.place()] {
-            Slot::Used(entry) => entry,
-            Slot::Free { .. } => unreachable!("{id:?} leads nowhere"),
+        match self.slots.get(id.place()) {
+            Some(Slot::Used(entry)) => entry,
+            _ => leads_nowhere(id),
         }
     }
 }
 
 impl<T> ops::IndexMut<Id<T>> for Slab<T> {
     fn index_mut(&mut self, id: Id<T>) -> &mut T {
-        match &mut self.slots[id.place()] {
-            Slot::Used(entry) => entry,
-            Slot::Free { .. } => unreachable!("{id:?} leads nowhere"),
+        match self.slots.get_mut(id.place()) {
+            Some(Slot::Used(entry)) => entry,
+            _ => leads_nowhere(id),
         }
     }
+}
+
+/// Apart, since each use of an entry would otherwise keep its number at hand to be printed.
+#[cold]
+#[inline(never)]
+fn leads_nowhere<T>(id: Id<T>) -> ! {
+    unreachable!("{id:?} leads nowhere")
 }
 
 /// A doubly linked list through the entries of a slab; an entry has a [`Links`] for each list that

@@ -219,6 +219,7 @@ impl LockTable {
     /// What `owner`, whose session lives, holds of the lock.
     ///
     /// The cost is that of the lock's holders, or of what the owner holds, whichever are fewer.
+    #[inline]
     pub(crate) fn find_hold(&self, lock: Id<Lock>, owner: Id<OwnerState>) -> Option<Id<Hold>> {
         let (holders, holds) = (&self.locks[lock].holders, &self.owners[owner].holds);
         let found = if holders.len <= holds.len {
@@ -234,6 +235,7 @@ impl LockTable {
         Owner { session: self.session_name(owner).clone(), owner: state.name.clone() }
     }
 
+    #[inline]
     pub(crate) fn session_name(&self, owner: Id<OwnerState>) -> &SessionId {
         &self.sessions[self.owners[owner].session].name
     }
