@@ -187,7 +187,7 @@ impl LockTable {
     }
 
     /// Looks for a cycle through an owner that may have been put back in the queue of `lock`, and
-    /// ends its wait where there is one.
+    /// ends its wait where there is one. The caller settles the owner and grants the lock.
     #[inline]
     pub(crate) fn recheck(
         &mut self,
@@ -199,7 +199,6 @@ impl LockTable {
         let waits_here = self.owners[owner].awaits == Some(lock) && self.locks[lock].joint > 0;
         if waits_here && let Some(cycle) = self.find_cycle(owner) {
             self.note_deadlock(owner, lock, cycle.clone(), Resolution::Refused);
-            // Its one lock is that which the caller is about to grant.
             let _ = self.end_wait(owner, Outcome::Deadlock { cycle }, events);
         }
     }

@@ -194,7 +194,8 @@ impl LockTable {
 
     /// Ends the wait of `owner` without a grant; the locks that it waited for.
     ///
-    /// What that makes grantable is left to the caller.
+    /// To [`settle`](LockTable::settle) the owner is left to the caller, who may not be done with
+    /// it, and so is what that makes grantable.
     pub(crate) fn end_wait(
         &mut self,
         owner: Id<OwnerState>,
@@ -203,7 +204,6 @@ impl LockTable {
     ) -> impl Iterator<Item = Id<Lock>> + use<> {
         let Dequeued { waiting, first, further } = self.dequeue(owner);
         self.conclude(owner, waiting, first.0, outcome, events);
-        self.settle(owner);
         [first].into_iter().chain(further).map(|(lock, _)| lock)
     }
 

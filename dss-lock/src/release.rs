@@ -93,7 +93,9 @@ impl LockTable {
     ) -> Reply {
         let Some(owner) = self.find_owner(owner) else { return Reply::Done };
         if self.withdraw_wait(attempt, locks, owner) {
-            for lock in self.end_wait(owner, Outcome::Cancelled, events) {
+            let locks = self.end_wait(owner, Outcome::Cancelled, events);
+            self.settle(owner);
+            for lock in locks {
                 self.grant_waiting(lock, events);
             }
             return Reply::Done;

@@ -184,7 +184,9 @@ impl LockTable {
             match timer {
                 Timer::Delay { .. } => self.end_delays(deadline, events),
                 Timer::Wait { owner, .. } => {
-                    for lock in self.end_wait(owner, Outcome::TimedOut, events) {
+                    let locks = self.end_wait(owner, Outcome::TimedOut, events);
+                    self.settle(owner);
+                    for lock in locks {
                         self.grant_waiting(lock, events);
                     }
                 }
