@@ -86,7 +86,7 @@ mod tests {
     use crate::names::{OwnerId, SessionId};
     use crate::numbers::{AttemptId, ClusterTime};
 
-    fn take_and_give_back(table: &mut LockTable, number: usize) {
+    fn take(table: &mut LockTable, number: usize) -> ReleaseRequest {
         let lock = LockName::new(format!("lock {number}")).unwrap();
         let (session, owner) = (SessionId::new("a").unwrap(), OwnerId::default());
         let request = AcquireRequest {
@@ -99,11 +99,14 @@ mod tests {
             request_id: None,
             reentrant: false,
         };
-        let release = ReleaseRequest { lock, session, owner, token: None };
         let acquire = Command::Acquire { attempt: AttemptId::default(), request };
-        for command in [acquire, Command::Release(release)] {
-            table.apply(table.index() + 1, ClusterTime::ZERO, command);
-        }
+        table.apply(table.index() + 1, ClusterTime::ZERO, acquire);
+        ReleaseRequest { lock, session, owner, token: None }
+    }
+
+    fn take_and_give_back(table: &mut LockTable, number: usize) {
+        let release = Command::Release(take(table, number));
+        table.apply(table.index() + 1, ClusterTime::ZERO, release);
     }
 
     #[test]
@@ -126,5 +129,22 @@ mod tests {
         take_and_give_back(&mut restored, 7);
         take_and_give_back(&mut table, 7);
         assert_eq!(restored, table);
+    }
+
+    #[test]
+    fn a_lock_that_was_idle_and_is_held_again_stays() {
+        let mut table = LockTable::new();
+        take_and_give_back(&mut table, 0);
+        let held = take(&mut table, 0);
+        for number in 1..=IDLE_LOCKS_KEPT {
+            take_and_give_back(&mut table, number);
+        }
+        assert!(table.lock(&held.lock).is_some());
+        assert_eq!(table.check(), Ok(()));
+        // It has lost its place among the idle ones, and comes last.
+        let release = Command::Release(held);
+        table.apply(table.index() + 1, ClusterTime::ZERO, release);
+        assert_eq!(table.locks.len(), IDLE_LOCKS_KEPT);
+        assert_eq!(table.check(), Ok(()));
     }
 }
