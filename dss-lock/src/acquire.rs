@@ -10,17 +10,18 @@ use crate::names::RequestId;
 use crate::numbers::AttemptId;
 use crate::queue::{NewWait, Want};
 use crate::reply::{Event, Grant, Limit, Outcome, Reply, Resolution};
-use crate::session::OwnerState;
+use crate::session::{OwnerState, Session};
 use crate::slab::Id;
 use crate::table::LockTable;
 
 /// A request, but for the locks that it asks for.
-#[derive(Debug)]
-struct Ask {
+#[derive(Debug, Clone, Copy)]
+struct Ask<'a> {
     attempt: AttemptId,
+    session: Id<Session>,
     owner: Id<OwnerState>,
     wait: Wait,
-    request_id: Option<RequestId>,
+    request_id: Option<&'a RequestId>,
     /// Whether a lock that is held already is entered once more.
     counted: bool,
     /// Whether it is a request for several locks.
@@ -31,7 +32,7 @@ impl LockTable {
     pub(crate) fn acquire(
         &mut self,
         attempt: AttemptId,
-        request: AcquireRequest,
+        request: &AcquireRequest,
         events: &mut Vec<Event>,
     ) -> Reply {
         let session = match self.renew(&request.session, request.ttl, events) {
@@ -39,20 +40,19 @@ impl LockTable {
             Err(limit) => return Reply::Ended(Outcome::Refused(limit)),
         };
         let owner = self.make_owner(session, &request.owner);
-        let AcquireRequest { wait, request_id, reentrant: counted, .. } = request;
-        let ask = Ask { attempt, owner, wait, request_id, counted, joint: false };
+        let AcquireRequest { wait, ref request_id, reentrant: counted, .. } = *request;
+        let request_id = request_id.as_ref();
+        let ask = Ask { attempt, session, owner, wait, request_id, counted, joint: false };
         self.serve(ask, |table| {
             let lock = table.make_lock(&request.lock);
-            let held = !table.locks[lock].holders.is_empty();
-            let hold = if held { table.find_hold(lock, owner) } else { None };
-            [Want { lock, mode: request.mode, hold }]
+            [Want { lock, mode: request.mode, hold: table.find_hold(lock, owner) }]
         })
     }
 
     pub(crate) fn acquire_all(
         &mut self,
         attempt: AttemptId,
-        request: AcquireAllRequest,
+        request: &AcquireAllRequest,
         events: &mut Vec<Event>,
     ) -> Reply {
         if !(1..=LOCKS_PER_REQUEST_MAX).contains(&request.locks.len()) {
@@ -64,67 +64,73 @@ impl LockTable {
         };
         let owner = self.make_owner(session, &request.owner);
         let mut modes = BTreeMap::new();
-        for (lock, mode) in request.locks {
+        for (lock, mode) in &request.locks {
             // Exclusive comes first in the order of modes.
             modes
                 .entry(lock)
-                .and_modify(|other: &mut Mode| *other = mode.min(*other))
-                .or_insert(mode);
+                .and_modify(|other: &mut Mode| *other = (*mode).min(*other))
+                .or_insert(*mode);
         }
-        let AcquireAllRequest { wait, request_id, .. } = request;
-        let ask = Ask { attempt, owner, wait, request_id, counted: false, joint: true };
+        let AcquireAllRequest { wait, ref request_id, .. } = *request;
+        let request_id = request_id.as_ref();
+        let ask = Ask { attempt, session, owner, wait, request_id, counted: false, joint: true };
         self.serve(ask, |table| {
-            let wants = modes.iter().map(|(name, mode)| {
+            let wants = modes.into_iter().map(|(name, mode)| {
                 let lock = table.make_lock(name);
-                Want { lock, mode: *mode, hold: table.find_hold(lock, owner) }
+                Want { lock, mode, hold: table.find_hold(lock, owner) }
             });
             wants.collect::<Vec<_>>()
         })
     }
 
     /// Answers a request, which `wants` looks up once it is known to be a new one.
-    fn serve<W: AsRef<[Want]>>(&mut self, ask: Ask, wants: impl FnOnce(&mut Self) -> W) -> Reply {
+    fn serve<W: AsRef<[Want]>>(
+        &mut self,
+        ask: Ask<'_>,
+        wants: impl FnOnce(&mut Self) -> W,
+    ) -> Reply {
         let owner = ask.owner;
-        if let Some(reply) = self.repeat(&ask) {
+        if let Some(reply) = self.repeat(ask) {
             self.settle(owner);
             return reply;
         }
-        let request_id = ask.request_id.clone();
-        let outcome = if self.owners[owner].waiting.is_some() {
-            Some(Outcome::OwnerBusy)
+        let reply = if self.owners[owner].waiting.is_some() {
+            Reply::Ended(Outcome::OwnerBusy)
         } else {
             let wants = wants(self);
             let wants = wants.as_ref();
-            let outcome = self.answer(ask, wants);
-            if !matches!(outcome, None | Some(Outcome::Granted(_))) {
+            let reply = self.answer(ask, wants);
+            if !matches!(reply, Reply::Waiting | Reply::Ended(Outcome::Granted(_))) {
                 // It may have been looked up in vain.
                 for want in wants {
                     self.forget_if_idle(want.lock);
                 }
             }
-            outcome
+            reply
         };
-        let Some(outcome) = outcome else { return Reply::Waiting };
-        // A refusal did nothing and may be tried again.
-        if !matches!(outcome, Outcome::Refused(_))
-            && let Some(request_id) = request_id
-        {
-            self.owners[owner].record(request_id, outcome.clone());
+        if let Reply::Ended(outcome) = &reply {
+            // A refusal did nothing and may be tried again.
+            if let Some(request_id) = ask.request_id
+                && !matches!(outcome, Outcome::Refused(_))
+            {
+                self.owners[owner].record(request_id.clone(), outcome.clone());
+            }
+            self.settle(owner);
         }
-        self.settle(owner);
-        Reply::Ended(outcome)
+        reply
     }
 
     /// The answer to a request that was made before.
-    fn repeat(&mut self, ask: &Ask) -> Option<Reply> {
-        let request_id = ask.request_id.as_ref()?;
-        if let Some(waiting) = self.owners[ask.owner].waiting
-            && self.waits[waiting].request_id.as_ref() == Some(request_id)
+    fn repeat(&mut self, ask: Ask<'_>) -> Option<Reply> {
+        let request_id = ask.request_id?;
+        let state = &mut self.owners[ask.owner];
+        if let Some(waiting) = &mut state.waiting
+            && waiting.request_id.as_ref() == Some(request_id)
         {
-            self.waits[waiting].claims.add(ask.attempt);
+            waiting.claims.add(ask.attempt);
             return Some(Reply::Waiting);
         }
-        let outcome = self.owners[ask.owner].recorded(request_id)?.clone();
+        let outcome = state.recorded(request_id)?.clone();
         for grant in outcome.grants() {
             self.claim(ask, grant);
         }
@@ -132,7 +138,7 @@ impl LockTable {
     }
 
     /// Adds a claim to the grant, where it is still in force.
-    fn claim(&mut self, ask: &Ask, grant: &Grant) {
+    fn claim(&mut self, ask: Ask<'_>, grant: &Grant) {
         let Some(lock) = self.find_lock(&grant.lock) else { return };
         let Some(hold) = self.find_hold(lock, ask.owner) else { return };
         let Hold { grant: granted, upgraded_from, .. } = &mut self.holds[hold];
@@ -145,72 +151,73 @@ impl LockTable {
         }
     }
 
-    /// Grants, refuses, or lets wait, which is `None`.
-    fn answer(&mut self, ask: Ask, wants: &[Want]) -> Option<Outcome> {
+    /// Grants, refuses, or lets wait.
+    fn answer(&mut self, ask: Ask<'_>, wants: &[Want]) -> Reply {
         let owner = ask.owner;
         let covered =
             |want: &Want| want.hold.is_some_and(|hold| self.holds[hold].grant.covers(want.mode));
         if wants.iter().all(covered) {
-            return Some(self.enter(&ask, wants));
+            return Reply::Ended(self.enter(ask, wants));
         }
         if ask.joint
             && let Some(held) = wants.iter().find(|want| want.hold.is_some())
         {
             let lock = self.locks[held.lock].name.clone();
-            return Some(Outcome::AlreadyHolds { lock });
+            return Reply::Ended(Outcome::AlreadyHolds { lock });
         }
-        let session = &self.sessions[self.owners[owner].session];
-        if session.locks + wants.len() > LOCKS_PER_SESSION_MAX {
-            return Some(Outcome::Refused(Limit::LocksPerSession));
+        if self.sessions[ask.session].locks + wants.len() > LOCKS_PER_SESSION_MAX {
+            return Reply::Ended(Outcome::Refused(Limit::LocksPerSession));
         }
-        if wants.iter().all(|want| self.is_free_for(owner, want)) {
-            return Some(self.grant_now(&ask, wants));
-        }
+        let Some(taken) = wants.iter().find(|want| !self.is_free_for(owner, want)) else {
+            return Reply::Ended(self.grant_now(ask, wants));
+        };
         if ask.wait == Wait::Try {
-            let mut held = wants.iter().filter(|want| !self.is_free_for(owner, want));
-            let held = held.next().expect("not all of them are free");
-            return Some(Outcome::Held { holders: self.holding_sessions(held.lock) });
+            return Reply::Ended(Outcome::Held { holders: self.holding_sessions(taken.lock) });
         }
         let full = |want: &Want| self.locks[want.lock].queue.len as usize >= WAITERS_PER_LOCK_MAX;
         if wants.iter().any(full) {
-            return Some(Outcome::Refused(Limit::WaitersPerLock));
+            return Reply::Ended(Outcome::Refused(Limit::WaitersPerLock));
         }
         self.wait_or_break(ask, wants)
     }
 
     /// Lets the request wait, unless that would be a deadlock.
-    fn wait_or_break(&mut self, ask: Ask, wants: &[Want]) -> Option<Outcome> {
-        let Ask { attempt, owner, wait, request_id, counted, joint } = ask;
+    fn wait_or_break(&mut self, ask: Ask<'_>, wants: &[Want]) -> Reply {
+        let Ask { attempt, owner, wait, request_id, counted, joint, .. } = ask;
         let contested = self.is_contested(owner);
         let deadline = match wait {
             Wait::For(span) => Some(self.now.after(span)),
             Wait::Try | Wait::Forever => None,
         };
-        let claims = Claims::of(attempt);
-        let arrived = self.index;
-        let new = NewWait { owner, arrived, deadline, request_id, claims, joint, counted };
-        let waiting = self.enqueue(new, wants);
+        let new = NewWait {
+            arrived: self.index,
+            deadline,
+            request_id: request_id.cloned(),
+            claims: Claims::of(attempt),
+            joint,
+            counted,
+        };
+        self.enqueue(owner, new, wants);
         if !contested {
-            return None;
+            return Reply::Waiting;
         }
-        let cycle = self.find_cycle(owner)?;
-        let request_id = self.unenqueue(waiting).request_id;
+        let Some(cycle) = self.find_cycle(owner) else { return Reply::Waiting };
+        self.unenqueue(owner);
         let lock = wants[0].lock;
         // Who is kept out by a queue alone has not deadlocked with any holder: to let it pass
         // costs those ahead of it less than an abort would cost it.
         if wants.iter().all(|want| self.admits(want.lock, owner, want.mode)) {
             self.note_deadlock(owner, lock, cycle, Resolution::LetPast);
-            let ask = Ask { attempt, owner, wait, request_id, counted, joint };
-            return Some(self.grant_now(&ask, wants));
+            return Reply::Ended(self.grant_now(ask, wants));
         }
         self.note_deadlock(owner, lock, cycle.clone(), Resolution::Refused);
-        Some(Outcome::Deadlock { cycle })
+        Reply::Ended(Outcome::Deadlock { cycle })
     }
 
-    fn grant_now(&mut self, ask: &Ask, wants: &[Want]) -> Outcome {
-        let claims = Claims::of(ask.attempt);
+    fn grant_now(&mut self, ask: Ask<'_>, wants: &[Want]) -> Outcome {
         let mut add = |want: &Want| {
-            self.add_hold(want.lock, ask.owner, want.mode, claims.clone(), ask.counted)
+            let claims = Claims::of(ask.attempt);
+            self.add_hold(want.lock, ask.owner, want.mode, claims, ask.counted)
         };
         if ask.joint {
             Outcome::GrantedAll(wants.iter().map(add).collect())
@@ -220,7 +227,7 @@ impl LockTable {
     }
 
     /// Answers with what is held already.
-    fn enter(&mut self, ask: &Ask, wants: &[Want]) -> Outcome {
+    fn enter(&mut self, ask: Ask<'_>, wants: &[Want]) -> Outcome {
         let mut enter = |want: &Want| {
             let hold = want.hold.expect("all that is asked for is held");
             let granted: &mut Granted = &mut self.holds[hold].grant;

@@ -18,7 +18,7 @@ pub(crate) enum Claims {
     Several(Box<Several>),
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Several {
     attempts: Vec<AttemptId>,
     settled: bool,
@@ -51,14 +51,11 @@ impl Claims {
         }
     }
 
-    /// Takes `attempt` back; `true` where it was the last claim.
+    /// Takes `attempt` back; `true` where it is the last claim, which stays for the report of what
+    /// ends with it.
     pub(crate) fn withdraw(&mut self, attempt: AttemptId) -> bool {
         let several = match self {
-            Self::One(only) if *only != attempt => return false,
-            Self::One(_) => {
-                *self = Self::Several(Box::default());
-                return true;
-            }
+            Self::One(only) => return *only == attempt,
             Self::Several(several) => several,
         };
         let Some(place) = several.attempts.iter().position(|claim| *claim == attempt) else {
@@ -68,9 +65,8 @@ impl Claims {
         if let ([only], false) = (&several.attempts[..], several.settled) {
             // Equal claims look equal, however they came about.
             *self = Self::One(*only);
-            return false;
         }
-        several.attempts.is_empty() && !several.settled
+        false
     }
 
     pub(crate) fn contains(&self, attempt: AttemptId) -> bool {

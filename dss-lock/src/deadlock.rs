@@ -70,17 +70,17 @@ impl LockTable {
 
     /// Adds the owners that the one of this step waits for; `true` where the requester is one.
     fn expand(&mut self, step: usize) -> bool {
-        let owner = &self.owners[self.search.steps[step].owner];
-        if let Some(lock) = owner.awaits
+        let owner = self.search.steps[step].owner;
+        if let Some(lock) = self.owners[owner].awaits
             && self.locks[lock].joint == 0
         {
             return self.reach_holders(step, lock);
         }
-        let Some(waiting) = owner.waiting else { return false };
-        let places = &self.waits[waiting];
-        for further in 0..=places.further.len() {
-            let places = &self.waits[waiting];
-            let place = if further == 0 { places.place } else { places.further[further - 1] };
+        let mut number = 0;
+        while let Some(place) =
+            self.owners[owner].waiting.as_ref().and_then(|it| it.places().nth(number))
+        {
+            number += 1;
             if self.is_blocked(place)
                 && (self.reach_holders(step, self.places[place].lock)
                     || self.reach_ahead(step, place))
@@ -187,7 +187,8 @@ impl LockTable {
     }
 
     /// Looks for a cycle through an owner that may have been put back in the queue of `lock`, and
-    /// ends its wait where there is one.
+    /// ends its wait where there is one. The caller settles the owner and grants the lock.
+    #[inline]
     pub(crate) fn recheck(
         &mut self,
         lock: Id<Lock>,
@@ -198,8 +199,7 @@ impl LockTable {
         let waits_here = self.owners[owner].awaits == Some(lock) && self.locks[lock].joint > 0;
         if waits_here && let Some(cycle) = self.find_cycle(owner) {
             self.note_deadlock(owner, lock, cycle.clone(), Resolution::Refused);
-            let waiting = self.owners[owner].waiting.expect("it waits for this lock");
-            self.end_wait(waiting, Outcome::Deadlock { cycle }, events);
+            let _ = self.end_wait(owner, Outcome::Deadlock { cycle }, events);
         }
     }
 }

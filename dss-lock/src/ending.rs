@@ -41,8 +41,8 @@ impl LockTable {
             Some(id) => id,
             None if self.sessions.len() >= SESSIONS_MAX => return Err(Limit::Sessions),
             None => {
-                let new = Session::new(session.clone(), hash, TTL_DEFAULT, self.index);
-                let id = self.sessions.insert(new);
+                let new = || Session::new(session.clone(), hash, TTL_DEFAULT, self.index);
+                let id = self.sessions.insert_with(new);
                 self.session_index.insert(hash, id);
                 id
             }
@@ -104,8 +104,8 @@ impl LockTable {
             let mut next = self.sessions[id].owners.first;
             while let Some(owner) = next {
                 next = self.owners[owner].by_session.behind;
-                if let Some(waiting) = self.owners[owner].waiting {
-                    touched.extend(self.end_wait(waiting, Outcome::SessionExpired, events));
+                if self.owners[owner].waiting.is_some() {
+                    touched.extend(self.end_wait(owner, Outcome::SessionExpired, events));
                 }
             }
             let session = &self.sessions[id];

@@ -10,7 +10,7 @@ use crate::numbers::AttemptId;
 use crate::reply::Grant;
 use crate::session::OwnerState;
 use crate::slab::{Id, Links};
-use crate::table::{LockTable, hash_of_hold};
+use crate::table::LockTable;
 
 /// How far a list of holders is searched for further sessions: past so many of one session nobody
 /// needs to know who else there is.
@@ -60,6 +60,7 @@ impl Granted {
 impl LockTable {
     /// Whether `owner` could hold the lock in `mode` beside those who hold it, the queue left
     /// aside.
+    #[inline]
     pub(crate) fn admits(&self, lock: Id<Lock>, owner: Id<OwnerState>, mode: Mode) -> bool {
         let lock = &self.locks[lock];
         let delayed = lock.delayed_until.is_some();
@@ -88,19 +89,17 @@ impl LockTable {
         self.newest_token = self.newest_token.next();
         let token = self.newest_token;
         self.locks[lock].newest = token;
-        let mut granted = Granted { mode, token, claims, entries: 1, reentries: Vec::new() };
-        let held =
-            if self.locks[lock].holders.is_empty() { None } else { self.find_hold(lock, owner) };
-        if let Some(hold) = held {
+        let granted = |entries| Granted { mode, token, claims, entries, reentries: Vec::new() };
+        if let Some(hold) = self.find_hold(lock, owner) {
             let hold = &mut self.holds[hold];
-            granted.entries = hold.grant.entries.saturating_add(u32::from(counted));
-            let replaced = std::mem::replace(&mut hold.grant, granted);
+            let entries = hold.grant.entries.saturating_add(u32::from(counted));
+            let replaced = std::mem::replace(&mut hold.grant, granted(entries));
             hold.upgraded_from = Some(Box::new(replaced));
         } else {
-            let hold = self.holds.insert(Hold {
+            let hold = self.holds.insert_with(|| Hold {
                 lock,
                 owner,
-                grant: granted,
+                grant: granted(1),
                 upgraded_from: None,
                 by_lock: Links::default(),
                 by_waiting: Links::default(),
@@ -119,7 +118,6 @@ impl LockTable {
     /// Makes a new hold known to its lock and its owner, as the newest of both.
     pub(crate) fn link_hold(&mut self, hold: Id<Hold>) {
         let Hold { lock, owner, .. } = self.holds[hold];
-        self.hold_index.insert(hash_of_hold(lock, owner), hold);
         self.locks[lock].holders.push_back(&mut self.holds, hold, |hold| &mut hold.by_lock);
         self.owners[owner].holds.push_back(&mut self.holds, hold, |hold| &mut hold.by_owner);
         self.sessions[self.owners[owner].session].locks += 1;
@@ -128,7 +126,6 @@ impl LockTable {
     /// Takes the hold from its owner; nothing is granted yet, and the lock stays, held or not.
     pub(crate) fn remove_hold(&mut self, id: Id<Hold>) {
         let Hold { lock, owner, .. } = self.holds[id];
-        self.hold_index.remove(hash_of_hold(lock, owner), id);
         self.locks[lock].holders.remove(&mut self.holds, id, |hold| &mut hold.by_lock);
         let state = &mut self.owners[owner];
         let session = &mut self.sessions[state.session];

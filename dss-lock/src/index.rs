@@ -145,7 +145,7 @@ mod tests {
                 slab.remove(id);
                 model.remove(&key);
             } else {
-                let id = slab.insert(key);
+                let id = slab.insert_with(|| key);
                 index.insert(hash, id);
                 model.insert(key, id);
             }

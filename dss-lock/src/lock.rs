@@ -32,9 +32,8 @@ pub(crate) struct Lock {
     /// The last search for a cycle that came by.
     pub(crate) mark: u64,
     pub(crate) hash: u64,
-    /// It is idle, and as good as forgotten.
+    /// It is among those that have been idle.
     pub(crate) parked: bool,
-    pub(crate) by_parking: Links<Lock>,
 }
 
 impl Lock {
@@ -51,7 +50,6 @@ impl Lock {
             mark: 0,
             hash,
             parked: false,
-            by_parking: Links::default(),
         }
     }
 
@@ -86,10 +84,9 @@ pub(crate) struct Granted {
     pub(crate) reentries: Vec<AttemptId>,
 }
 
-/// A request that waits.
+/// A request that waits. It is kept with its owner, who waits with no other.
 #[derive(Debug, Clone)]
 pub(crate) struct Waiting {
-    pub(crate) owner: Id<OwnerState>,
     /// The index of the command that came to wait; no other has the same.
     pub(crate) arrived: u64,
     pub(crate) deadline: Option<ClusterTime>,
@@ -105,15 +102,21 @@ pub(crate) struct Waiting {
     pub(crate) counted: bool,
 }
 
+impl Waiting {
+    /// Its places in all the queues.
+    pub(crate) fn places(&self) -> impl Iterator<Item = Id<Place>> {
+        [self.place].into_iter().chain(self.further.iter().copied())
+    }
+}
+
 /// One place in the queue of one lock: upgrades in front of everybody, then in order of arrival.
 ///
 /// An upgrade must go first, since nobody behind it can be granted before it anyway but readers,
 /// and those would keep it waiting for ever.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Place {
-    /// Its request; it has none only while it is being made.
-    pub(crate) waiting: Option<Id<Waiting>>,
     pub(crate) lock: Id<Lock>,
+    /// Who waits there, with the one request that it waits with.
     pub(crate) owner: Id<OwnerState>,
     pub(crate) mode: Mode,
     /// Its owner holds the lock shared. There is one at most: a second one would be a deadlock.

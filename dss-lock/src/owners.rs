@@ -22,6 +22,7 @@ impl LockTable {
         self.find_owner_entry(hash, session, owner)
     }
 
+    #[inline]
     fn find_owner_entry(
         &self,
         hash: u64,
@@ -46,7 +47,7 @@ impl LockTable {
             self.wake(found);
             return found;
         }
-        let id = self.owners.insert(OwnerState::new(session, owner.clone(), hash));
+        let id = self.owners.insert_with(|| OwnerState::new(session, owner.clone(), hash));
         self.owner_index.insert(hash, id);
         let owners = &mut self.sessions[session].owners;
         owners.push_back(&mut self.owners, id, |owner| &mut owner.by_session);
@@ -64,11 +65,16 @@ impl LockTable {
 
     /// Forgets an owner of a living session if there is nothing to remember of it, and sees to it
     /// that not too many are remembered for their answers alone.
+    #[inline]
     pub(crate) fn settle(&mut self, owner: Id<OwnerState>) {
         let state = &self.owners[owner];
-        if !state.is_idle() || state.idle_since.is_some() {
-            return;
+        if state.is_idle() && state.idle_since.is_none() {
+            self.retire(owner);
         }
+    }
+
+    fn retire(&mut self, owner: Id<OwnerState>) {
+        let state = &self.owners[owner];
         let session = state.session;
         if self.sessions[session].ended.is_some() {
             // It goes with its session, as soon as that holds nothing any more.
@@ -109,7 +115,7 @@ impl LockTable {
         let session = self.owners[owner].session;
         let owners = &mut self.sessions[session].owners;
         owners.remove(&mut self.owners, owner, |owner| &mut owner.by_session);
-        let state = self.owners.remove(owner);
-        self.owner_index.remove(state.hash, owner);
+        self.owner_index.remove(self.owners[owner].hash, owner);
+        self.owners.remove(owner);
     }
 }

@@ -22,7 +22,6 @@ pub(crate) struct Want {
 /// What a request that comes to wait is remembered by.
 #[derive(Debug)]
 pub(crate) struct NewWait {
-    pub(crate) owner: Id<OwnerState>,
     pub(crate) arrived: u64,
     pub(crate) deadline: Option<ClusterTime>,
     pub(crate) request_id: Option<RequestId>,
@@ -73,59 +72,55 @@ impl LockTable {
         !self.places[place].joint || !self.is_open(place)
     }
 
-    /// Whether all that the request asks for could be granted.
-    pub(crate) fn is_grantable(&self, waiting: Id<Waiting>) -> bool {
-        let waiting = &self.waits[waiting];
-        self.is_open(waiting.place) && waiting.further.iter().all(|place| self.is_open(*place))
+    /// Whether `owner` waits, and all that it asks for could be granted.
+    pub(crate) fn is_grantable(&self, owner: Id<OwnerState>) -> bool {
+        let waiting = self.owners[owner].waiting.as_ref();
+        waiting.is_some_and(|waiting| waiting.places().all(|place| self.is_open(place)))
     }
 
-    /// Puts a request into the queues of all the locks that it wants.
-    pub(crate) fn enqueue(&mut self, new: NewWait, wants: &[Want]) -> Id<Waiting> {
-        let NewWait { owner, arrived, deadline, request_id, claims, joint, counted } = new;
+    /// Puts the request of `owner` into the queues of all the locks that it wants.
+    pub(crate) fn enqueue(&mut self, owner: Id<OwnerState>, new: NewWait, wants: &[Want]) {
+        let NewWait { arrived, deadline, request_id, claims, joint, counted } = new;
         let (first, further) = wants.split_first().expect("a request asks for something");
-        let place = self.places.insert(new_place(owner, arrived, joint, first));
-        let further = further.iter();
-        let further: Vec<_> = further
-            .map(|want| self.places.insert(new_place(owner, arrived, joint, want)))
-            .collect();
-        self.sessions[self.owners[owner].session].locks += wants.len();
-        let waiting = self.waits.insert(Waiting {
-            owner,
-            arrived,
-            deadline,
-            request_id,
-            claims,
-            place,
-            further,
-            joint,
-            counted,
-        });
-        self.link_wait(waiting);
-        waiting
-    }
-
-    /// Makes a new request known to its owner, the locks' queues and the timers.
-    pub(crate) fn link_wait(&mut self, id: Id<Waiting>) {
-        let waiting = &self.waits[id];
-        let (owner, arrived, joint) = (waiting.owner, waiting.arrived, waiting.joint);
-        if let Some(deadline) = waiting.deadline {
-            self.timers.insert((deadline, Timer::Wait { arrived, waiting: id }));
-        }
-        let first = waiting.place;
-        for further in 0..=waiting.further.len() {
-            let place = if further == 0 { first } else { self.waits[id].further[further - 1] };
-            self.places[place].waiting = Some(id);
-            self.link_place(place);
+        let place = self.add_place(owner, arrived, joint, first);
+        let further = further.iter().map(|want| self.add_place(owner, arrived, joint, want));
+        let further = further.collect();
+        if let Some(deadline) = deadline {
+            self.timers.insert((deadline, Timer::Wait { arrived, owner }));
         }
         let state = &mut self.owners[owner];
-        state.waiting = Some(id);
-        state.awaits = (!joint).then_some(self.places[first].lock);
+        assert!(state.waiting.is_none(), "an owner that waits twice");
+        state.awaits = (!joint).then_some(first.lock);
+        state.waiting =
+            Some(Waiting { arrived, deadline, request_id, claims, place, further, joint, counted });
+        self.sessions[state.session].locks += wants.len();
         let mut next = state.holds.first;
         while let Some(hold) = next {
             next = self.holds[hold].by_owner.behind;
             let waiting = &mut self.locks[self.holds[hold].lock].waiting_holders;
             waiting.push_back(&mut self.holds, hold, |hold| &mut hold.by_waiting);
         }
+    }
+
+    fn add_place(
+        &mut self,
+        owner: Id<OwnerState>,
+        arrived: u64,
+        joint: bool,
+        want: &Want,
+    ) -> Id<Place> {
+        let id = self.places.insert_with(|| Place {
+            lock: want.lock,
+            owner,
+            mode: want.mode,
+            upgrade: want.hold.is_some(),
+            joint,
+            arrived,
+            by_queue: Links::default(),
+            mark: 0,
+        });
+        self.link_place(id);
+        id
     }
 
     fn link_place(&mut self, id: Id<Place>) {
@@ -156,8 +151,8 @@ impl LockTable {
     /// arrival. Were it left in front, the next upgrade would queue behind it, and each would wait
     /// for the other.
     pub(crate) fn demote(&mut self, lock: Id<Lock>, owner: Id<OwnerState>) {
-        let Some(waiting) = self.owners[owner].waiting else { return };
-        let place = self.waits[waiting].place;
+        let Some(waiting) = &self.owners[owner].waiting else { return };
+        let place = waiting.place;
         if self.places[place].lock == lock && self.places[place].upgrade {
             self.unlink_place(place);
             self.places[place].upgrade = false;
@@ -165,55 +160,51 @@ impl LockTable {
         }
     }
 
-    /// Takes a request out of all its queues; nothing is granted yet.
-    fn dequeue(&mut self, id: Id<Waiting>) -> Dequeued {
-        let waiting = self.waits.remove(id);
-        let first = self.remove_place(waiting.place);
-        let further: Vec<_> =
-            waiting.further.iter().map(|place| self.remove_place(*place)).collect();
-        if let Some(deadline) = waiting.deadline {
-            let timer = Timer::Wait { arrived: waiting.arrived, waiting: id };
-            self.timers.remove(&(deadline, timer));
-        }
-        let state = &mut self.owners[waiting.owner];
-        state.waiting = None;
+    /// Takes the request of `owner`, who waits, out of all its queues; nothing is granted yet.
+    fn dequeue(&mut self, owner: Id<OwnerState>) -> Dequeued {
+        let state = &mut self.owners[owner];
+        let waiting = state.waiting.take().expect("whoever is in a queue waits");
         state.awaits = None;
-        self.sessions[state.session].locks -= 1 + further.len();
+        self.sessions[state.session].locks -= 1 + waiting.further.len();
         let mut next = state.holds.first;
         while let Some(hold) = next {
             next = self.holds[hold].by_owner.behind;
             let waiting = &mut self.locks[self.holds[hold].lock].waiting_holders;
             waiting.remove(&mut self.holds, hold, |hold| &mut hold.by_waiting);
         }
+        if let Some(deadline) = waiting.deadline {
+            self.timers.remove(&(deadline, Timer::Wait { arrived: waiting.arrived, owner }));
+        }
+        let first = self.remove_place(waiting.place);
+        let further = waiting.further.iter().map(|place| self.remove_place(*place)).collect();
         Dequeued { waiting, first, further }
     }
 
     fn remove_place(&mut self, id: Id<Place>) -> (Id<Lock>, Mode) {
         self.unlink_place(id);
-        let place = self.places.remove(id);
-        (place.lock, place.mode)
+        let Place { lock, mode, .. } = self.places[id];
+        self.places.remove(id);
+        (lock, mode)
     }
 
     /// Takes back a request that came to wait in this very command.
-    pub(crate) fn unenqueue(&mut self, waiting: Id<Waiting>) -> Waiting {
-        self.dequeue(waiting).waiting
+    pub(crate) fn unenqueue(&mut self, owner: Id<OwnerState>) {
+        self.dequeue(owner);
     }
 
-    /// Ends a wait without a grant; the locks that it waited for.
+    /// Ends the wait of `owner` without a grant; the locks that it waited for.
     ///
-    /// What that makes grantable is left to the caller.
+    /// To [`settle`](LockTable::settle) the owner is left to the caller, who may not be done with
+    /// it, and so is what that makes grantable.
     pub(crate) fn end_wait(
         &mut self,
-        waiting: Id<Waiting>,
+        owner: Id<OwnerState>,
         outcome: Outcome,
         events: &mut Vec<Event>,
-    ) -> Vec<Id<Lock>> {
-        let Dequeued { waiting, first, further } = self.dequeue(waiting);
-        let owner = waiting.owner;
-        let locks = [first].into_iter().chain(further).map(|(lock, _)| lock).collect();
-        self.conclude(waiting, first.0, outcome, events);
-        self.settle(owner);
-        locks
+    ) -> impl Iterator<Item = Id<Lock>> + use<> {
+        let Dequeued { waiting, first, further } = self.dequeue(owner);
+        self.conclude(owner, waiting, first.0, outcome, events);
+        [first].into_iter().chain(further).map(|(lock, _)| lock)
     }
 
     /// Grants what can be granted to those that wait for the lock, and forgets it where nobody is
@@ -221,15 +212,14 @@ impl LockTable {
     pub(crate) fn grant_waiting(&mut self, lock: Id<Lock>, events: &mut Vec<Event>) {
         let mut next = self.locks[lock].queue.first;
         while let Some(id) = next {
-            let Place { waiting, owner, mode, joint, by_queue, .. } = self.places[id];
+            let Place { owner, mode, joint, by_queue, .. } = self.places[id];
             let writer = mode == Mode::Exclusive;
             if !self.admits(lock, owner, mode) || (writer && by_queue.before.is_some()) {
                 break;
             }
             next = by_queue.behind;
-            let waiting = waiting.expect("whoever is in a queue waits");
-            if !joint || self.is_grantable(waiting) {
-                self.grant(waiting, events);
+            if !joint || self.is_grantable(owner) {
+                self.grant(owner, events);
             } else if writer {
                 break;
             }
@@ -237,10 +227,10 @@ impl LockTable {
         self.forget_if_idle(lock);
     }
 
-    fn grant(&mut self, waiting: Id<Waiting>, events: &mut Vec<Event>) {
-        let Dequeued { waiting, first, further } = self.dequeue(waiting);
+    fn grant(&mut self, owner: Id<OwnerState>, events: &mut Vec<Event>) {
+        let Dequeued { waiting, first, further } = self.dequeue(owner);
         let mut add = |(lock, mode)| {
-            self.add_hold(lock, waiting.owner, mode, waiting.claims.clone(), waiting.counted)
+            self.add_hold(lock, owner, mode, waiting.claims.clone(), waiting.counted)
         };
         let grant: Grant = add(first);
         let outcome = if waiting.joint {
@@ -248,12 +238,13 @@ impl LockTable {
         } else {
             Outcome::Granted(grant)
         };
-        self.conclude(waiting, first.0, outcome, events);
+        self.conclude(owner, waiting, first.0, outcome, events);
     }
 
     /// Records and reports how a wait ended.
     fn conclude(
         &mut self,
+        owner: Id<OwnerState>,
         waiting: Waiting,
         first: Id<Lock>,
         outcome: Outcome,
@@ -263,27 +254,13 @@ impl LockTable {
         if outcome != Outcome::Cancelled
             && let Some(request_id) = waiting.request_id
         {
-            self.owners[waiting.owner].record(request_id, outcome.clone());
+            self.owners[owner].record(request_id, outcome.clone());
         }
         events.push(Event::WaitEnded {
             lock: self.locks[first].name.clone(),
-            owner: self.name_of(waiting.owner),
+            owner: self.name_of(owner),
             attempts: waiting.claims.attempts().to_vec(),
             outcome,
         });
-    }
-}
-
-fn new_place(owner: Id<OwnerState>, arrived: u64, joint: bool, want: &Want) -> Place {
-    Place {
-        waiting: None,
-        lock: want.lock,
-        owner,
-        mode: want.mode,
-        upgrade: want.hold.is_some(),
-        joint,
-        arrived,
-        by_queue: Links::default(),
-        mark: 0,
     }
 }

@@ -93,8 +93,9 @@ impl LockTable {
     ) -> Reply {
         let Some(owner) = self.find_owner(owner) else { return Reply::Done };
         if self.withdraw_wait(attempt, locks, owner) {
-            let waiting = self.owners[owner].waiting.expect("its wait was withdrawn");
-            for lock in self.end_wait(waiting, Outcome::Cancelled, events) {
+            let locks = self.end_wait(owner, Outcome::Cancelled, events);
+            self.settle(owner);
+            for lock in locks {
                 self.grant_waiting(lock, events);
             }
             return Reply::Done;
@@ -124,18 +125,9 @@ impl LockTable {
         locks: &[LockName],
         owner: Id<OwnerState>,
     ) -> bool {
-        let Some(waiting) = self.owners[owner].waiting else { return false };
-        let waiting = &mut self.waits[waiting];
+        let Some(waiting) = &mut self.owners[owner].waiting else { return false };
         let awaited = &self.locks[self.places[waiting.place].lock].name;
-        if !locks.contains(awaited) {
-            return false;
-        }
-        let mut left = waiting.claims.clone();
-        let last = left.withdraw(attempt);
-        if !last {
-            waiting.claims = left;
-        }
-        last
+        locks.contains(awaited) && waiting.claims.withdraw(attempt)
     }
 
     /// Takes a claim back from a hold, and the grant with it where it was the last; `true` where

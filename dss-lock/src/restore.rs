@@ -82,7 +82,7 @@ impl LockTable {
         let ended_before = self.estates.back().map(|id| self.sessions[*id].ended);
         require(ended_before.is_none_or(|before| before <= stored.ended), "ends out of order")?;
         require(stored.ended <= Some(self.index), "a session that ends in the future")?;
-        let id = self.sessions.insert(session);
+        let id = self.sessions.insert_with(|| session);
         if lives {
             self.session_index.insert(hash, id);
         } else {
@@ -139,7 +139,7 @@ impl LockTable {
             }
             let owner = refer(&numbers.owners, owner)?;
             require(self.find_hold(id, owner).is_none(), "an owner that holds twice")?;
-            let hold = self.holds.insert(Hold {
+            let hold = self.holds.insert_with(|| Hold {
                 lock: id,
                 owner,
                 by_waiting: Links::default(),
@@ -180,8 +180,8 @@ impl LockTable {
             }
             wants.push(Want { lock, mode, hold });
         }
-        let new = NewWait { owner, arrived, deadline, request_id, claims, joint, counted };
-        self.enqueue(new, &wants);
+        let new = NewWait { arrived, deadline, request_id, claims, joint, counted };
+        self.enqueue(owner, new, &wants);
         Ok(())
     }
 
@@ -190,10 +190,8 @@ impl LockTable {
         for (_, lock) in self.locks.iter() {
             require(!lock.is_idle(), "a lock without purpose")?;
         }
-        for (id, _) in self.waits.iter() {
+        for (id, owner) in self.owners.iter() {
             require(!self.is_grantable(id), "a waiter that should have been granted")?;
-        }
-        for (_, owner) in self.owners.iter() {
             if self.sessions[owner.session].ended.is_some() {
                 require(!owner.holds.is_empty(), "a dead owner without purpose")?;
             }

@@ -69,7 +69,7 @@ impl Session {
 #[derive(Debug, Clone)]
 pub(crate) struct OwnerState {
     /// The one request that it waits with.
-    pub(crate) waiting: Option<Id<Waiting>>,
+    pub(crate) waiting: Option<Waiting>,
     /// The lock that it waits for, where that is a request for one lock alone.
     pub(crate) awaits: Option<Id<Lock>>,
     /// The last search for a cycle that came by.

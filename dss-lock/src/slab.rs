@@ -12,20 +12,20 @@ use std::ops;
 
 /// The slot of an entry of type `T`.
 pub(crate) struct Id<T> {
-    /// One more than the place in the slab, so that `Option<Id>` is four bytes too.
+    /// The first slot of a slab is never used, so that `Option<Id>` is four bytes too.
     slot: NonZeroU32,
     of: PhantomData<fn() -> T>,
 }
 
 impl<T> Id<T> {
     fn at(place: usize) -> Self {
-        let slot = u32::try_from(place + 1).ok().and_then(NonZeroU32::new);
+        let slot = u32::try_from(place).ok().and_then(NonZeroU32::new);
         let slot = slot.expect("the limits keep every slab far below 2^32 entries");
         Self { slot, of: PhantomData }
     }
 
     fn place(self) -> usize {
-        self.slot.get() as usize - 1
+        self.slot.get() as usize
     }
 
     /// The bare number, to hash.
@@ -84,34 +84,33 @@ enum Slot<T> {
 
 impl<T> Default for Slab<T> {
     fn default() -> Self {
-        Self { slots: Vec::new(), free: None, len: 0 }
+        Self { slots: vec![Slot::Free { next: None }], free: None, len: 0 }
     }
 }
 
 impl<T> Slab<T> {
-    pub(crate) fn insert(&mut self, entry: T) -> Id<T> {
+    /// Adds an entry, which is made where it will be: most are too large to be moved for nothing.
+    #[inline]
+    pub(crate) fn insert_with(&mut self, entry: impl FnOnce() -> T) -> Id<T> {
         self.len += 1;
         let Some(id) = self.free else {
-            self.slots.push(Slot::Used(entry));
+            self.slots.push(Slot::Used(entry()));
             return Id::at(self.slots.len() - 1);
         };
         let slot = &mut self.slots[id.place()];
-        let Slot::Free { next } = *slot else { unreachable!("{id:?} is free and used") };
+        let Slot::Free { next } = *slot else { leads_nowhere(id) };
         self.free = next;
-        *slot = Slot::Used(entry);
+        *slot = Slot::Used(entry());
         id
     }
 
-    pub(crate) fn remove(&mut self, id: Id<T>) -> T {
-        let freed = Slot::Free { next: self.free };
-        match std::mem::replace(&mut self.slots[id.place()], freed) {
-            Slot::Used(entry) => {
-                self.free = Some(id);
-                self.len -= 1;
-                entry
-            }
-            Slot::Free { .. } => unreachable!("{id:?} is removed twice"),
-        }
+    /// Drops an entry where it is: most are too large to be handed out for nothing.
+    pub(crate) fn remove(&mut self, id: Id<T>) {
+        let slot = &mut self.slots[id.place()];
+        assert!(matches!(slot, Slot::Used(_)), "only what is in a slab is removed");
+        *slot = Slot::Free { next: self.free };
+        self.free = Some(id);
+        self.len -= 1;
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -131,20 +130,27 @@ impl<T> ops::Index<Id<T>> for Slab<T> {
     type Output = T;
 
     fn index(&self, id: Id<T>) -> &T {
-        match &self.slots[id.place()] {
-            Slot::Used(entry) => entry,
-            Slot::Free { .. } => unreachable!("{id:?} leads nowhere"),
+        match self.slots.get(id.place()) {
+            Some(Slot::Used(entry)) => entry,
+            _ => leads_nowhere(id),
         }
     }
 }
 
 impl<T> ops::IndexMut<Id<T>> for Slab<T> {
     fn index_mut(&mut self, id: Id<T>) -> &mut T {
-        match &mut self.slots[id.place()] {
-            Slot::Used(entry) => entry,
-            Slot::Free { .. } => unreachable!("{id:?} leads nowhere"),
+        match self.slots.get_mut(id.place()) {
+            Some(Slot::Used(entry)) => entry,
+            _ => leads_nowhere(id),
         }
     }
+}
+
+/// Apart, since each use of an entry would otherwise keep its number at hand to be printed.
+#[cold]
+#[inline(never)]
+fn leads_nowhere<T>(id: Id<T>) -> ! {
+    unreachable!("{id:?} leads nowhere")
 }
 
 /// A doubly linked list through the entries of a slab; an entry has a [`Links`] for each list that
@@ -277,9 +283,10 @@ mod tests {
     #[test]
     fn a_slot_is_used_again() {
         let mut slab = Slab::default();
-        let (a, b) = (slab.insert('a'), slab.insert('b'));
-        assert_eq!(slab.remove(a), 'a');
-        assert_eq!(slab.insert('c'), a);
+        let (a, b) = (slab.insert_with(|| 'a'), slab.insert_with(|| 'b'));
+        slab.remove(a);
+        assert_eq!(slab.len(), 1);
+        assert_eq!(slab.insert_with(|| 'c'), a);
         assert_eq!((slab[a], slab[b], slab.len()), ('c', 'b', 2));
         assert_eq!(slab.iter().map(|(_, entry)| *entry).collect::<String>(), "cb");
     }
@@ -289,7 +296,7 @@ mod tests {
         let mut slab = Slab::default();
         let mut list = List::default();
         let ids: Vec<_> =
-            (0..4).map(|number| slab.insert(Numbered(number, Links::default()))).collect();
+            (0..4).map(|number| slab.insert_with(|| Numbered(number, Links::default()))).collect();
         for id in &ids[..3] {
             list.push_back(&mut slab, *id, |entry| &mut entry.1);
         }

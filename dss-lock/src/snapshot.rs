@@ -130,13 +130,14 @@ impl LockTable {
             self.stored_lock(lock, &owner_numbers)
         });
         let locks = locks.collect();
-        let mut waits: Vec<_> = self.waits.iter().map(|(_, waiting)| waiting).collect();
-        waits.sort_unstable_by_key(|waiting| waiting.arrived);
-        let waits = waits.into_iter().map(|waiting| {
-            let places = [waiting.place].into_iter().chain(waiting.further.iter().copied());
-            let places = places.map(|place| &self.places[place]);
+        let owners = self.owners.iter();
+        let waits = owners.filter_map(|(id, owner)| Some((id, owner.waiting.as_ref()?)));
+        let mut waits: Vec<_> = waits.collect();
+        waits.sort_unstable_by_key(|(_, waiting)| waiting.arrived);
+        let waits = waits.into_iter().map(|(owner, waiting)| {
+            let places = waiting.places().map(|place| &self.places[place]);
             StoredWait {
-                owner: owner_numbers[&waiting.owner],
+                owner: owner_numbers[&owner],
                 arrived: waiting.arrived,
                 deadline: waiting.deadline,
                 request_id: waiting.request_id.clone(),

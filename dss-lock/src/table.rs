@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use crate::command::Command;
 use crate::deadlock::Search;
 use crate::index::HashIndex;
-use crate::lock::{Hold, Lock, Place, Waiting};
+use crate::lock::{Hold, Lock, Place};
 use crate::names::{LockName, Owner, SessionId};
 use crate::numbers::{ClusterTime, FencingToken};
 use crate::reply::{DeadlockInfo, Event, Outcome, Reply};
 use crate::session::{OwnerState, Session};
-use crate::slab::{Id, List, Slab};
+use crate::slab::{Id, Slab};
 
 /// All locks and sessions: a deterministic machine without clock or randomness.
 ///
@@ -39,17 +39,14 @@ pub struct LockTable {
     pub(crate) locks: Slab<Lock>,
     pub(crate) lock_index: HashIndex<Lock>,
     pub(crate) by_name: BTreeMap<LockName, Id<Lock>>,
-    /// Locks that are idle and as good as forgotten, the longest idle first.
-    pub(crate) parked: List<Lock>,
+    /// All locks that are idle and as good as forgotten, and some that were, the longest ago first.
+    pub(crate) parked: VecDeque<Id<Lock>>,
     pub(crate) sessions: Slab<Session>,
     /// Those that live.
     pub(crate) session_index: HashIndex<Session>,
     pub(crate) owners: Slab<OwnerState>,
     pub(crate) owner_index: HashIndex<OwnerState>,
     pub(crate) holds: Slab<Hold>,
-    /// By lock and owner.
-    pub(crate) hold_index: HashIndex<Hold>,
-    pub(crate) waits: Slab<Waiting>,
     pub(crate) places: Slab<Place>,
     pub(crate) timers: BTreeSet<(ClusterTime, Timer)>,
     /// Sessions that have ended and still have to give up what they held, the first one first.
@@ -68,7 +65,7 @@ pub(crate) enum Timer {
     /// The delay of a lock ends.
     Delay { lock: Id<Lock> },
     /// A wait times out.
-    Wait { arrived: u64, waiting: Id<Waiting> },
+    Wait { arrived: u64, owner: Id<OwnerState> },
 }
 
 impl PartialEq for LockTable {
@@ -106,6 +103,7 @@ impl LockTable {
     /// # Panics
     ///
     /// As [`apply`](LockTable::apply) does.
+    #[expect(clippy::needless_pass_by_value, reason = "a command is done once, and used up by it")]
     pub fn apply_into(
         &mut self,
         index: u64,
@@ -118,32 +116,33 @@ impl LockTable {
         self.now = self.now.max(now);
         self.pass_time(events);
         let inherited = !self.estates.is_empty();
-        let reply = match command {
+        let reply = match &command {
             Command::OpenSession { session, ttl, lock_delay } => {
-                self.open(&session, ttl, lock_delay, events)
+                self.open(session, *ttl, *lock_delay, events)
             }
             Command::Renew { session } => {
-                let found = self.find_session(&session);
+                let found = self.find_session(session);
                 Reply::Renewed(found.map(|id| {
                     self.note_life(id, events);
                     self.view(id)
                 }))
             }
-            Command::CloseSession { session } => self.close(&session, events),
-            Command::Expire { sessions } => self.expire(&sessions, events),
-            Command::Acquire { attempt, request } => self.acquire(attempt, request, events),
-            Command::AcquireAll { attempt, request } => self.acquire_all(attempt, request, events),
+            Command::CloseSession { session } => self.close(session, events),
+            Command::Expire { sessions } => self.expire(sessions, events),
+            Command::Acquire { attempt, request } => self.acquire(*attempt, request, events),
+            Command::AcquireAll { attempt, request } => self.acquire_all(*attempt, request, events),
             Command::Cancel { attempt, locks, owner } => {
-                self.cancel(attempt, &locks, &owner, events)
+                self.cancel(*attempt, locks, owner, events)
             }
-            Command::Release(request) => self.release(&request, events),
-            Command::Downgrade(request) => self.downgrade(&request, events),
-            Command::ForceRelease { lock } => self.force_release(&lock, events),
+            Command::Release(request) => self.release(request, events),
+            Command::Downgrade(request) => self.downgrade(request, events),
+            Command::ForceRelease { lock } => self.force_release(lock, events),
             Command::Tick => Reply::Done,
         };
         if inherited {
             self.settle_estates(Vec::new(), events);
         }
+        self.clear_parked();
         reply
     }
 
@@ -184,8 +183,9 @@ impl LockTable {
         {
             match timer {
                 Timer::Delay { .. } => self.end_delays(deadline, events),
-                Timer::Wait { waiting, .. } => {
-                    let locks = self.end_wait(waiting, Outcome::TimedOut, events);
+                Timer::Wait { owner, .. } => {
+                    let locks = self.end_wait(owner, Outcome::TimedOut, events);
+                    self.settle(owner);
                     for lock in locks {
                         self.grant_waiting(lock, events);
                     }
@@ -218,11 +218,18 @@ impl LockTable {
         self.session_index.find(hash, |id| self.sessions[id].name == *session)
     }
 
+    /// What `owner`, whose session lives, holds of the lock.
+    ///
+    /// The cost is that of the lock's holders, or of what the owner holds, whichever are fewer.
+    #[inline]
     pub(crate) fn find_hold(&self, lock: Id<Lock>, owner: Id<OwnerState>) -> Option<Id<Hold>> {
-        self.hold_index.find(hash_of_hold(lock, owner), |id| {
-            let hold = &self.holds[id];
-            hold.lock == lock && hold.owner == owner
-        })
+        let (holders, holds) = (&self.locks[lock].holders, &self.owners[owner].holds);
+        let found = if holders.len <= holds.len {
+            holders.iter(&self.holds, |hold| &hold.by_lock).find(|(_, hold)| hold.owner == owner)
+        } else {
+            holds.iter(&self.holds, |hold| &hold.by_owner).find(|(_, hold)| hold.lock == lock)
+        };
+        found.map(|(id, _)| id)
     }
 
     pub(crate) fn name_of(&self, owner: Id<OwnerState>) -> Owner {
@@ -230,13 +237,10 @@ impl LockTable {
         Owner { session: self.session_name(owner).clone(), owner: state.name.clone() }
     }
 
+    #[inline]
     pub(crate) fn session_name(&self, owner: Id<OwnerState>) -> &SessionId {
         &self.sessions[self.owners[owner].session].name
     }
-}
-
-pub(crate) fn hash_of_hold(lock: Id<Lock>, owner: Id<OwnerState>) -> u64 {
-    mix(u64::from(lock.number()) << 32 | u64::from(owner.number()))
 }
 
 /// Spreads small numbers over all bits (the finaliser of splitmix64).

@@ -155,10 +155,8 @@ impl LockTable {
                 holds.insert(self.locks[hold.lock].name.clone());
                 tokens.push(hold.grant.token);
             }
-            if let Some(waiting) = owner.waiting {
-                let waiting = &self.waits[waiting];
-                let places = [waiting.place].into_iter().chain(waiting.further.iter().copied());
-                let locks = places.map(|place| self.places[place].lock);
+            if let Some(waiting) = &owner.waiting {
+                let locks = waiting.places().map(|place| self.places[place].lock);
                 waits_for.extend(locks.map(|lock| self.locks[lock].name.clone()));
             }
         }
@@ -246,9 +244,7 @@ impl LockTable {
     ) -> Found {
         let Some(id) = self.find_owner(owner) else { return Found::Nothing };
         let state = &self.owners[id];
-        if let Some(waiting) = state.waiting
-            && self.waits[waiting].claims.contains(attempt)
-        {
+        if state.waiting.as_ref().is_some_and(|waiting| waiting.claims.contains(attempt)) {
             return Found::Waiting;
         }
         if let Some(outcome) = request_id.and_then(|request| state.recorded(request)) {

@@ -169,3 +169,40 @@ fn waits_for_several_are_cancelled_and_time_out_as_one() {
     script.apply(Command::Cancel { attempt, locks, owner: owner("b") });
     assert_eq!((script.holders("1"), script.holders("2")), (vec![], vec![]));
 }
+
+/// It waited for the other holder alone, and is put back behind `j`, who waits for `k`, who waits
+/// behind it.
+fn upgrade_that_will_close_a_cycle() -> Script {
+    let mut script = Script::default();
+    script.take("a", "l", S);
+    script.take("b", "l", S);
+    script.take("k", "n", X);
+    let request = all("j", &[("l", S), ("n", X)], Wait::Forever);
+    assert_eq!(acquire_all(&mut script, request), Reply::Waiting);
+    script.wait("a", "l", X);
+    script.wait("k", "l", S);
+    script
+}
+
+#[test]
+fn an_upgrade_deadlocked_by_a_release_leaves_nothing_of_its_owner() {
+    let mut script = upgrade_that_will_close_a_cycle();
+    assert_eq!(script.release("a", "l"), ReleaseOutcome::Released);
+    assert_eq!(script.ended(), ["a deadlocked on l", "k got l"]);
+    assert_eq!(script.release("a", "l"), ReleaseOutcome::NotHolder);
+}
+
+#[test]
+fn an_upgrade_deadlocked_by_a_cancellation_leaves_nothing_of_its_owner() {
+    let mut script = upgrade_that_will_close_a_cycle();
+    let shared = AttemptId { term: 1, sequence: 1 };
+    script.cancel(shared, "a", "l");
+    assert_eq!(script.ended(), ["a deadlocked on l", "k got l"]);
+}
+
+#[test]
+fn upgrades_deadlocked_by_force_leave_nothing_of_their_owners() {
+    let mut script = upgrade_that_will_close_a_cycle();
+    script.apply(Command::ForceRelease { lock: lock("l") });
+    assert_eq!(script.ended(), ["a deadlocked on l", "k got l"]);
+}
