@@ -14,12 +14,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use super::{authority, serves};
+use super::{authority, figure, serves};
 use crate::certificates::{Ca, For, Signed, Valid, acceptor, dialer, self_signed};
 use crate::process::{Cluster, issue, node_arguments, program};
-use crate::strangers::{hello, leadership};
+use crate::strangers::{STEADY, hello, leadership};
 
-const PATIENCE: Duration = Duration::from_secs(15);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What comes of saying hello on a peer port.
 #[derive(Debug, PartialEq, Eq)]
@@ -66,7 +66,7 @@ pub(super) async fn try_to_be(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_peer_port_lets_in_nodes_with_certificates_of_their_own_and_nobody_else() {
-    let cluster = Cluster::start_encrypted("").await;
+    let cluster = Cluster::start_encrypted(STEADY).await;
     let before = leadership(&cluster).await;
     let certs = cluster.certificates();
     let (peers, clients) = (Ca::of(&certs, "peers"), Ca::of(&certs, "clients"));
@@ -138,6 +138,8 @@ async fn the_peer_port_lets_in_nodes_with_certificates_of_their_own_and_nobody_e
             outcome => panic!("{what}: {outcome:?}"),
         }
     }
+    let refused = figure(&cluster, 0, "dss_peer_refused_total").await;
+    assert!(refused >= 16, "{refused} of them were counted");
     serves(&cluster, "after").await;
     assert_eq!(leadership(&cluster).await, before, "{}", cluster.logs());
 }
