@@ -136,6 +136,18 @@ impl Cluster {
         Self::start_at(place, Wire::Plain, "", arguments).await
     }
 
+    /// The same with this in the configuration.
+    pub(crate) async fn start_alone_configured(more: &str) -> Self {
+        let place = Place::Alone(MACHINE.clone().write_owned().await);
+        Self::start_at(place, Wire::Plain, more, &[]).await
+    }
+
+    /// The same with encrypted connections.
+    pub(crate) async fn start_alone_encrypted(more: &str) -> Self {
+        let place = Place::Alone(MACHINE.clone().write_owned().await);
+        Self::start_at(place, Wire::Encrypted, more, &[]).await
+    }
+
     async fn start_at(place: Place, wire: Wire, more: &str, arguments: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let certs = folder.path().join("certs");

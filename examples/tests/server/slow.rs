@@ -25,9 +25,9 @@ pub(crate) const LIMITS: &str = "[limits]\nfirst_byte_ms = 2000\nhandshake_ms = 
 /// When all must be cut off: well above the limits, since a machine may be slow, and below what
 /// holds for bodies, answers and rest where nothing is set.
 const CUT_MAX: Duration = Duration::from_secs(25);
-/// How long anybody else may have to wait. It is a few milliseconds on a machine that does nothing
-/// else, and a second where it does everything else.
-const ANSWER_MAX: Duration = Duration::from_secs(2);
+/// How long anybody else may have to wait. It is to be less than 200 ms; a slow machine that has all
+/// these clients to do as well as the nodes takes longer. What it was is printed.
+const ANSWER_MAX: Duration = Duration::from_secs(5);
 /// How often those that send little send it.
 const DRIP: Duration = Duration::from_millis(250);
 /// Connections that rest have all the time.
@@ -55,14 +55,14 @@ impl Slow {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn slow_clients_are_cut_off_while_others_are_served() {
-    let cluster = Cluster::start_configured(LIMITS).await;
+    let cluster = Cluster::start_alone_configured(LIMITS).await;
     let address = cluster.url(0).trim_start_matches("http://").parse().expect("an address");
     are_cut_off(&cluster, &Slow::ALL, |kind| async move { (kind, connect(address).await) }).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_that_rest_are_held() {
-    let cluster = Cluster::start_configured(REST).await;
+    let cluster = Cluster::start_alone_configured(REST).await;
     let address = cluster.url(0).trim_start_matches("http://").parse().expect("an address");
     are_held(&cluster, || connect(address)).await;
 }

@@ -242,7 +242,7 @@ async fn serve_in_streams() -> InStreams {
         limits,
         connections: Connections::new(&limits, Arc::clone(&recorder)),
         recorder,
-        farewells: Arc::default(),
+        farewells: Arc::new(Semaphore::new(1)),
         stopping: stopping.clone(),
     };
     let (near, far) = tokio::io::duplex(64 << 10);

@@ -61,7 +61,7 @@ async fn connect((address, connector): (SocketAddr, TlsConnector)) -> TlsStream<
 
 #[tokio::test(flavor = "multi_thread")]
 async fn slow_clients_are_cut_off_while_others_are_served() {
-    let cluster = Cluster::start_encrypted(LIMITS).await;
+    let cluster = Cluster::start_alone_encrypted(LIMITS).await;
     let dialer = dialer(&cluster);
     let hellos = [SlowHello::Silent, SlowHello::Handshake, SlowHello::Half];
     let kinds: Vec<_> = hellos.into_iter().chain(Slow::ALL.map(SlowHello::Then)).collect();
@@ -82,7 +82,7 @@ async fn slow_clients_are_cut_off_while_others_are_served() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_that_rest_are_held() {
-    let cluster = Cluster::start_encrypted(REST).await;
+    let cluster = Cluster::start_alone_encrypted(REST).await;
     let dialer = dialer(&cluster);
     are_held(&cluster, || connect(dialer.clone())).await;
 }
