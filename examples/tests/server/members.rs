@@ -97,11 +97,13 @@ async fn belongs(cluster: &Cluster, node: usize) {
     }
     cluster.ready().await;
     let status = cluster.client.get(&format!("{}/v1/status", cluster.url(node))).await;
-    assert_eq!(status.unwrap().json()["raft"]["voters"], json!(["n1", "n2", "n3", id]));
+    let status = status.expect("the node answers").json();
+    assert_eq!(status["raft"]["voters"], json!(["n1", "n2", "n3", id]));
     let begun = Instant::now();
     loop {
-        let ring = cluster.client.get(&format!("{}/v1/ring", cluster.url(1))).await.unwrap().json();
-        if ring["nodes"].as_array().unwrap().len() == 4 {
+        let ring = cluster.client.get(&format!("{}/v1/ring", cluster.url(1))).await;
+        let ring = ring.expect("the node answers").json();
+        if ring["nodes"].as_array().expect("a list").len() == 4 {
             return;
         }
         assert!(begun.elapsed() < CHANGE_MAX, "{ring}");

@@ -38,7 +38,7 @@ enum SlowHello {
 /// Where it does so.
 enum Connection {
     Tcp(SlowHello, TcpStream),
-    Encrypted(Slow, TlsStream<TcpStream>),
+    Encrypted(Slow, Box<TlsStream<TcpStream>>),
 }
 
 /// What connects to a node and encrypts.
@@ -69,7 +69,7 @@ async fn slow_clients_are_cut_off_while_others_are_served() {
         let dialer = dialer.clone();
         async move {
             match kind {
-                SlowHello::Then(slow) => Connection::Encrypted(slow, connect(dialer).await),
+                SlowHello::Then(slow) => Connection::Encrypted(slow, connect(dialer).await.into()),
                 _ => {
                     let tcp = TcpStream::connect(dialer.0).await;
                     Connection::Tcp(kind, tcp.expect("the node lets it in"))
