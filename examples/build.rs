@@ -1,8 +1,12 @@
 //! Decides, before the tests are compiled, which real programs are there to run against.
 
 /// Each with the condition under which its tests are ignored.
-const PROGRAMS: [(&str, &str); 3] =
-    [("redis-server", "no_redis_server"), ("promtool", "no_promtool"), ("chromium", "no_chromium")];
+const PROGRAMS: [(&str, &str); 4] = [
+    ("redis-server", "no_redis_server"),
+    ("promtool", "no_promtool"),
+    ("chromium", "no_chromium"),
+    ("systemd-analyze", "no_systemd_analyze"),
+];
 
 fn main() {
     println!("cargo::rerun-if-env-changed=PATH");

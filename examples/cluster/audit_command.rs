@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use serde::Deserialize;
 
 use crate::audit::{Head, Verified, VerifyError, verify};
-use crate::client::{Answer, Body, Client, Credentials, CredentialsError, Target};
+use crate::client::{ANSWER_MAX, Body, Client, Credentials, CredentialsError, Target, Unanswered};
 
 /// What to do with an audit log.
 #[derive(Debug, Subcommand)]
@@ -49,8 +49,10 @@ pub(crate) enum Error {
     Verify(#[from] VerifyError),
     #[error(transparent)]
     Credentials(#[from] CredentialsError),
-    #[error("no node says which entries there must be: {0}")]
-    NoHead(String),
+    #[error("no node says which entries there must be")]
+    NoHead(#[source] Unanswered),
+    #[error("what a node says of the entries cannot be understood")]
+    Answer(#[from] serde_json::Error),
     #[error(
         "the cluster knows no log of {node} with the chain {chain}: it is younger than a second, or \
          another cluster's"
@@ -119,16 +121,8 @@ fn head_of(verified: &Verified, heads: &[KnownHead]) -> Option<Head> {
 /// What the first target that answers knows.
 async fn heads(targets: &[Target], credentials: &Credentials) -> Result<Vec<KnownHead>, Error> {
     let client = Client::with_credentials(credentials)?;
-    let mut problem = String::new();
-    for target in targets {
-        match client.ask(target, Method::GET, "/v1/audit?limit=1", Body::None).await {
-            Answer::Done(body) => match serde_json::from_slice(&body) {
-                Ok(Known { heads }) => return Ok(heads),
-                Err(error) => problem = error.to_string(),
-            },
-            Answer::Refused(refused) => problem = refused.code,
-            Answer::None(reason) => problem = reason,
-        }
-    }
-    Err(Error::NoHead(problem))
+    let question = (Method::GET, "/v1/audit?limit=1");
+    let answer = client.ask_in_turn(ANSWER_MAX, targets, question, Body::None).await;
+    let Known { heads } = serde_json::from_slice(&answer.map_err(Error::NoHead)?)?;
+    Ok(heads)
 }

@@ -22,7 +22,7 @@ use dss_raft::{
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::client::{Answer, Body, Client, Credentials, CredentialsError, Target};
+use crate::client::{Body, Client, Credentials, CredentialsError, Target, Unanswered};
 use crate::config::{ClusterConfig, NodeConfig};
 use crate::private_file;
 
@@ -49,9 +49,9 @@ pub(crate) struct BackupOptions {
 pub(crate) enum Error {
     #[error(transparent)]
     Credentials(#[from] CredentialsError),
-    #[error("no backup was made: {0}")]
-    Refused(String),
-    #[error("{path}: {source}")]
+    #[error("no backup was made")]
+    Unanswered(#[from] Unanswered),
+    #[error("{}", .path.display())]
     File { path: PathBuf, source: io::Error },
     #[error("{0} is no whole backup: {1}")]
     Damaged(PathBuf, &'static str),
@@ -113,13 +113,8 @@ impl Backup {
 /// Where it could not, or the file could not be written.
 pub(crate) async fn backup(options: BackupOptions) -> Result<(), Error> {
     let client = Client::with_credentials(&options.credentials)?;
-    let asked =
-        client.ask_within(BACKUP_MAX, &options.target, Method::GET, "/v1/backup", Body::None);
-    let bytes = match asked.await {
-        Answer::Done(bytes) => bytes,
-        Answer::Refused(refused) => return Err(Error::Refused(refused.code)),
-        Answer::None(reason) => return Err(Error::Refused(reason)),
-    };
+    let question = (Method::GET, "/v1/backup");
+    let bytes = client.ask_in_turn(BACKUP_MAX, &[options.target], question, Body::None).await?;
     let groups = Backup::decode(&bytes)
         .map_err(|problem| Error::Damaged(options.out.clone(), problem))?
         .groups

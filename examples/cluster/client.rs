@@ -1,6 +1,7 @@
 //! The HTTP side of programs that are clients of a cluster.
 
 mod credentials;
+mod in_turn;
 mod locks;
 mod trust;
 
@@ -19,11 +20,12 @@ use serde::Deserialize;
 use serde_json::Value;
 
 pub(crate) use self::credentials::{Asked, Credentials, CredentialsError};
+pub(crate) use self::in_turn::Unanswered;
 pub(crate) use self::locks::HttpLocks;
 pub(crate) use self::trust::Encryption;
 
 /// How long an answer may take: longer than a cluster needs to find a leader.
-const ANSWER_MAX: Duration = Duration::from_secs(30);
+pub(crate) const ANSWER_MAX: Duration = Duration::from_secs(30);
 
 /// A node to ask: `http://HOST:PORT` or `https://HOST:PORT`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,7 +86,7 @@ pub(crate) enum Answer {
 }
 
 /// Why the connection of a request that was surely not received could not be had.
-pub(crate) const NOT_CONNECTED: &str = "not_connected";
+const NOT_CONNECTED: &str = "not_connected";
 /// Why a node is not even connected to whose certificate could not be believed.
 const NO_TRUST: &str = "https needs --cacert FILE";
 

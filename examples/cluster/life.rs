@@ -10,7 +10,7 @@ const FILE: &str = "incarnation";
 /// Why a life cannot be begun.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LifeError {
-    #[error("cannot {operation} {path}: {source}")]
+    #[error("cannot {operation} {path}")]
     Io { operation: &'static str, path: PathBuf, source: io::Error },
     #[error("{0} does not hold a number")]
     Damaged(PathBuf),

@@ -46,6 +46,8 @@ mod lock;
 mod members;
 mod node;
 mod origin;
+#[cfg(test)]
+mod packaging;
 mod peer;
 mod placement;
 mod private_file;

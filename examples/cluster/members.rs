@@ -156,3 +156,122 @@ impl Members {
         Self { config, decided, remembered: Arc::default() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn change(standing: Standing, peer: Option<&str>, client: Option<&str>) -> ChangedMember {
+        let owned = |text: Option<&str>| text.map(str::to_owned);
+        ChangedMember { peer: owned(peer), client: owned(client), standing }
+    }
+
+    /// What operators have decided, as it is kept in the file.
+    fn decided<const N: usize>(changes: [(&str, ChangedMember); N]) -> ControlState {
+        let by_name: BTreeMap<_, _> = changes.into();
+        let bytes = postcard::to_allocvec(&by_name).unwrap();
+        let members = postcard::from_bytes(&bytes).unwrap();
+        ControlState { members, ..ControlState::default() }
+    }
+
+    fn names(members: &Members) -> Vec<String> {
+        members.nodes().into_iter().map(|node| node.name).collect()
+    }
+
+    /// The members of the local three nodes, by what the folder remembers and nothing else.
+    fn remembered(folder: &Path) -> Members {
+        let nothing = watch::channel(ControlState::default()).1;
+        Members::new(Arc::new(ClusterConfig::local()), nothing, folder)
+    }
+
+    /// Has a node learn this, and then stop.
+    async fn learn(folder: &Path, state: ControlState) {
+        let (sender, decided) = watch::channel(state);
+        let members = Members::new(Arc::new(ClusterConfig::local()), decided, folder);
+        drop(sender);
+        members.remember(folder.to_owned()).await;
+    }
+
+    #[test]
+    fn nodes_are_those_of_the_file_without_the_gone_and_with_the_added() {
+        let (sender, changes) = watch::channel(ControlState::default());
+        let members = Members::following(Arc::new(ClusterConfig::local()), changes);
+        assert_eq!(names(&members), ["n1", "n2", "n3"]);
+        assert_eq!(members.voters().len(), 3);
+
+        sender.send_replace(decided([
+            ("n2", change(Standing::Leaves, None, None)),
+            ("n3", change(Standing::Gone, None, None)),
+            ("n4", change(Standing::Belongs, Some("h:1"), None)),
+            ("n5", change(Standing::Gone, Some("h:2"), Some("h:3"))),
+        ]));
+        assert_eq!(names(&members), ["n1", "n2", "n4"], "who leaves is reached until it is gone");
+        assert_eq!(members.voters(), [b"n1", b"n4"].map(|name| raft_id(name)).into());
+        let added = members.node("n4").unwrap();
+        assert_eq!((added.peer.as_str(), added.client.as_str()), ("h:1", ""));
+        for (name, standing) in [
+            ("n1", Some(Standing::Belongs)),
+            ("n2", Some(Standing::Leaves)),
+            ("n5", Some(Standing::Gone)),
+            ("n6", None),
+        ] {
+            assert_eq!(members.standing(name), standing, "{name}");
+        }
+        assert_eq!(members.name(raft_id(b"n5")).as_deref(), Some("n5"), "logs still tell of it");
+        assert_eq!(members.name(raft_id(b"n6")), None);
+    }
+
+    #[test]
+    fn a_node_of_the_file_that_joins_belongs_once_it_was_added() {
+        let text = "cluster = 'c'\n[[nodes]]\nid = 'n1'\nclient = 'h:1'\npeer = 'h:2'\n\
+                    [[nodes]]\nid = 'n2'\nclient = 'h:3'\npeer = 'h:4'\njoins = true\n";
+        let config = Arc::new(ClusterConfig::parse("c", text).unwrap());
+        let (sender, changes) = watch::channel(ControlState::default());
+        let members = Members::following(config, changes);
+        assert_eq!((members.standing("n2"), members.voters().len()), (None, 1));
+        sender.send_replace(decided([("n2", change(Standing::Belongs, Some("h:4"), None))]));
+        assert_eq!(members.standing("n2"), Some(Standing::Belongs));
+        let known = members.node("n2").unwrap();
+        assert_eq!((members.voters().len(), known.client.as_str()), (2, "h:3"), "as the file says");
+    }
+
+    #[tokio::test]
+    async fn what_was_decided_is_known_before_anybody_says_it_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let belongs = change(Standing::Belongs, Some("h:1"), Some("h:2"));
+        let changes = [("n1", change(Standing::Gone, None, None)), ("n4", belongs)];
+        learn(folder.path(), decided(changes.clone())).await;
+        assert_eq!(names(&remembered(folder.path())), ["n2", "n3", "n4"]);
+
+        // What is decided counts for more, node by node.
+        let left = decided([("n4", change(Standing::Gone, Some("h:1"), None))]);
+        let (_sender, newer) = watch::channel(left);
+        let config = Arc::new(ClusterConfig::local());
+        assert_eq!(names(&Members::new(config, newer, folder.path())), ["n2", "n3"]);
+
+        // A log that is replayed from its beginning tells of less than is known.
+        learn(folder.path(), decided([("n1", change(Standing::Leaves, None, None))])).await;
+        assert_eq!(names(&remembered(folder.path())), ["n2", "n3", "n4"]);
+        let [gone, _] = changes;
+        let left = change(Standing::Gone, Some("h:1"), Some("h:2"));
+        learn(folder.path(), decided([gone, ("n4", left)])).await;
+        assert_eq!(names(&remembered(folder.path())), ["n2", "n3"]);
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_read_is_forgotten_and_learned_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        for garbage in [&b""[..], b"\xff\xff\xff\xff\xff", b"\x01\x02n"] {
+            fs::write(folder.path().join(FILE), garbage).unwrap();
+            assert_eq!(names(&remembered(folder.path())), ["n1", "n2", "n3"], "{garbage:?}");
+        }
+        // What a crash left of an attempt to write it does no harm.
+        fs::write(folder.path().join("members.new"), "half").unwrap();
+        let added = change(Standing::Belongs, Some("h:1"), Some("h:2"));
+        learn(folder.path(), decided([("n4", added)])).await;
+        assert_eq!(names(&remembered(folder.path())), ["n1", "n2", "n3", "n4"]);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+}

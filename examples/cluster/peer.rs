@@ -21,6 +21,7 @@ mod outgoing;
 mod stream;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
@@ -65,6 +66,8 @@ struct Inner {
     tls: Option<Tls>,
     /// Whether this node keeps to itself.
     isolated: watch::Sender<bool>,
+    /// How many have connected to this node that have not proved to be another one.
+    refused: AtomicU64,
     stopping: CancellationToken,
     tasks: TaskTracker,
 }
@@ -80,6 +83,7 @@ impl Peers {
             names: config.nodes().iter().map(|node| (node.id, node.name.clone())).collect(),
             tls,
             isolated: watch::Sender::default(),
+            refused: AtomicU64::default(),
             stopping: CancellationToken::new(),
             tasks: TaskTracker::new(),
         }));
@@ -222,6 +226,11 @@ impl Peers {
         node == self.0.me || self.link(node).is_some_and(|link| link.is_up())
     }
 
+    /// How many have connected to this node that have not proved to be another one.
+    pub(crate) fn refused(&self) -> u64 {
+        self.0.refused.load(Ordering::Relaxed)
+    }
+
     /// Asks `node` something and waits for its answer, however long it takes: only the loss of
     /// the connection ends it. Dropping the future cancels the request at the other side.
     pub(crate) async fn call(
@@ -308,9 +317,14 @@ impl Peers {
             reader.allow(FRAME_BYTES_MAX);
             Ok::<_, HandshakeError>((from, reader, writer))
         };
-        let (from, reader, writer) = tokio::time::timeout(HANDSHAKE_TIMEOUT, attempt)
-            .await
-            .map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))??;
+        let attempted = match tokio::time::timeout(HANDSHAKE_TIMEOUT, attempt).await {
+            Ok(attempted) => attempted,
+            Err(_) => Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()),
+        };
+        if attempted.is_err() {
+            self.0.refused.fetch_add(1, Ordering::Relaxed);
+        }
+        let (from, reader, writer) = attempted?;
         drop(permit);
         let Some(link) = self.link(from) else { return Ok(()) };
         tokio::select! {

@@ -9,7 +9,7 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
-use crate::client::{Answer, Asked, Body, Client, CredentialsError, Encryption, Target};
+use crate::client::{Asked, Body, Client, CredentialsError, Encryption, Target, Unanswered};
 
 /// How long a node may take to answer.
 const ANSWER_MAX: Duration = Duration::from_secs(3);
@@ -39,8 +39,10 @@ pub(crate) struct HealthOptions {
 pub(crate) enum Error {
     #[error(transparent)]
     Credentials(#[from] CredentialsError),
-    #[error("no node answered: {0}")]
-    NoAnswer(String),
+    #[error(transparent)]
+    Unanswered(#[from] Unanswered),
+    #[error("the answer cannot be understood")]
+    Answer(#[from] serde_json::Error),
     #[error("the status cannot be written")]
     Output(#[from] io::Error),
 }
@@ -94,13 +96,13 @@ struct Row {
 /// Where nobody answered, or the result could not be written.
 pub(crate) async fn run(options: Options) -> Result<ExitCode, Error> {
     let client = Client::with_credentials(&options.asked.credentials)?;
-    let first = first_answer(&client, &options.asked.targets).await?;
+    let first = ask(&client, &options.asked.targets).await?;
     let mut asked = JoinSet::new();
     for (place, node) in first.nodes.into_iter().enumerate() {
         let client = client.clone();
         asked.spawn(async move {
             let answered = match node.url.parse() {
-                Ok(target) => ask(&client, &target).await.ok(),
+                Ok(target) => ask(&client, &[target]).await.ok(),
                 Err(_) => None,
             };
             // An address may lead to another node than it should.
@@ -127,33 +129,16 @@ pub(crate) async fn run(options: Options) -> Result<ExitCode, Error> {
 /// Where it does not.
 pub(crate) async fn health(options: HealthOptions) -> Result<(), Error> {
     let client = Client::new(&options.encryption);
-    let asked =
-        client.ask_within(ANSWER_MAX, &options.target, Method::GET, "/healthz", Body::None).await;
-    match asked {
-        Answer::Done(_) => Ok(()),
-        Answer::Refused(refused) => Err(Error::NoAnswer(refused.code)),
-        Answer::None(reason) => Err(Error::NoAnswer(reason)),
-    }
+    let question = (Method::GET, "/healthz");
+    client.ask_in_turn(ANSWER_MAX, &[options.target], question, Body::None).await?;
+    Ok(())
 }
 
 /// What the first of the targets that answers says.
-async fn first_answer(client: &Client, targets: &[Target]) -> Result<Answered, Error> {
-    let mut problem = String::new();
-    for target in targets {
-        match ask(client, target).await {
-            Ok(answer) => return Ok(answer),
-            Err(reason) => problem = reason,
-        }
-    }
-    Err(Error::NoAnswer(problem))
-}
-
-async fn ask(client: &Client, target: &Target) -> Result<Answered, String> {
-    match client.ask_within(ANSWER_MAX, target, Method::GET, "/v1/status", Body::None).await {
-        Answer::Done(body) => serde_json::from_slice(&body).map_err(|error| error.to_string()),
-        Answer::Refused(refused) => Err(refused.code),
-        Answer::None(reason) => Err(reason),
-    }
+async fn ask(client: &Client, targets: &[Target]) -> Result<Answered, Error> {
+    let question = (Method::GET, "/v1/status");
+    let answer = client.ask_in_turn(ANSWER_MAX, targets, question, Body::None).await?;
+    Ok(serde_json::from_slice(&answer)?)
 }
 
 impl Row {

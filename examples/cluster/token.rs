@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::auth::{Credential, RandomnessError};
-use crate::client::{Answer, Asked, Body, Client, CredentialsError};
+use crate::client::{ANSWER_MAX, Asked, Body, Client, CredentialsError, Unanswered};
 use crate::config::Bootstrap;
 use crate::control_group::Role;
 use crate::private_file;
@@ -97,10 +97,8 @@ impl FromStr for Span {
 pub(crate) enum Error {
     #[error(transparent)]
     Credentials(#[from] CredentialsError),
-    #[error("{code}: {detail}")]
-    Refused { code: String, detail: String },
-    #[error("no node answered: {0}")]
-    NoAnswer(String),
+    #[error(transparent)]
+    Unanswered(#[from] Unanswered),
     #[error("the answer cannot be understood")]
     Answer(#[from] serde_json::Error),
     #[error("{} cannot be written", .0.display())]
@@ -167,22 +165,9 @@ fn write_secret(path: &Path, secret: &str) -> Result<(), Error> {
         .map_err(|error| Error::File(path.to_owned(), error))
 }
 
-/// What the first target answers that can be reached.
 async fn ask(asked: &Asked, method: Method, path: &str, body: Body) -> Result<bytes::Bytes, Error> {
     let client = Client::with_credentials(&asked.credentials)?;
-    let mut problem = String::new();
-    for target in &asked.targets {
-        match client.ask(target, method.clone(), path, body.clone()).await {
-            Answer::Done(answer) => return Ok(answer),
-            Answer::Refused(refused) => {
-                return Err(Error::Refused { code: refused.code, detail: refused.detail });
-            }
-            // Nothing was done there: another one may do it.
-            Answer::None(reason) if reason == crate::client::NOT_CONNECTED => problem = reason,
-            Answer::None(reason) => return Err(Error::NoAnswer(reason)),
-        }
-    }
-    Err(Error::NoAnswer(problem))
+    Ok(client.ask_in_turn(ANSWER_MAX, &asked.targets, (method, path), body).await?)
 }
 
 fn table(tokens: &[Listed]) -> String {

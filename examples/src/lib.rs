@@ -15,13 +15,35 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// Where thousands of ports in a row are taken.
 #[must_use]
 pub fn free_port() -> u16 {
-    const FIRST: u32 = 12_000;
-    const PORTS: u32 = 20_000;
+    const PORTS: u16 = 20_000;
     static TRIED: AtomicU32 = AtomicU32::new(0);
+    numbers(&TRIED, PORTS).map(|number| 12_000 + number).find(is_free).expect("some port is free")
+}
+
+/// The first of three ports in a row for the clients of three nodes, whose own ports lie a thousand
+/// above. Nobody gets them from [`free_port`].
+///
+/// # Panics
+///
+/// Where hundreds of such ports are taken.
+#[must_use]
+pub fn free_ports_of_three_nodes() -> u16 {
+    const PLACES: u16 = 300;
+    static TRIED: AtomicU32 = AtomicU32::new(0);
+    let are_free = |first: &u16| {
+        (0..3).all(|node| is_free(&(first + node)) && is_free(&(first + 1_000 + node)))
+    };
+    numbers(&TRIED, PLACES).map(|place| 10_000 + 3 * place).find(are_free).expect("some are free")
+}
+
+/// Each number below `count` once, none of which was given to anybody else in this process before
+/// all of them were; from another one on in each process.
+fn numbers(tried: &AtomicU32, count: u16) -> impl Iterator<Item = u16> {
     let start = std::process::id().wrapping_mul(997);
-    (0..PORTS)
-        .map(|_| start.wrapping_add(TRIED.fetch_add(1, Ordering::Relaxed)) % PORTS + FIRST)
-        .filter_map(|port| u16::try_from(port).ok())
-        .find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok())
-        .expect("some port is free")
+    let next = move |_| start.wrapping_add(tried.fetch_add(1, Ordering::Relaxed));
+    (0..count).map(next).filter_map(move |number| u16::try_from(number % u32::from(count)).ok())
+}
+
+fn is_free(port: &u16) -> bool {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok()
 }

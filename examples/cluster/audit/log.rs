@@ -29,9 +29,9 @@ const UNWRITTEN_MAX: usize = 16 << 20;
 /// Why there is no audit log.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OpenError {
-    #[error("the key of the audit log {} cannot be used: {source}", .path.display())]
+    #[error("the key of the audit log {} cannot be used", .path.display())]
     Key { path: PathBuf, source: io::Error },
-    #[error("the audit log in {} cannot be used: {source}", .path.display())]
+    #[error("the audit log in {} cannot be used", .path.display())]
     Log { path: PathBuf, source: io::Error },
 }
 

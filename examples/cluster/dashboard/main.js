@@ -83,6 +83,8 @@ function say(text) {
 
 const problemOf = (error) => (error instanceof Refused ? error.message : "the node does not answer");
 
+const isWaiting = (session) => (state.waits?.edges ?? []).some((edge) => edge.waiter === session);
+
 const actions = {
   async demo({ node, action }) {
     await ask("POST", `/v1/demo/nodes/${segment(node)}`, { json: { action } });
@@ -112,7 +114,10 @@ const actions = {
     await Promise.all(names.map((name, at) => lock(name, sessions[at], 0)));
     const waits = [lock("paper", "ada", 12_000), lock("ink", "bob", 12_000)];
     waits.forEach((wait) => wait.catch(() => {}));
-    await new Promise((resume) => setTimeout(resume, 1_500));
+    // Time to look at it, and more where it takes longer until both are seen to wait.
+    for (let waited = 0; waited < 1_500 || (waited < 9_000 && !["ada", "bob"].every(isWaiting)); waited += 250) {
+      await new Promise((resume) => setTimeout(resume, 250));
+    }
     // The third wait would close the circle: it is refused, which is what there is to see.
     await lock("pen", "cyd", 12_000).catch((error) => { if (error.code !== "deadlock") throw error; });
   },

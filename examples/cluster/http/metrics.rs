@@ -40,13 +40,14 @@ pub(crate) enum Counter {
     MessagesReturned,
     Forwarded,
     ConnectionsRefused,
+    HandshakesFailed,
     RequestsShed,
     Unauthenticated,
     Forbidden,
 }
 
 impl Counter {
-    const ALL: [(Self, &'static str, &'static str); 14] = [
+    const ALL: [(Self, &'static str, &'static str); 15] = [
         (Self::LocksGranted, "dss_lock_grants_total", "Acquires that this node granted."),
         (
             Self::LocksRefused,
@@ -65,6 +66,11 @@ impl Counter {
             Self::ConnectionsRefused,
             "dss_http_connections_refused_total",
             "Connections turned away since there were too many.",
+        ),
+        (
+            Self::HandshakesFailed,
+            "dss_http_handshakes_failed_total",
+            "Connections of clients that were not encrypted, in the wrong way, or not in time.",
         ),
         (
             Self::RequestsShed,

@@ -56,14 +56,8 @@ struct NodeStatus {
 /// A node's part in the Raft group that holds the locks.
 #[derive(Debug, Serialize, ToSchema)]
 struct RaftStatus {
-    /// `leader`, `follower`, `candidate` or `learner`.
-    role: &'static str,
-    term: u64,
-    /// The leader, where one is known.
-    leader: Option<String>,
-    commit_index: u64,
-    applied_index: u64,
-    last_index: u64,
+    #[serde(flatten)]
+    part: Part,
     voters: Vec<String>,
     learners: Vec<String>,
 }
@@ -71,10 +65,19 @@ struct RaftStatus {
 /// A node's part in one Raft group.
 #[derive(Debug, Serialize, ToSchema)]
 struct GroupStatus {
-    /// `locks`, `cache`, or the shard of the queues.
+    /// `locks`, `cache`, `control`, or the shard of the queues.
     group: String,
+    #[serde(flatten)]
+    part: Part,
+}
+
+/// What a node does in a Raft group, and how far it is.
+#[derive(Debug, Serialize, ToSchema)]
+struct Part {
+    /// `leader`, `follower`, `candidate` or `learner`.
     role: &'static str,
     term: u64,
+    /// The leader, where one is known.
     leader: Option<String>,
     commit_index: u64,
     applied_index: u64,
@@ -129,7 +132,8 @@ fn groups(app: &App) -> Vec<GroupStatus> {
     let shards = app.queue_groups.iter().enumerate();
     statuses.extend(shards.map(|(shard, group)| (format!("shard-{shard}"), group.status())));
     let statuses = statuses.into_iter();
-    statuses.map(|(group, status)| GroupStatus::new(group, &status, &app.members)).collect()
+    let part = |status| Part::new(&status, &app.members);
+    statuses.map(|(group, status)| GroupStatus { group, part: part(status) }).collect()
 }
 
 async fn metrics(State(context): State<Context>) -> Response {
@@ -152,22 +156,16 @@ impl RaftStatus {
             names
         };
         Self {
-            role: word(status.role),
-            term: status.term.get(),
-            leader: status.leader.map(|leader| name_of(leader, members)),
-            commit_index: status.commit_index.get(),
-            applied_index: status.applied_index.get(),
-            last_index: status.last_index.get(),
+            part: Part::new(status, members),
             voters: names(&status.configuration.voters),
             learners: names(&status.configuration.learners),
         }
     }
 }
 
-impl GroupStatus {
-    fn new(group: String, status: &Status, members: &Members) -> Self {
+impl Part {
+    fn new(status: &Status, members: &Members) -> Self {
         Self {
-            group,
             role: word(status.role),
             term: status.term.get(),
             leader: status.leader.map(|leader| name_of(leader, members)),

@@ -5,6 +5,7 @@ mod paced;
 mod streams;
 mod unreadable;
 
+use std::fmt::Display;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +31,7 @@ use self::connections::{Connections, Counted};
 use self::paced::{Paced, UnderWay};
 use self::unreadable::Explained;
 use crate::config::Limits;
-use crate::http::{self, Code, Problem, Recorder};
+use crate::http::{self, Code, Counter, Problem, Recorder};
 use crate::origin::Origin;
 use crate::tls::{self, Tls};
 
@@ -67,9 +68,10 @@ impl Clients {
         let cut = CancellationToken::new();
         let state = (cut.clone(), node.clone());
         let router = router.layer(middleware::from_fn_with_state(state, until_cut));
-        let connections = Connections::new(&limits, recorder);
+        let connections = Connections::new(&limits, Arc::clone(&recorder));
         let farewells = Arc::new(Semaphore::new(FAREWELLS_MAX));
-        let server = Server { router, node, tls, limits, connections, farewells, stopping };
+        let server =
+            Server { router, node, tls, limits, connections, recorder, farewells, stopping };
         Self { served: tokio::spawn(server.accept(listener)), cut }
     }
 
@@ -96,6 +98,7 @@ struct Server {
     tls: Option<Tls>,
     limits: Limits,
     connections: Connections,
+    recorder: Arc<Recorder>,
     farewells: Arc<Semaphore>,
     stopping: CancellationToken,
 }
@@ -158,6 +161,7 @@ impl Server {
         match &self.tls {
             None => self.converse(tcp, from).await,
             Some(_) if first != [tls::HANDSHAKE] => {
+                self.count_failed_handshake("a client does not encrypt");
                 self.turn_away(tcp, unreadable::not_encrypted(&self.node));
             }
             Some(tls) => {
@@ -171,11 +175,16 @@ impl Server {
                         self.converse_in_streams(stream, from).await;
                     }
                     Ok(Ok(stream)) => self.converse(stream, from).await,
-                    Ok(Err(error)) => tracing::debug!("a client's handshake failed: {error}"),
-                    Err(_) => tracing::debug!("a client's handshake took too long"),
+                    Ok(Err(error)) => self.count_failed_handshake(error),
+                    Err(_) => self.count_failed_handshake("it took too long"),
                 }
             }
         }
+    }
+
+    fn count_failed_handshake(&self, problem: impl Display) {
+        self.recorder.count(Counter::HandshakesFailed, 1);
+        tracing::debug!("a client's handshake failed: {problem}");
     }
 
     /// Answers requests until the client goes, asks for nothing for too long, or the node stops.

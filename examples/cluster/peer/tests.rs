@@ -157,6 +157,8 @@ async fn garbage_closes_its_connection_and_nothing_else() {
         () = probing => {}
     }
     assert_eq!(call(&nodes[0], &nodes[1], "hello").await.unwrap(), "hello!");
+    eventually("all three are counted", || nodes[1].peers.refused() == 3).await;
+    assert_eq!(nodes[0].peers.refused(), 0);
 }
 
 #[tokio::test]

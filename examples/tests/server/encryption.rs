@@ -9,11 +9,13 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::pki_types::{CertificateDer, ServerName};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -98,7 +100,22 @@ async fn an_encrypted_cluster_serves_through_every_node_and_in_no_other_way() {
     let confused = crate::client::Client::trusting(&confused);
     assert!(confused.get(&format!("{}/healthz", cluster.url(0))).await.is_err());
 
+    // All three are counted, the last as soon as the node hears of it.
+    let begun = Instant::now();
+    while figure(&cluster, 0, "dss_http_handshakes_failed_total").await < 3 {
+        assert!(begun.elapsed() < Duration::from_secs(20), "they are not counted");
+        sleep(Duration::from_millis(20)).await;
+    }
+
     the_programs_own_clients_speak_https(&cluster).await;
+}
+
+/// What a node tells of itself under this name.
+async fn figure(cluster: &Cluster, node: usize, name: &str) -> u64 {
+    let figures = cluster.client.get(&format!("{}/metrics", cluster.url(node))).await;
+    let figures = String::from_utf8(figures.expect("an answer").body.to_vec()).expect("text");
+    let line = figures.lines().find_map(|line| line.strip_prefix(&format!("{name} ")));
+    line.and_then(|value| value.parse().ok()).expect("it is exported")
 }
 
 async fn the_programs_own_clients_speak_https(cluster: &Cluster) {

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 use crate::process::{Cluster, program, signal};
 
 /// How long anything may take here that should take a moment.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(80);
 
 /// `lock`, run with these arguments against all nodes of the cluster.
 fn lock(cluster: &Cluster, arguments: &[&str]) -> Child {
@@ -121,7 +121,7 @@ async fn a_command_is_killed_with_all_it_started_when_its_lock_is_lost() {
     let begun = folder.path().join("begun");
     // Both ignore the polite request.
     let script = format!("trap '' TERM; sleep 1000 & echo $! > {}; wait; wait", begun.display());
-    let arguments = ["--ttl-ms", "1500", "--grace-ms", "100", "a", "--", "sh", "-c", &script];
+    let arguments = ["--ttl-ms", "6000", "--grace-ms", "100", "a", "--", "sh", "-c", &script];
     let child = lock(&cluster, &arguments);
     let grandchild = written(&begun).await;
     let url = format!("{}/v1/locks/a", cluster.url(1));
@@ -169,7 +169,7 @@ async fn a_program_that_was_paused_for_longer_than_its_lock_lasts_kills_its_comm
     let folder = tempfile::tempdir().expect("a temporary folder");
     let begun = folder.path().join("begun");
     let script = format!("echo $$ > {}; sleep 1000", begun.display());
-    let arguments = ["--ttl-ms", "1500", "--grace-ms", "100", "a", "--", "sh", "-c", &script];
+    let arguments = ["--ttl-ms", "4000", "--grace-ms", "100", "a", "--", "sh", "-c", &script];
     let paused = lock(&cluster, &arguments);
     let process = written(&begun).await;
     signal(&paused, "STOP");

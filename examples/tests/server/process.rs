@@ -13,18 +13,21 @@ use tokio::time::{Instant, sleep};
 
 use crate::client::Client;
 
-/// How long a node may take from its start to its first `200` on `/readyz`.
-const READY_MAX: Duration = Duration::from_secs(30);
+/// How long a node may take from its start to its first `200` on `/readyz`: seconds, and more where
+/// the machine has much else to do.
+const READY_MAX: Duration = Duration::from_secs(120);
 /// How long a node may take to leave after a signal that asks it to.
-const EXIT_MAX: Duration = Duration::from_secs(15);
+const EXIT_MAX: Duration = Duration::from_secs(60);
 
-/// The server program, built once for all tests.
+/// The server program: that which `DSS_PROGRAM` names, or one that is built once for all tests.
 ///
-/// `cargo test` may have built it or not, depending on what it was asked for; asking cargo again
-/// costs next to nothing when it did.
+/// `cargo test` builds what it depends on, and not the program itself.
 pub(crate) fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
+        if let Some(program) = std::env::var_os("DSS_PROGRAM") {
+            return program.into();
+        }
         let mut build = Command::new(env!("CARGO"));
         build
             .args(["build", "--quiet", "--package", "dss-examples", "--example", "cluster"])
@@ -68,6 +71,23 @@ enum Wire {
     Encrypted,
 }
 
+impl Wire {
+    fn scheme(self) -> &'static str {
+        match self {
+            Self::Plain => "http",
+            Self::Encrypted => "https",
+        }
+    }
+
+    /// One who believes the authority in this folder, where there is one.
+    fn client(self, certs: &Path) -> Client {
+        match self {
+            Self::Plain => Client::new(),
+            Self::Encrypted => Client::trusting(&certs.join("ca/clients.pem")),
+        }
+    }
+}
+
 /// Has certificates made for nodes on this machine, by the authorities in `folder` if there are
 /// any.
 pub(crate) fn issue(folder: &Path, nodes: &[&str]) {
@@ -86,6 +106,7 @@ pub(crate) struct Cluster {
     folder: TempDir,
     nodes: Vec<NodeProcess>,
     arguments: Vec<String>,
+    wire: Wire,
     pub(crate) client: Client,
     _place: Place,
 }
@@ -123,16 +144,25 @@ impl Cluster {
         Self::start_at(place, Wire::Plain, "", arguments).await
     }
 
+    /// The same with this in the configuration.
+    pub(crate) async fn start_alone_configured(more: &str) -> Self {
+        let place = Place::Alone(MACHINE.clone().write_owned().await);
+        Self::start_at(place, Wire::Plain, more, &[]).await
+    }
+
+    /// The same with encrypted connections.
+    pub(crate) async fn start_alone_encrypted(more: &str) -> Self {
+        let place = Place::Alone(MACHINE.clone().write_owned().await);
+        Self::start_at(place, Wire::Encrypted, more, &[]).await
+    }
+
     async fn start_at(place: Place, wire: Wire, more: &str, arguments: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let certs = folder.path().join("certs");
-        let (scheme, client) = match wire {
-            Wire::Plain => ("http", Client::new()),
-            Wire::Encrypted => {
-                issue(&certs, &["n1", "n2", "n3"]);
-                ("https", Client::trusting(&certs.join("ca/clients.pem")))
-            }
-        };
+        if let Wire::Encrypted = wire {
+            issue(&certs, &["n1", "n2", "n3"]);
+        }
+        let client = wire.client(&certs);
         let mut config = format!(
             "cluster = \"test\"\ndata_dir = {:?}\n",
             folder.path().join("data").display().to_string()
@@ -143,7 +173,7 @@ impl Cluster {
             config.push_str(&format!(
                 "[[nodes]]\nid = \"{id}\"\nclient = \"127.0.0.1:{client}\"\npeer = \"127.0.0.1:{peer}\"\n"
             ));
-            let url = format!("{scheme}://127.0.0.1:{client}");
+            let url = format!("{}://127.0.0.1:{client}", wire.scheme());
             let peer = format!("127.0.0.1:{peer}");
             let config = folder.path().join("cluster.toml");
             nodes.push(NodeProcess { id: id.to_owned(), url, peer, config, child: None });
@@ -154,7 +184,7 @@ impl Cluster {
         }
         std::fs::write(folder.path().join("cluster.toml"), config).expect("a writable folder");
         let arguments = arguments.iter().map(ToString::to_string).collect();
-        let mut cluster = Self { folder, nodes, arguments, client, _place: place };
+        let mut cluster = Self { folder, nodes, arguments, wire, client, _place: place };
         for node in 0..3 {
             cluster.spawn(node);
         }
@@ -168,7 +198,7 @@ impl Cluster {
     }
 
     /// A node that is not in the file of the others, with a file of its own that has it too. It is
-    /// not started.
+    /// not started, and has no certificates.
     pub(crate) fn another(&mut self, id: &str) -> usize {
         let (client, peer) = (free_port(), free_port());
         let mut config = std::fs::read_to_string(self.config_file()).expect("it was written");
@@ -182,7 +212,7 @@ impl Cluster {
         std::fs::write(&file, config).expect("a writable folder");
         self.nodes.push(NodeProcess {
             id: id.to_owned(),
-            url: format!("http://127.0.0.1:{client}"),
+            url: format!("{}://127.0.0.1:{client}", self.wire.scheme()),
             peer: format!("127.0.0.1:{peer}"),
             config: file,
             child: None,
@@ -226,6 +256,11 @@ impl Cluster {
     /// Where the other nodes reach this one.
     pub(crate) fn peer(&self, node: usize) -> &str {
         &self.nodes[node].peer
+    }
+
+    /// What the node is called.
+    pub(crate) fn id(&self, node: usize) -> &str {
+        &self.nodes[node].id
     }
 
     /// Which node has this id.
@@ -303,6 +338,14 @@ impl Cluster {
     /// Sends a signal to the node's process.
     pub(crate) fn signal(&self, node: usize, name: &str) {
         signal(self.nodes[node].child.as_ref().expect("the node runs"), name);
+    }
+
+    /// How much memory the node's process has, in KiB; 0 where the operating system does not tell.
+    pub(crate) fn memory_kib(&self, node: usize) -> u64 {
+        let process = self.nodes[node].child.as_ref().expect("the node runs").id();
+        let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        resident.and_then(|kib| kib.split_whitespace().next()?.parse().ok()).unwrap_or_default()
     }
 
     /// Whether the node's process is still the one that was started.

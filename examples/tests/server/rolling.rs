@@ -10,7 +10,7 @@ use crate::retrying::Crowd;
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rolling_restart_fails_no_request_of_a_client_that_tries_again_and_loses_nothing() {
     let mut cluster = Cluster::start_alone(&[]).await;
-    let crowd = Crowd::start((0..3).map(|node| cluster.url(node).to_owned()).collect());
+    let crowd = Crowd::start(&cluster);
     for node in 0..3 {
         sleep(Duration::from_millis(500)).await;
         let status = cluster.terminate(node).await;

@@ -16,7 +16,7 @@ use crate::process::{Cluster, node_arguments, program};
 
 /// How long a node may take to find out that it cannot start. It waits a while for a data folder
 /// that is in use.
-const REFUSAL_MAX: Duration = Duration::from_secs(20);
+const REFUSAL_MAX: Duration = Duration::from_secs(80);
 
 /// A folder with the configuration of a cluster of one node `n1` and, once that has run, its data.
 struct Site {

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 use crate::process::Cluster;
 
 /// How long anything may take that should take a moment.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Asks for a lock and waits for it, on a connection of its own.
 async fn wait_for(cluster: &Cluster, node: usize, lock: &str, session: &str) -> TcpStream {

@@ -91,7 +91,7 @@ async fn a_log_is_not_gone_on_with_by_another_key() {
     write(&open(folder.path(), FILE_BYTES), 1).await.unwrap();
     std::fs::remove_file(folder.path().join("audit.key")).unwrap();
     let refused = AuditLog::open(folder.path(), "n1", &AuditConfig::default());
-    let line = refused.err().unwrap().to_string();
+    let line = crate::one_line(&refused.err().unwrap());
     assert!(line.contains("another key"), "{line}");
 }
 

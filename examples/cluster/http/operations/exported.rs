@@ -30,6 +30,10 @@ pub(crate) fn write(app: &App, exposition: &mut Exposition) {
     for peer in app.members.nodes().iter().filter(|peer| peer.id != app.id) {
         family.sample(&[("peer", &peer.name)], u8::from(app.peers.is_up(peer.id)));
     }
+    let help = "Connections of whoever has not proved to be another node, or not in time.";
+    exposition
+        .family("dss_peer_refused_total", Kind::Counter, help)
+        .sample(&[], app.peers.refused());
 }
 
 /// How the audit log is doing.

@@ -30,6 +30,12 @@ async fn status_shows_the_cluster() {
     for figure in ["term", "commit_index", "applied_index", "last_index"] {
         assert!(raft[figure].is_u64(), "{figure} of {raft}");
     }
+    let figures = ["role", "term", "leader", "commit_index", "applied_index", "last_index"];
+    let of_locks = &status["groups"][0];
+    assert_eq!(of_locks["group"], "locks");
+    assert!(figures.iter().all(|figure| of_locks[figure] == raft[figure]), "{status}");
+    let members = |part: &serde_json::Value| part.as_object().unwrap().len();
+    assert_eq!((members(of_locks), members(raft)), (figures.len() + 1, figures.len() + 2));
     let nodes = json!([
         {"id": "n1", "url": "http://127.0.0.1:8001", "up": true, "state": "member"},
         {"id": "n2", "url": "http://127.0.0.1:8002", "up": false, "state": "joining"},
@@ -210,9 +216,40 @@ async fn promtool_has_nothing_against_the_metrics_and_the_rules() {
     let metrics = client.get("/metrics").await;
     let (said, content) = promtool(&["check", "metrics"], metrics.text());
     assert!(content && said.is_empty(), "{said}");
-    let rules = concat!(env!("CARGO_MANIFEST_DIR"), "/ops/alerts.yml");
-    let (said, content) = promtool(&["check", "rules", rules], "");
-    assert!(content, "{said}");
+    // With the rules that it names.
+    let config = concat!(env!("CARGO_MANIFEST_DIR"), "/ops/prometheus.yml");
+    let (said, content) = promtool(&["check", "config", config], "");
+    assert!(content && said.contains("rules found"), "{said}");
+}
+
+/// Whatever the dashboard asks Prometheus for.
+fn expressions(within: &serde_json::Value, found: &mut Vec<String>) {
+    match within {
+        serde_json::Value::Object(members) => {
+            found.extend(members.get("expr").and_then(|expr| expr.as_str()).map(str::to_owned));
+            members.values().for_each(|member| expressions(member, found));
+        }
+        serde_json::Value::Array(items) => items.iter().for_each(|item| expressions(item, found)),
+        _ => {}
+    }
+}
+
+#[test]
+#[cfg_attr(no_promtool, ignore = "promtool (of Prometheus) is not installed")]
+fn promtool_understands_what_the_dashboard_asks_for() {
+    let mut found = Vec::new();
+    expressions(&serde_json::from_str(DASHBOARD).unwrap(), &mut found);
+    assert!(found.len() > 30, "{found:?}");
+    let mut rules = "groups:\n- name: dashboard\n  rules:\n".to_owned();
+    for (number, expression) in found.iter().enumerate() {
+        // What Grafana fills in.
+        let expression = json!(expression.replace("$__rate_interval", "1m"));
+        rules.push_str(&format!("  - record: panel:{number}\n    expr: {expression}\n"));
+    }
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), rules).unwrap();
+    let (said, content) = promtool(&["check", "rules", file.path().to_str().unwrap()], "");
+    assert!(content && said.contains(&format!("{} rules found", found.len())), "{said}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,4 +1,7 @@
 use axum::routing::get;
+use http_body_util::{BodyExt as _, Empty};
+use hyper::client::conn::http2::SendRequest;
+use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
@@ -17,10 +20,8 @@ struct Served {
     begun: mpsc::UnboundedReceiver<()>,
 }
 
-async fn serve(limits: Limits) -> Served {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let node = HeaderValue::from_static("n1");
+/// What is served: `/never` says that it has begun, and waits for ever.
+fn router(node: &HeaderValue) -> (Router, mpsc::UnboundedReceiver<()>) {
     let named = [(http::NODE, node.clone())];
     let (begins, begun) = mpsc::unbounded_channel();
     let large = get(async || vec![b'x'; 1 << 20]);
@@ -32,6 +33,14 @@ async fn serve(limits: Limits) -> Served {
             std::future::pending::<()>().await;
         }),
     );
+    (router, begun)
+}
+
+async fn serve(limits: Limits) -> Served {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let node = HeaderValue::from_static("n1");
+    let (router, begun) = router(&node);
     let stopping = CancellationToken::new();
     let recorder = Arc::new(Recorder::new(&[]));
     let clients =
@@ -203,4 +212,87 @@ async fn a_stopping_node_finishes_what_it_began_and_lets_nobody_in() {
     assert!(said.starts_with("HTTP/1.1 504") && said.contains("outcome_unknown"), "{said}");
     assert_eq!(until_closed(&mut idle).await, "");
     assert!(TcpStream::connect(served.address).await.is_err(), "the port is closed");
+}
+
+/// A connection of HTTP/2, on which `/gated` is answered once the gate is open.
+struct InStreams {
+    requests: SendRequest<Empty<Bytes>>,
+    connection: JoinHandle<hyper::Result<()>>,
+    served: JoinHandle<()>,
+    stopping: CancellationToken,
+    gate: Arc<Semaphore>,
+    begun: mpsc::UnboundedReceiver<()>,
+}
+
+async fn serve_in_streams() -> InStreams {
+    let (limits, node) = (patient(), HeaderValue::from_static("n1"));
+    let (begins, begun) = mpsc::unbounded_channel();
+    let (gate, stopping) = (Arc::new(Semaphore::new(0)), CancellationToken::new());
+    let opened = Arc::clone(&gate);
+    let gated = get(async move || {
+        begins.send(()).unwrap();
+        opened.acquire().await.unwrap().forget();
+        "through the gate"
+    });
+    let recorder = Arc::new(Recorder::new(&[]));
+    let server = Server {
+        router: router(&node).0.route("/gated", gated),
+        node,
+        tls: None,
+        limits,
+        connections: Connections::new(&limits, Arc::clone(&recorder)),
+        recorder,
+        farewells: Arc::new(Semaphore::new(1)),
+        stopping: stopping.clone(),
+    };
+    let (near, far) = tokio::io::duplex(64 << 10);
+    let from = Origin("127.0.0.1:1".parse().unwrap());
+    let served = tokio::spawn(server.converse_in_streams(far, from));
+    let (requests, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(near))
+            .await
+            .unwrap();
+    InStreams { requests, connection: tokio::spawn(connection), served, stopping, gate, begun }
+}
+
+fn ask_for(path: &str) -> hyper::Request<Empty<Bytes>> {
+    hyper::Request::get(format!("http://n1{path}")).body(Empty::new()).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stopping_node_answers_what_is_under_way_in_streams_and_then_takes_its_leave() {
+    let InStreams { mut requests, connection, served, stopping, gate, mut begun } =
+        serve_in_streams().await;
+    let under_way: Vec<_> =
+        (0..3).map(|_| tokio::spawn(requests.send_request(ask_for("/gated")))).collect();
+    for _ in 0..3 {
+        begun.recv().await.unwrap();
+    }
+    assert_eq!(requests.send_request(ask_for("/")).await.unwrap().status(), 200);
+
+    stopping.cancel();
+    let turned_away = async {
+        while requests.ready().await.is_ok() && requests.send_request(ask_for("/")).await.is_ok() {}
+    };
+    timeout(PATIENCE, turned_away).await.expect("nothing new is begun");
+    // However long it takes: it is not for the connection to say when the node has no more time.
+    tokio::time::sleep(LONG / 2).await;
+    assert!(!served.is_finished() && under_way.iter().all(|asked| !asked.is_finished()));
+    gate.add_permits(3);
+    for asked in under_way {
+        let answer = asked.await.unwrap().expect("it was begun, so it is answered");
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(body, "through the gate");
+    }
+    timeout(PATIENCE, connection).await.unwrap().unwrap().expect("the node takes its leave");
+    timeout(PATIENCE, served).await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stopping_node_leaves_a_connection_of_streams_on_which_nothing_is_under_way() {
+    let InStreams { mut requests, connection, served, stopping, .. } = serve_in_streams().await;
+    assert_eq!(requests.send_request(ask_for("/")).await.unwrap().status(), 200);
+    stopping.cancel();
+    timeout(PATIENCE, served).await.unwrap().unwrap();
+    timeout(PATIENCE, connection).await.unwrap().unwrap().expect("the node takes its leave");
 }

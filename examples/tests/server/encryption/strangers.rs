@@ -14,12 +14,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use super::{authority, serves};
+use super::{authority, figure, serves};
 use crate::certificates::{Ca, For, Signed, Valid, acceptor, dialer, self_signed};
 use crate::process::{Cluster, issue, node_arguments, program};
-use crate::strangers::{hello, leadership};
+use crate::strangers::{STEADY, hello, leadership};
 
-const PATIENCE: Duration = Duration::from_secs(15);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What comes of saying hello on a peer port.
 #[derive(Debug, PartialEq, Eq)]
@@ -66,7 +66,7 @@ pub(super) async fn try_to_be(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_peer_port_lets_in_nodes_with_certificates_of_their_own_and_nobody_else() {
-    let cluster = Cluster::start_encrypted("").await;
+    let cluster = Cluster::start_encrypted(STEADY).await;
     let before = leadership(&cluster).await;
     let certs = cluster.certificates();
     let (peers, clients) = (Ca::of(&certs, "peers"), Ca::of(&certs, "clients"));
@@ -112,7 +112,21 @@ async fn the_peer_port_lets_in_nodes_with_certificates_of_their_own_and_nobody_e
     );
     let tcp = TcpStream::connect(cluster.peer(0)).await.unwrap();
     assert!(matches!(greet(tcp, &n2).await, Outcome::Ended(_) | Outcome::Refused(_)));
+    names_that_are_not_their_own(&cluster).await;
 
+    // All of them are counted, and nothing else has come of them.
+    let refused = figure(&cluster, 0, "dss_peer_refused_total").await;
+    assert!(refused >= 16, "{refused} of them were counted");
+    serves(&cluster, "after").await;
+    assert_eq!(leadership(&cluster).await, before, "{}", cluster.logs());
+}
+
+/// Certificates that are good, and not those of who says hello.
+async fn names_that_are_not_their_own(cluster: &Cluster) {
+    let certs = cluster.certificates();
+    let peers = Ca::of(&certs, "peers");
+    let own = |node: &str| Signed::read(&certs.join(node), "peer");
+    let n2 = hello("test", "n2", "n1");
     let not_its = "the certificate is not that of the node";
     for (what, shows, hello, reason) in [
         ("another node", own("n3"), n2.clone(), not_its),
@@ -133,13 +147,11 @@ async fn the_peer_port_lets_in_nodes_with_certificates_of_their_own_and_nobody_e
         ("the node itself", own("n1"), hello("test", "n1", "n1"), "configuration"),
         ("another cluster", own("n2"), hello("other", "n2", "n1"), "another cluster"),
     ] {
-        match try_to_be(&cluster, &TLS13, Some(&shows), &hello).await {
+        match try_to_be(cluster, &TLS13, Some(&shows), &hello).await {
             Outcome::Refused(said) => assert!(said.contains(reason), "{what}: {said}"),
             outcome => panic!("{what}: {outcome:?}"),
         }
     }
-    serves(&cluster, "after").await;
-    assert_eq!(leadership(&cluster).await, before, "{}", cluster.logs());
 }
 
 /// Who answers where `n1` looks for `n2`: whether `n1` tells it anything.

@@ -8,15 +8,15 @@ use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper::{Method, Request, Response, Version, body::Incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::encrypted;
 use crate::process::Cluster;
 
-const LIMITS: &str = "[limits]\nidle_ms = 1000\nanswer_ms = 1000\nstreams_max = 5\n\
+const LIMITS: &str = "[limits]\nidle_ms = 2000\nanswer_ms = 1000\nstreams_max = 5\n\
                       headers_max = 20\nhead_bytes_max = 8192\nresets_max = 10\n";
 /// How long a connection may take to end that should.
-const ENDS_MAX: Duration = Duration::from_secs(10);
+const ENDS_MAX: Duration = Duration::from_secs(40);
 
 type Requests = SendRequest<Full<Bytes>>;
 type Connection = JoinHandle<hyper::Result<()>>;
@@ -107,6 +107,54 @@ async fn answers_over_http_2_that_are_not_taken_end_their_connection() {
     let (mut requests, _connection) = connected(&cluster, 0).await;
     let taken = ask(&mut requests, request(Method::GET, "/v1/cache/large", 0, "")).await.unwrap();
     assert_eq!(taken.into_body().collect().await.unwrap().to_bytes().len(), 1 << 20);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_stops_answers_every_request_that_is_under_way() {
+    const WAITERS: usize = 10;
+    let mut cluster = Cluster::start_encrypted("").await;
+    let lock = |node: usize| format!("{}/v1/locks/held", cluster.url(node));
+    let (acquire, shown) = (format!("{}/acquire", lock(1)), lock(1));
+    let body = serde_json::json!({"session": "holder", "ttl_ms": 600_000});
+    assert_eq!(cluster.client.post(&acquire, body).await.expect("an answer").status, 200);
+    let (requests, connection) = connected(&cluster, 0).await;
+    let waiting: Vec<_> = (0..WAITERS)
+        .map(|number| {
+            let body = format!(r#"{{"session":"waiter-{number}","wait_ms":60000}}"#);
+            let mut acquire = request(Method::POST, "/v1/locks/held/acquire", 0, "");
+            acquire.headers_mut().insert("content-type", "application/json".parse().unwrap());
+            *acquire.body_mut() = Full::new(body.into());
+            tokio::spawn(requests.clone().send_request(acquire))
+        })
+        .collect();
+    let queue_has = async |count: usize| {
+        let begun = Instant::now();
+        loop {
+            let shown = cluster.client.get(&shown).await.expect("an answer").json();
+            if shown["queue"].as_array().is_some_and(|queue| queue.len() == count) {
+                return;
+            }
+            assert!(begun.elapsed() < ENDS_MAX, "{shown}");
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    queue_has(WAITERS).await;
+
+    cluster.signal(0, "TERM");
+    for asked in waiting {
+        let answer = timeout(ENDS_MAX, asked).await.expect("it is answered").unwrap();
+        let answer = answer.expect("the connection outlives what was begun on it");
+        assert_eq!(answer.status(), 504);
+        let problem = answer.into_body().collect().await.expect("all of it").to_bytes();
+        let problem: serde_json::Value = serde_json::from_slice(&problem).unwrap();
+        assert_eq!(problem["code"], "outcome_unknown", "{problem}");
+    }
+    let ended = timeout(ENDS_MAX, connection).await.expect("the connection ends");
+    ended.expect("it does not panic").expect("the node takes its leave");
+    // What they waited for is taken back.
+    queue_has(0).await;
+    let status = cluster.exit(0).await;
+    assert!(status.success(), "{status}\n{}", cluster.logs());
 }
 
 #[tokio::test(flavor = "multi_thread")]
