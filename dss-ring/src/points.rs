@@ -61,19 +61,17 @@ impl Points {
     pub(crate) fn from_sorted(mut sorted: Vec<Point>) -> Self {
         debug_assert!(sorted.is_sorted());
         let buckets = sorted.len();
-        let end = u32::try_from(buckets).expect("a ring has at most POINTS_MAX points");
         // How many points lie in the buckets before each, without a branch on where the points
-        // lie, which is random: first what the last point of each bucket says to the next bucket,
-        // then the highest said so far for the buckets without points.
-        let mut starts = vec![0; buckets + 1];
-        for (behind, point) in (1..=end).zip(&sorted) {
-            starts[bucket(point.position(), buckets) + 1] = behind;
+        // lie, which is random: how many lie in each, added up.
+        let mut starts = vec![0_u32; buckets + 1];
+        for point in &sorted {
+            starts[bucket(point.position(), buckets) + 1] += 1;
         }
         starts.truncate(buckets);
-        let mut reached = 0;
+        let mut before = 0;
         for start in &mut starts {
-            reached = reached.max(*start);
-            *start = reached;
+            before += *start;
+            *start = before;
         }
         if let Some(first) = sorted.first().copied() {
             let last_position = Position::from_bits((1 << Position::BITS) - 1);
