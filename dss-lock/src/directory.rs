@@ -18,7 +18,6 @@ impl LockTable {
         lock.as_ref().hash(self.seed)
     }
 
-    #[inline]
     fn find_entry(&self, hash: u64, lock: &LockName) -> Option<Id<Lock>> {
         self.lock_index.find(hash, |id| self.locks[id].name == *lock)
     }

@@ -22,7 +22,6 @@ impl LockTable {
         self.find_owner_entry(hash, session, owner)
     }
 
-    #[inline]
     fn find_owner_entry(
         &self,
         hash: u64,

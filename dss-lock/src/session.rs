@@ -70,10 +70,7 @@ impl Session {
 pub(crate) struct OwnerState {
     /// The one request that it waits with.
     pub(crate) waiting: Option<Waiting>,
-    /// The lock that it waits for, where that is a request for one lock alone.
-    pub(crate) awaits: Option<Id<Lock>>,
-    /// The last search for a cycle that came by.
-    pub(crate) mark: u64,
+    pub(crate) node: Node,
     pub(crate) session: Id<Session>,
     pub(crate) name: OwnerId,
     pub(crate) hash: u64,
@@ -84,6 +81,16 @@ pub(crate) struct OwnerState {
     pub(crate) records: VecDeque<Record>,
     /// Since which command it neither holds nor waits.
     pub(crate) idle_since: Option<u64>,
+}
+
+/// An owner as a node of the wait-for graph: all that a search comes by for of most owners, who
+/// may be a hundred thousand, so that it is found in one place.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Node {
+    /// The lock that it waits for, where that is a request for one lock alone.
+    pub(crate) awaits: Option<Id<Lock>>,
+    /// The last search for a cycle that came by.
+    pub(crate) mark: u64,
 }
 
 /// An answer that was given.
@@ -97,8 +104,7 @@ impl OwnerState {
     pub(crate) fn new(session: Id<Session>, name: OwnerId, hash: u64) -> Self {
         Self {
             waiting: None,
-            awaits: None,
-            mark: 0,
+            node: Node::default(),
             session,
             name,
             hash,
