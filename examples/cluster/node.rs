@@ -101,10 +101,10 @@ impl BoundNode {
         node: &NodeConfig,
     ) -> Result<Self, StartError> {
         let tls = Tls::load(config, node)?;
-        let listen = async |which: &str, address: &Address| {
+        let listen = async |which: &str, address: &Address, send_bytes: Option<u32>| {
             let (origin, field) = (config.origin().to_owned(), node.field(which));
             let address = address.clone();
-            match listen::on(&address).await {
+            match listen::on(&address, send_bytes).await {
                 Ok((_, false)) if !config.may_be_exposed() => {
                     Err(StartError::Exposed { origin, field, address })
                 }
@@ -113,8 +113,8 @@ impl BoundNode {
             }
         };
         Ok(Self {
-            client: listen("client", &node.client).await?,
-            peer: listen("peer", &node.peer).await?,
+            client: listen("client", &node.client, Some(listen::CLIENT_SEND_BYTES)).await?,
+            peer: listen("peer", &node.peer, None).await?,
             tls,
             config: config.clone(),
             node: node.clone(),

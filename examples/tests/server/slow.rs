@@ -27,7 +27,7 @@ pub(crate) const LIMITS: &str = "[limits]\nfirst_byte_ms = 2000\nhandshake_ms = 
 const CUT_MAX: Duration = Duration::from_secs(25);
 /// How long anybody else may have to wait. It is to be less than 200 ms; a slow machine that has all
 /// these clients to do as well as the nodes takes longer. What it was is printed.
-const ANSWER_MAX: Duration = Duration::from_secs(5);
+const ANSWER_MAX: Duration = Duration::from_secs(2);
 /// How long a good client has the node to itself, so that one sees what the others cost it.
 const ALONE: Duration = Duration::from_secs(2);
 /// How often those that send little send it.
