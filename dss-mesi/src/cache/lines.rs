@@ -429,6 +429,32 @@ mod tests {
     }
 
     #[test]
+    fn the_hand_goes_round_twice() {
+        let mut lines = Lines::new(7);
+        for number in 0..10 {
+            lines.insert(&key(number), line(LineState::Shared, Some("v")), 10);
+            lines.touch(&key(number));
+        }
+        let pinned: Vec<Bytes> = (0..5).map(key).collect();
+        assert_eq!(lines.victim(|it| pinned.iter().any(|key| it == &key[..])), Some(key(5)));
+    }
+
+    #[test]
+    fn lines_are_equal_where_they_hold_the_same() {
+        let of = |held: &[(usize, &'static str)]| {
+            let mut lines = Lines::new(7);
+            for (number, value) in held {
+                lines.insert(&key(*number), line(LineState::Shared, Some(value)), 9);
+            }
+            lines
+        };
+        assert_eq!(of(&[(1, "v"), (2, "v")]), of(&[(1, "v"), (2, "v")]));
+        for other in [&[(1, "v")][..], &[(1, "v"), (2, "w")], &[(1, "v"), (3, "v")]] {
+            assert_ne!(of(&[(1, "v"), (2, "v")]), of(other));
+        }
+    }
+
+    #[test]
     fn sums_follow_what_is_held() {
         let mut lines = Lines::new(7);
         lines.insert(&key(1), line(LineState::Exclusive, Some("value")), 9);
@@ -470,6 +496,17 @@ mod tests {
         assert!(lines.wide.is_empty());
         lines.insert(&key(4), at(9), 9);
         assert_eq!(lines.peek(&key(4)), Some(at(9)), "in the slot of the one that went");
+    }
+
+    #[test]
+    fn room_for_lines_doubles_up_to_what_may_be_held() {
+        let mut lines = Lines::new(7);
+        let mut rooms = BTreeSet::new();
+        for number in 0..100 {
+            lines.insert(&key(number), line(LineState::Shared, None), 99);
+            rooms.insert(lines.slots.capacity());
+        }
+        assert_eq!(rooms, [8, 16, 32, 64, 100].into());
     }
 
     #[test]

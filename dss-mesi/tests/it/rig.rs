@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use dss_mesi::{
     Answer, Body, Cache, CacheConfig, Condition, Home, HomeOutput, LineState, MemoryTable, Message,
-    NodeId, OperationId, Output, Placement, Timestamp, View, WritePolicy,
+    NodeId, OperationId, Output, Placement, Statistics, Timestamp, View, WritePolicy,
 };
 
 use crate::cluster::{bytes, member, view};
@@ -122,6 +122,16 @@ impl Rig {
         self.begin(node, |cache, now, id| cache.read(now, id, bytes("other")))
     }
 
+    /// Takes the line for as long as `span`.
+    pub(crate) fn hold(&mut self, node: u64, span: Duration) -> usize {
+        let until = self.now + span;
+        self.begin(node, |cache, now, id| cache.own_and_hold(now, id, key(), until))
+    }
+
+    pub(crate) fn inspect(&mut self, node: u64) -> usize {
+        self.begin(node, |cache, now, id| cache.inspect(now, id, key()))
+    }
+
     pub(crate) fn answer(&self, operation: usize) -> Option<&Answer> {
         self.answers[operation].as_ref()
     }
@@ -139,6 +149,21 @@ impl Rig {
         let (state, _): (LineState, _) =
             self.caches[usize::try_from(node - 1).unwrap()].line(&key());
         state.letter()
+    }
+
+    /// What has happened in the cache of a node.
+    pub(crate) fn statistics(&self, node: u64) -> Statistics {
+        self.caches[usize::try_from(node - 1).unwrap()].statistics()
+    }
+
+    /// The same of its home.
+    pub(crate) fn home_statistics(&self, node: u64) -> Statistics {
+        self.homes[usize::try_from(node - 1).unwrap()].statistics()
+    }
+
+    /// Whether the home of a node has nothing under way.
+    pub(crate) fn is_quiet(&self, node: u64) -> bool {
+        self.homes[usize::try_from(node - 1).unwrap()].is_quiet()
     }
 
     pub(crate) fn states(&self) -> String {
@@ -243,6 +268,17 @@ impl Rig {
             self.advance();
         }
         panic!("this never ends: {:#?}", self.letters);
+    }
+
+    /// The same, but messages that say this are lost.
+    pub(crate) fn settle_but_for(&mut self, like: impl Fn(&Body) -> bool) {
+        loop {
+            self.letters.retain(|letter| !like(&letter.message.body));
+            if self.letters.is_empty() && self.calls.is_empty() {
+                return;
+            }
+            self.advance();
+        }
     }
 
     /// Lets time pass, long enough for everything unanswered to be repeated.
