@@ -1,3 +1,4 @@
+mod cache_transport;
 mod lock_client;
 mod on_redis;
 
