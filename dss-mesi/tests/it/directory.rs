@@ -2,6 +2,7 @@
 
 use dss_mesi::{Answer, Body, CacheConfig, LineState, NodeId};
 
+use crate::cluster::view;
 use crate::races::tiny;
 use crate::rig::{Rig, write_back};
 
@@ -49,6 +50,21 @@ fn whoever_has_dropped_a_line_is_not_asked_for_it() {
     evict(&mut rig, 1);
     rig.put(3, "newer");
     assert_eq!(recalled(&mut rig), [2], "node 1 had it by a grant, then by a downgrade");
+}
+
+#[test]
+fn whoever_has_given_a_line_up_in_a_view_change_is_not_asked_for_it() {
+    let mut rig = Rig::new(3, &tiny(write_back()));
+    rig.put(1, "value");
+    rig.settle();
+    rig.evict(1);
+    rig.settle_but_for(|body| matches!(body, Body::Put { .. }));
+    // Node 3 stays the home, and hears of the line before it serves the new view.
+    rig.enter(&[1, 3], &view(2, &[1, 3]));
+    rig.settle_repeated();
+    assert_eq!(rig.stored(), Some("value".into()));
+    rig.read(3);
+    assert_eq!(recalled(&mut rig), Vec::<u64>::new());
 }
 
 #[test]
@@ -120,4 +136,14 @@ fn writes_and_repetitions_are_counted() {
     rig.wait();
     rig.letters.clear();
     assert_eq!(rig.statistics(1).repeats, before + 1, "the write-back");
+}
+
+#[test]
+fn written_lines_that_are_lost_are_counted() {
+    let mut rig = Rig::new(3, &write_back());
+    rig.put(1, "value");
+    rig.settle();
+    assert_eq!(rig.states(), "MII");
+    rig.enter(&[1], &view(2, &[2, 3]));
+    assert_eq!((rig.state(1), rig.statistics(1).lost), ('I', 1));
 }
