@@ -119,7 +119,11 @@ impl Rig {
 
     /// Reads another key, which takes the place of the first in a cache of one line.
     pub(crate) fn evict(&mut self, node: u64) -> usize {
-        self.begin(node, |cache, now, id| cache.read(now, id, bytes("other")))
+        self.read_other(node, "other")
+    }
+
+    pub(crate) fn read_other(&mut self, node: u64, key: &str) -> usize {
+        self.begin(node, |cache, now, id| cache.read(now, id, bytes(key)))
     }
 
     /// Takes the line for as long as `span`.

@@ -1,12 +1,13 @@
 //! What comes twice, comes to the wrong node, or is not to go.
 
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use dss_mesi::{Answer, Body, CacheConfig};
+use dss_mesi::{Answer, Body, CacheConfig, Dirty, Epoch, Message, Seq, Version};
 
-use crate::cluster::bytes;
+use crate::cluster::{bytes, view};
 use crate::races::tiny;
-use crate::rig::{Letter, Rig, write_back};
+use crate::rig::{Letter, Rig, key, write_back};
 
 fn is_get(body: &Body) -> bool {
     matches!(body, Body::Get { .. })
@@ -150,4 +151,46 @@ fn a_line_that_is_asked_for_held_or_being_written_does_not_go_for_its_age() {
     rig.deliver(written);
     rig.settle();
     assert_eq!(rig.stored(), Some(bytes("value")));
+}
+
+/// An answer to a recall that nobody waits for, with data of this grant.
+fn stray_answer(epoch: u64, grant: Seq) -> Letter {
+    let version = Version { epoch: grant.epoch, grant: grant.count, write: 1 };
+    let data = Dirty { grant, version, value: Some(bytes("stray")) };
+    let body = Body::Ack { key: key(), recall: grant, kept: false, data: Some(data) };
+    Letter { from: 1, to: 3, message: Message { epoch: Epoch::new(epoch), body } }
+}
+
+#[test]
+fn what_is_not_known_to_be_stored_is_not_confirmed() {
+    let mut rig = Rig::new(3, &write_back());
+    rig.put(1, "value");
+    let grant = rig.run_to(|body| matches!(body, Body::Grant { .. }));
+    let Body::Grant { seq, .. } = grant.message.body else { panic!("it was looked for") };
+    rig.deliver(grant);
+    rig.deliver(stray_answer(1, seq));
+    assert!(rig.letters.is_empty(), "of the owner the home waits for the newest");
+    rig.deliver(stray_answer(1, Seq { count: seq.count - 1, ..seq }));
+    assert_eq!(rig.letters.len(), 1, "what is older was stored before the line was granted");
+
+    rig.letters.clear();
+    rig.enter(&[3], &view(2, &[1, 2, 3]));
+    rig.letters.clear();
+    rig.deliver(stray_answer(2, Seq { count: seq.count - 1, ..seq }));
+    assert!(rig.letters.is_empty(), "a home that does not serve yet knows of nothing");
+}
+
+#[test]
+fn what_waits_for_a_write_back_goes_on_with_its_confirmation() {
+    let mut rig = Rig::new(3, &tiny(write_back()).write_backs_max(NonZeroUsize::MIN));
+    rig.put(1, "value");
+    rig.settle();
+    rig.evict(1);
+    let write_back = rig.run_to(|body| matches!(body, Body::Put { .. }));
+    let stalled = rig.read_other(1, "third");
+    rig.settle();
+    assert_eq!(rig.answer(stalled), None, "there is no room for what might be written");
+    rig.deliver(write_back);
+    rig.settle();
+    assert_eq!(rig.value(stalled), None);
 }
