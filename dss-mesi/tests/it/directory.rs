@@ -147,3 +147,25 @@ fn written_lines_that_are_lost_are_counted() {
     rig.enter(&[1], &view(2, &[2, 3]));
     assert_eq!((rig.state(1), rig.statistics(1).lost), ('I', 1));
 }
+
+#[test]
+fn a_cache_is_clean_once_all_is_stored() {
+    let mut rig = Rig::new(2, &CacheConfig::new());
+    rig.put(1, "value");
+    let written = rig.run_to(|body| matches!(body, Body::WriteThrough { .. }));
+    assert!(!rig.is_clean(1), "it is on its way");
+    rig.deliver(written);
+    rig.settle();
+    assert!(rig.is_clean(1));
+
+    let mut rig = Rig::new(2, &tiny(write_back()));
+    rig.put(1, "value");
+    rig.settle();
+    assert!(!rig.is_clean(1), "the line is modified");
+    rig.evict(1);
+    let write_back = rig.run_to(|body| matches!(body, Body::Put { .. }));
+    assert!(!rig.is_clean(1), "it is being written back");
+    rig.deliver(write_back);
+    rig.settle();
+    assert!(rig.is_clean(1));
+}

@@ -170,6 +170,11 @@ impl Rig {
         self.homes[usize::try_from(node - 1).unwrap()].is_quiet()
     }
 
+    /// Whether main memory has all that was written at a node.
+    pub(crate) fn is_clean(&self, node: u64) -> bool {
+        self.caches[usize::try_from(node - 1).unwrap()].is_clean()
+    }
+
     pub(crate) fn states(&self) -> String {
         (1..=self.caches.len() as u64).map(|node| self.state(node)).collect()
     }
