@@ -68,6 +68,17 @@ fn whoever_has_given_a_line_up_in_a_view_change_is_not_asked_for_it() {
 }
 
 #[test]
+fn whoever_has_missed_a_view_keeps_no_line() {
+    for (epoch, state) in [(2, 'E'), (3, 'I')] {
+        let mut rig = Rig::new(3, &CacheConfig::new());
+        rig.put(1, "value");
+        rig.settle();
+        rig.enter(&[1, 3], &view(epoch, &[1, 3]));
+        assert_eq!(rig.state(1), state, "its home may have been another in between");
+    }
+}
+
+#[test]
 fn a_line_that_nobody_holds_is_forgotten() {
     let mut rig = Rig::new(2, &tiny(CacheConfig::new()));
     rig.read(1);
