@@ -27,7 +27,7 @@ const TOLD: &str = "DSS_VALUES_NODE";
 const NODE: &str = "node::tests::reads::one_process_of_the_measurement";
 /// How often both are measured, and for how long.
 const ROUNDS: usize = 5;
-const SPAN: Duration = Duration::from_secs(4);
+const SPAN: Duration = Duration::from_secs(3);
 /// How many clients there are at a time.
 const CLIENTS: [usize; 2] = [3, 48];
 /// How many of a hundred requests are writes.
@@ -80,6 +80,20 @@ impl Drop for Processes {
             let _ = child.wait();
         }
     }
+}
+
+/// For how long these processes had a processor until now.
+fn processor_time(processes: impl IntoIterator<Item = u32>) -> Duration {
+    /// Of a second, as `/proc` counts.
+    const TICKS: u32 = 100;
+    let ticks = |process: u32| {
+        let statistics = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
+        let after_name = statistics.rsplit(") ").next().unwrap();
+        let fields: Vec<u32> =
+            after_name.split(' ').skip(11).take(2).map(|ticks| ticks.parse().unwrap()).collect();
+        fields.iter().sum::<u32>()
+    };
+    Duration::from_secs(1) * processes.into_iter().map(ticks).sum() / TICKS
 }
 
 async fn ready(at: SocketAddr) {
@@ -145,11 +159,18 @@ async fn values_over_http_out_of_caches_and_out_of_redis() {
             let mut ratios = Vec::new();
             println!("  {clients} clients, {writes} % writes, {KEYS} keys");
             for _ in 0..ROUNDS {
-                let ours = measure(&processes.caches, clients, writes, &zipf, SPAN).await;
-                let theirs = measure(&processes.redis, clients, writes, &zipf, SPAN).await;
-                ratios.push(ours.per_second / theirs.per_second);
-                show("caches", &ours);
-                show("Redis", &theirs);
+                let mut rates = Vec::new();
+                for (name, nodes) in [("caches", &processes.caches), ("Redis", &processes.redis)] {
+                    let all = || {
+                        let nodes = processes.children.iter().map(Child::id);
+                        processor_time(nodes.chain([redis.id(), memory.id()]))
+                    };
+                    let before = all();
+                    let measured = measure(nodes, clients, writes, &zipf, SPAN).await;
+                    show(name, &measured, all() - before);
+                    rates.push(measured.per_second);
+                }
+                ratios.push(rates[0] / rates[1]);
             }
             ratios.sort_by(f64::total_cmp);
             println!("    median ratio {:.2}, of {ratios:.2?}", ratios[ROUNDS / 2]);
@@ -166,9 +187,11 @@ async fn keep_nothing(server: &RedisServer) {
     set.exec_async(&mut connection).await.unwrap();
 }
 
-fn show(name: &str, measured: &Measured) {
-    let Measured { per_second, p50, p99, hits } = measured;
+fn show(name: &str, measured: &Measured, processors: Duration) {
+    let Measured { per_second, p50, p99, hits, requests } = measured;
+    let each = processors.as_secs_f64() * 1e6 / *requests as f64;
     println!(
-        "    {name:6} {per_second:7.0} reads/s (p50 {p50:.2?}, p99 {p99:.2?}), {hits:.1} % hits"
+        "    {name:6} {per_second:7.0} reads/s (p50 {p50:.2?}, p99 {p99:.2?}), {hits:.1} % hits, \
+         {each:.0} µs of processors a request"
     );
 }

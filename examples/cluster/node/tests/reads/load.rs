@@ -24,6 +24,8 @@ pub(super) struct Measured {
     pub(super) p99: Duration,
     /// How many of a hundred were answered out of the node's own cache.
     pub(super) hits: f64,
+    /// How many requests there were, writes and those before the measurement included.
+    pub(super) requests: u64,
 }
 
 /// Draws keys as often as Zipf's law says of their rank, with exponent 0.99.
@@ -82,14 +84,15 @@ pub(super) async fn measure(
         running.spawn(async move {
             let mut random = Random(number as u64 + 1);
             let mut connection = Connection::open(to).await.unwrap();
-            let (mut taken, mut hits) = (Vec::new(), 0);
+            let (mut taken, mut hits, mut requests) = (Vec::new(), 0, 0);
             loop {
                 let path = path(zipf.draw(&mut random));
                 let is_write = random.next() % 100 < writes;
                 let begun = Instant::now();
                 if begun >= end {
-                    return (taken, hits);
+                    return (taken, hits, requests);
                 }
+                requests += 1;
                 if is_write {
                     let answer = connection.ask("PUT", &path, &VALUE).await.unwrap();
                     assert_eq!(answer.status, 204);
@@ -104,16 +107,17 @@ pub(super) async fn measure(
             }
         });
     }
-    let (mut taken, mut hits) = (Vec::new(), 0);
-    for (some, of_them) in running.join_all().await {
+    let (mut taken, mut hits, mut requests) = (Vec::new(), 0, 0);
+    for (some, of_them, all) in running.join_all().await {
         taken.extend(some);
         hits += of_them;
+        requests += all;
     }
     taken.sort_unstable();
     let at = |permille: usize| taken[taken.len() * permille / 1_000];
     let per_second = taken.len() as f64 / span.as_secs_f64();
     let hits = 100.0 * hits as f64 / taken.len() as f64;
-    Measured { per_second, p50: at(500), p99: at(990), hits }
+    Measured { per_second, p50: at(500), p99: at(990), hits, requests }
 }
 
 /// `SplitMix64`.
