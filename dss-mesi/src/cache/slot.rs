@@ -168,4 +168,14 @@ mod tests {
             assert_eq!((slot.key(), slot.value()), (&b"k"[..], value));
         }
     }
+
+    #[test]
+    fn keys_and_values_of_any_length_are_kept() {
+        for (key, value) in (0..40).flat_map(|key| (0..260).map(move |value| (key, value))) {
+            let value = Bytes::from(vec![b'v'; value]);
+            let data = pack(&vec![b'k'; key], Some(&value));
+            assert_eq!((data.len(), &data[key..]), (key + value.len(), &value[..]));
+            assert!(data[..key].iter().all(|byte| *byte == b'k'));
+        }
+    }
 }

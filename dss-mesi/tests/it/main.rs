@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod cluster;
+mod directory;
 mod faults;
 mod messages;
 mod node;
@@ -9,4 +10,5 @@ mod operations;
 mod races;
 mod rig;
 mod sharing;
+mod strays;
 mod tables;

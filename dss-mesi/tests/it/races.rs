@@ -29,7 +29,7 @@ fn is_put_ack(body: &Body) -> bool {
 }
 
 /// A cache of one line.
-fn tiny(config: CacheConfig) -> CacheConfig {
+pub(crate) fn tiny(config: CacheConfig) -> CacheConfig {
     config.capacity(NonZeroUsize::MIN, NonZeroUsize::MAX)
 }
 
@@ -410,6 +410,8 @@ fn what_a_lost_owner_had_not_stored_is_lost_and_stays_lost() {
     rig.deliver(late);
     rig.settle_repeated();
     assert_eq!(rig.stored(), Some(bytes("stored")));
+    rig.enter(&[2], &view(2, &[1, 3]));
+    assert_eq!((rig.state(2), rig.statistics(2).lost), ('I', 1), "and it is reported");
 }
 
 #[test]

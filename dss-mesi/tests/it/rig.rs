@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use dss_mesi::{
     Answer, Body, Cache, CacheConfig, Condition, Home, HomeOutput, LineState, MemoryTable, Message,
-    NodeId, OperationId, Output, Placement, Timestamp, View, WritePolicy,
+    NodeId, OperationId, Output, Placement, Statistics, Timestamp, View, WritePolicy,
 };
 
 use crate::cluster::{bytes, member, view};
@@ -119,7 +119,21 @@ impl Rig {
 
     /// Reads another key, which takes the place of the first in a cache of one line.
     pub(crate) fn evict(&mut self, node: u64) -> usize {
-        self.begin(node, |cache, now, id| cache.read(now, id, bytes("other")))
+        self.read_other(node, "other")
+    }
+
+    pub(crate) fn read_other(&mut self, node: u64, key: &str) -> usize {
+        self.begin(node, |cache, now, id| cache.read(now, id, bytes(key)))
+    }
+
+    /// Takes the line for as long as `span`.
+    pub(crate) fn hold(&mut self, node: u64, span: Duration) -> usize {
+        let until = self.now + span;
+        self.begin(node, |cache, now, id| cache.own_and_hold(now, id, key(), until))
+    }
+
+    pub(crate) fn inspect(&mut self, node: u64) -> usize {
+        self.begin(node, |cache, now, id| cache.inspect(now, id, key()))
     }
 
     pub(crate) fn answer(&self, operation: usize) -> Option<&Answer> {
@@ -139,6 +153,26 @@ impl Rig {
         let (state, _): (LineState, _) =
             self.caches[usize::try_from(node - 1).unwrap()].line(&key());
         state.letter()
+    }
+
+    /// What has happened in the cache of a node.
+    pub(crate) fn statistics(&self, node: u64) -> Statistics {
+        self.caches[usize::try_from(node - 1).unwrap()].statistics()
+    }
+
+    /// The same of its home.
+    pub(crate) fn home_statistics(&self, node: u64) -> Statistics {
+        self.homes[usize::try_from(node - 1).unwrap()].statistics()
+    }
+
+    /// Whether the home of a node has nothing under way.
+    pub(crate) fn is_quiet(&self, node: u64) -> bool {
+        self.homes[usize::try_from(node - 1).unwrap()].is_quiet()
+    }
+
+    /// Whether main memory has all that was written at a node.
+    pub(crate) fn is_clean(&self, node: u64) -> bool {
+        self.caches[usize::try_from(node - 1).unwrap()].is_clean()
     }
 
     pub(crate) fn states(&self) -> String {
@@ -243,6 +277,17 @@ impl Rig {
             self.advance();
         }
         panic!("this never ends: {:#?}", self.letters);
+    }
+
+    /// The same, but messages that say this are lost.
+    pub(crate) fn settle_but_for(&mut self, like: impl Fn(&Body) -> bool) {
+        loop {
+            self.letters.retain(|letter| !like(&letter.message.body));
+            if self.letters.is_empty() && self.calls.is_empty() {
+                return;
+            }
+            self.advance();
+        }
     }
 
     /// Lets time pass, long enough for everything unanswered to be repeated.

@@ -144,6 +144,10 @@ impl Http {
         if app.demo.is_some() {
             routes.extend(demo::routes());
         }
+        Self::with_routes(app, peers, routes)
+    }
+
+    fn with_routes(app: App, peers: Arc<dyn Forward>, routes: Vec<Route>) -> Self {
         let recorder = Arc::new(Recorder::new(&routes));
         let document = serde_json::to_vec(&openapi::document(&routes))
             .expect("an OpenAPI document is always written as JSON");

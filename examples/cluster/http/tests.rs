@@ -11,6 +11,7 @@ mod forwarding;
 mod limits;
 mod locks;
 mod messages;
+mod on_redis;
 mod operations;
 mod queues;
 mod values;

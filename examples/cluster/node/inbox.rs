@@ -31,8 +31,7 @@ impl Inbox for NodeInbox {
     }
 
     fn cache(&self, from: NodeId, payload: Bytes) -> Result<(), Malformed> {
-        let message = dss_mesi::Message::decode(&payload).map_err(|_| Malformed("a message"))?;
-        self.caches.get().deliver(cache_id(from), message);
+        self.caches.get().deliver(cache_id(from), cache_message(&payload)?);
         Ok(())
     }
 
@@ -49,6 +48,11 @@ impl Inbox for NodeInbox {
             RequestKind::Control => Ok(self.control.answer(payload)),
         }
     }
+}
+
+/// What a cache on another node says.
+pub(super) fn cache_message(payload: &[u8]) -> Result<dss_mesi::Message, Malformed> {
+    dss_mesi::Message::decode(payload).map_err(|_| Malformed("a message"))
 }
 
 /// Carries what a cache says to the caches of other nodes.

@@ -1,5 +1,7 @@
+mod cache_transport;
 mod lock_client;
 mod on_redis;
+mod reads;
 
 use std::path::Path;
 

@@ -54,6 +54,11 @@ impl RedisServer {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
+    /// The number of its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.process.as_ref().expect("the server runs").id()
+    }
+
     /// Stops it with SIGTERM and waits until it has ended.
     pub(crate) async fn stop(&mut self) {
         self.signal("-TERM");

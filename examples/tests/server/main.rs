@@ -13,6 +13,7 @@ mod load;
 mod locking;
 mod members;
 mod messages;
+mod network;
 mod process;
 mod requests;
 mod retrying;

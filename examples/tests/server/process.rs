@@ -12,6 +12,7 @@ use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 use tokio::time::{Instant, sleep};
 
 use crate::client::Client;
+use crate::network::Network;
 
 /// How long a node may take from its start to its first `200` on `/readyz`: seconds, and more where
 /// the machine has much else to do.
@@ -156,7 +157,42 @@ impl Cluster {
         Self::start_at(place, Wire::Encrypted, more, &[]).await
     }
 
+    /// The same with a network between the nodes that can be cut.
+    pub(crate) async fn start_over_a_network(more: &str) -> (Self, Network) {
+        let place = Place::Shared(MACHINE.clone().read_owned().await);
+        let mut cluster = Self::configure(place, Wire::Plain, more, &[]);
+        let peers: Vec<_> = cluster.nodes.iter().map(|node| node.peer.clone()).collect();
+        let network = Network::between(&peers).await;
+        let file = std::fs::read_to_string(cluster.config_file()).expect("it was written");
+        for (from, node) in cluster.nodes.iter_mut().enumerate() {
+            let mut config = file.clone();
+            for (to, peer) in peers.iter().enumerate().filter(|(to, _)| *to != from) {
+                let proxy = format!("\"{}\"", network.address(from, to));
+                config = config.replace(&format!("\"{peer}\""), &proxy);
+            }
+            node.config = cluster.folder.path().join(format!("{}.toml", node.id));
+            std::fs::write(&node.config, config).expect("a writable folder");
+        }
+        cluster.run().await;
+        (cluster, network)
+    }
+
     async fn start_at(place: Place, wire: Wire, more: &str, arguments: &[&str]) -> Self {
+        let mut cluster = Self::configure(place, wire, more, arguments);
+        cluster.run().await;
+        cluster
+    }
+
+    /// Starts all nodes.
+    async fn run(&mut self) {
+        for node in 0..self.nodes.len() {
+            self.spawn(node);
+        }
+        self.ready().await;
+    }
+
+    /// Three nodes that do not run yet.
+    fn configure(place: Place, wire: Wire, more: &str, arguments: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let certs = folder.path().join("certs");
         if let Wire::Encrypted = wire {
@@ -184,12 +220,7 @@ impl Cluster {
         }
         std::fs::write(folder.path().join("cluster.toml"), config).expect("a writable folder");
         let arguments = arguments.iter().map(ToString::to_string).collect();
-        let mut cluster = Self { folder, nodes, arguments, wire, client, _place: place };
-        for node in 0..3 {
-            cluster.spawn(node);
-        }
-        cluster.ready().await;
-        cluster
+        Self { folder, nodes, arguments, wire, client, _place: place }
     }
 
     /// Where its certificates are, if it has any.
