@@ -46,10 +46,14 @@
 mod answer;
 mod broker;
 mod census;
+mod copies;
 mod drain;
+mod keep;
 mod lines;
 mod place;
 mod receive;
+mod recover;
+mod restore;
 mod scripts;
 mod settings;
 mod settle;
@@ -67,6 +71,7 @@ use super::{RedisNodes, key_prefix};
 
 #[cfg(test)]
 pub(crate) use self::census::Loss;
+pub(crate) use self::copies::Copies;
 
 /// A [`dss_queue::Broker`] on Redis Streams. Dropping it ends its tasks; what is kept stays.
 pub(crate) struct RedisBroker {
@@ -76,14 +81,14 @@ pub(crate) struct RedisBroker {
 
 impl RedisBroker {
     /// Serves the queue of a cluster from these servers, inside a tokio runtime. Every node of the
-    /// cluster names the same servers.
+    /// cluster names the same servers, and as many copies.
     ///
     /// # Panics
     ///
     /// Where two of the servers have names of the same 32-bit FNV-1a hash: ids tell them by it.
-    pub(crate) fn start(cluster: &str, servers: RedisNodes) -> Self {
+    pub(crate) fn start(cluster: &str, servers: RedisNodes, copies: Copies) -> Self {
         let keys = format!("{}queue", key_prefix(cluster));
-        let shared = Arc::new(Shared::new(keys, servers));
+        let shared = Arc::new(Shared::new(keys, servers, copies));
         let tasks = watch::start(&shared);
         Self { shared, tasks }
     }

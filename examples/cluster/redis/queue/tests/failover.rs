@@ -15,7 +15,7 @@ use crate::redis::queue::place::shard_text;
 use crate::redis::test_server::RedisServer;
 
 /// Waits until every hand-off has been brought home.
-async fn all_is_home(broker: &RedisBroker) {
+pub(super) async fn all_is_home(broker: &RedisBroker) {
     until("hand-offs are drained", async || {
         let mut left = 0;
         for node in &broker.shared.nodes {
@@ -267,9 +267,20 @@ const TOPICS: [&str; 4] = ["orders", "mails", "jobs", "events"];
 #[tokio::test]
 #[cfg_attr(no_redis_server, ignore = "needs redis-server on the PATH")]
 async fn nothing_is_lost_and_nothing_acknowledged_comes_back_while_servers_die() {
+    servers_die(Copies::One).await;
+}
+
+#[tokio::test]
+#[cfg_attr(no_redis_server, ignore = "needs redis-server on the PATH")]
+async fn nothing_is_lost_and_nothing_acknowledged_comes_back_while_servers_with_copies_die() {
+    servers_die(Copies::Two).await;
+}
+
+async fn servers_die(copies: Copies) {
     let mut servers = RedisServer::start_several(3).await;
     // Two processes on the same servers: both drain.
-    let brokers = [Arc::new(broker_on(&servers).await), Arc::new(broker_on(&servers).await)];
+    let [one, two] = [broker_with(&servers, copies).await, broker_with(&servers, copies).await];
+    let brokers = [Arc::new(one), Arc::new(two)];
     let ledger = Arc::new(Mutex::new(Ledger::default()));
     let (producing, consuming) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicBool::new(true)));
     let billing = group("billing");

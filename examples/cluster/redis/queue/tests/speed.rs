@@ -52,7 +52,7 @@ impl Bare {
     async fn call(&self, script: &Script, arguments: &[Vec<u8>]) -> Fields {
         let mut invocation: ScriptInvocation<'_> = script.prepare_invoke();
         let mark = self.place.node.mark.borrow().clone().expect("the server is open");
-        self.broker.shared.caller.begin(&mut invocation, &self.place, &mark);
+        self.broker.shared.caller.begin_at(&mut invocation, &self.place, &mark);
         for argument in arguments {
             invocation.arg(argument);
         }
