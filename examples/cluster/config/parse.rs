@@ -248,10 +248,7 @@ fn redis_servers(source: &Source<'_>, redis: &Redis) -> Result<Vec<RedisAddress>
     Ok(servers)
 }
 
-fn redis_copies(
-    source: &Source<'_>,
-    redis: Option<&Redis>,
-) -> Result<Option<Copies>, ConfigError> {
+fn redis_copies(source: &Source<'_>, redis: Option<&Redis>) -> Result<Option<Copies>, ConfigError> {
     let Some((redis, copies)) = redis.and_then(|it| Some((it, it.copies.as_ref()?))) else {
         return Ok(None);
     };

@@ -255,7 +255,8 @@ mod tests {
             let refused = with(&[copies], &[], 3).unwrap_err().to_string();
             assert_eq!(refused, "DSS_REDIS_COPIES: must be 1 or 2");
         }
-        let without = ClusterConfig::local().with_settings(environment(&[("DSS_REDIS_COPIES", "2")]));
+        let without =
+            ClusterConfig::local().with_settings(environment(&[("DSS_REDIS_COPIES", "2")]));
         let refused = without.unwrap().with_storage(None, None).unwrap_err().to_string();
         assert!(refused.starts_with("DSS_REDIS_COPIES: redis.copies: 2 copies"), "{refused}");
     }

@@ -5,10 +5,12 @@
 //! has lost everything, one with fewer changes than are known some of it: both are said plainly,
 //! for the queue cannot tell from the absence of a message that it was acknowledged. The server is
 //! used again all the same, since it is as good as new, under a new mark; its topics are told to it
-//! by the others.
+//! by the others. Where two copies are kept it is restored first.
 //!
 //! What was changed in the last moments before a server went down may not have been counted by
-//! anybody else: a loss that small is noticed only where it takes the mark.
+//! anybody else: a loss that small is noticed only where it takes the mark. Where two copies are
+//! kept, the others also know the newest message that they have of it, and what lacks that is
+//! noticed.
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
@@ -296,7 +298,6 @@ fn find(said: Said, known: Known) -> Finding {
 }
 
 /// A field of a hash; the outer `None` where the server cannot say.
-#[expect(clippy::option_option, reason = "no field, or no answer")]
 async fn look_up(node: &QueueNode, hash: String, field: &str) -> Option<Option<String>> {
     let mut command = redis::cmd("HGET");
     command.arg(hash).arg(field);

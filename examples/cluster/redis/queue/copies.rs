@@ -80,6 +80,8 @@ pub(super) struct Notes {
     /// Since their shadows were told last.
     pub(super) touched: BTreeSet<PlaceName>,
     pub(super) holders: BTreeMap<PlaceName, BTreeSet<ShardId>>,
+    /// All shadows are to be gone through: a server was opened that may keep some.
+    pub(super) is_list_due: bool,
 }
 
 /// A member of a server's list of shadows.

@@ -9,12 +9,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use dss_queue::{ShardId, TopicName};
-
 use super::copies::{Listed, PlaceName, Shadow, generation};
 use super::place::{Answer, CallError, Place, QueueNode};
 use super::shared::Shared;
+use bytes::Bytes;
 
 /// A shadow that is this many messages longer than twice its place is looked through: something old
 /// at the place keeps it from being cut off at one end.
@@ -23,13 +21,27 @@ const SLACK: u64 = 1_000;
 const LOOKED_THROUGH: isize = 500;
 
 /// What a place says of itself.
-pub(super) struct Account {
-    pub(super) mark: String,
-    pub(super) is_there: bool,
+struct Account {
+    mark: String,
+    is_there: bool,
+    /// Something is on its way to its home, and may be in no stream.
+    is_moving: bool,
     length: u64,
-    /// Arguments of the script that remembers it, before and after the flag between them.
+    /// Whether it is there, its oldest sequence and the newest one given, and its changes: as the
+    /// script that remembers it takes them.
     head: [Bytes; 4],
     groups: Vec<Bytes>,
+}
+
+impl Account {
+    /// What helpers are told once the first shadow has all that was there: forget what they have.
+    fn for_helpers(&self) -> Self {
+        let [_, _, last, changes] = self.head.clone();
+        let newest = std::str::from_utf8(&last).ok().and_then(|last| last.parse::<u64>().ok());
+        let floor = Bytes::from(newest.map_or(0, |newest| newest + 1).to_string());
+        let head = [Bytes::from_static(b"0"), floor, last, changes];
+        Self { mark: self.mark.clone(), head, groups: Vec::new(), ..*self }
+    }
 }
 
 /// What a shadow answers to an account.
@@ -39,9 +51,11 @@ struct Remembered {
 }
 
 impl Shared {
-    /// Tells the shadows of all places that were worked at.
+    /// Tells the shadows of all places that were worked at; of all places where `everything`, or
+    /// where a server was opened since.
     pub(super) async fn keep(&self, everything: bool) {
-        if everything {
+        let is_due = std::mem::take(&mut self.notes().is_list_due);
+        if everything || is_due {
             self.list_shadows().await;
         }
         let touched = std::mem::take(&mut self.notes().touched);
@@ -65,6 +79,7 @@ impl Shared {
         if let Some(first) = first.filter(|_| account.is_there) {
             holders.insert(first.shard);
         }
+        let (mut needs_all, mut helpers) = (None, Vec::new());
         for holder in holders {
             let Some(node) = self.node(holder) else { continue };
             let shadow =
@@ -75,18 +90,27 @@ impl Shared {
                 continue;
             }
             self.notes().holders.entry(name.clone()).or_default().insert(holder);
-            // Another one only helps out, for as long as the first one is away.
-            if !remembered.is_whole && others.first().is_some_and(|first| first.shard == holder) {
-                self.mend(&shadow).await?;
-            }
             if remembered.length > 2 * account.length + SLACK {
                 self.thin(&shadow).await?;
+            }
+            if others.first().is_some_and(|first| first.shard == holder) {
+                needs_all = Some((shadow, remembered.is_whole));
+            } else if remembered.length > 0 {
+                helpers.push(shadow);
+            }
+        }
+        let Some((shadow, is_whole)) = needs_all else { return Ok(()) };
+        // Others only help out, for as long as the first one is away.
+        if !is_whole || (!helpers.is_empty() && !account.is_moving) {
+            self.mend(&shadow).await?;
+            for helper in helpers.iter().filter(|_| !account.is_moving) {
+                self.remember(helper, &account.for_helpers(), false).await?;
             }
         }
         Ok(())
     }
 
-    pub(super) async fn account(&self, place: &Place) -> Result<Account, CallError> {
+    async fn account(&self, place: &Place) -> Result<Account, CallError> {
         let script = &self.caller.scripts.account;
         let none: [&str; 0] = [];
         let Answer { mut fields, mark, .. } = self.caller.call_place(place, script, none).await?;
@@ -95,7 +119,8 @@ impl Shared {
         let head = [there, fields.text()?, fields.text()?, fields.text()?].map(Bytes::from);
         let length = fields.number()?;
         let groups = fields.list()?.each(|it| Ok(Bytes::from(it.bytes()?)))?;
-        Ok(Account { mark, is_there, length, head, groups })
+        let is_moving = fields.number()? > 0;
+        Ok(Account { mark, is_there, is_moving, length, head, groups })
     }
 
     async fn remember(
@@ -181,18 +206,18 @@ impl Shared {
     /// Goes through the shadows on all servers: those of places that were not worked at lately are
     /// told as well, and what was left behind by a server's loss is brought back.
     async fn list_shadows(&self) {
-        let mut late = BTreeSet::<(ShardId, Option<ShardId>, TopicName)>::new();
+        let mut late = BTreeSet::new();
         for node in &self.nodes {
             for Listed { keeper, mark, home, topic } in self.shadows_on(node).await {
                 let Some(of) = self.node(keeper) else { continue };
                 let Some(open) = of.mark.borrow().clone() else { continue };
-                let name = (keeper, home, topic);
                 if mark == open {
+                    let name = (keeper, home, topic);
                     let mut notes = self.notes();
                     notes.holders.entry(name.clone()).or_default().insert(node.shard);
                     notes.touched.insert(name);
                 } else if generation(&mark) <= generation(&open) {
-                    late.insert(name);
+                    late.insert(keeper);
                 } else {
                     // It is not what somebody else knew.
                     self.census.learn(of.name(), &mark);
@@ -200,13 +225,19 @@ impl Shared {
                 }
             }
         }
-        for (keeper, home, topic) in late {
-            let Some(node) = self.node(keeper) else { continue };
-            let place = Place { node: Arc::clone(node), topic, home };
-            match self.bring_back(&place).await {
+        for node in late.into_iter().filter_map(|keeper| self.node(keeper)) {
+            match self.bring_all_back(node).await {
                 Ok(0) => {}
-                Ok(count) => tracing::warn!("{count} messages came back late to {place:?}"),
-                Err(error) => tracing::debug!("{place:?} is not whole yet: {error:?}"),
+                Ok(count) => {
+                    tracing::warn!(
+                        "{count} messages came back late to Redis server {}",
+                        node.name()
+                    );
+                }
+                Err(error) => {
+                    tracing::debug!("Redis server {} is not whole yet: {error:?}", node.name());
+                    self.notes().is_list_due = true;
+                }
             }
         }
         for node in self.nodes.iter().filter(|node| node.is_open()) {

@@ -72,7 +72,10 @@ impl Shared {
         if waits && !self.has_waited(node) {
             return Ok(Recovered::NotYet);
         }
-        let count = self.bring_all_back(node).await?;
+        let count = match self.bring_all_back(node).await {
+            Err(error) if !self.has_waited(node) => return Err(error),
+            brought => brought,
+        };
         // What a server has lost itself, it cannot give back to another one.
         let lacking: Vec<&str> = self
             .nodes
@@ -83,12 +86,15 @@ impl Shared {
         self.exchange_topics(node, true).await;
         self.finish_restoring(node).await?;
         let loss = self.losses().remove(&node.shard);
-        if lacking.is_empty() {
-            tracing::warn!("Redis server {} is restored: {count} messages came back", node.name());
+        let name = node.name();
+        if let Ok(count) = count
+            && lacking.is_empty()
+        {
+            tracing::warn!("Redis server {name} is restored: {count} messages came back");
         } else {
             tracing::error!(
-                "Redis server {} is used although {} could not say what they keep of it",
-                node.name(),
+                "Redis server {name} is used without what others may keep of it, which comes back \
+                 once they can be asked: not all that it lost came back now ({})",
                 lacking.join(", ")
             );
             self.census.report(node.name(), loss.unwrap_or(Loss::Everything));
@@ -100,6 +106,7 @@ impl Shared {
     fn open_as(&self, node: &QueueNode, memory: &Memory, seen: Seen) {
         self.census.remember(node.name(), memory.clone());
         self.waiting().remove(&node.shard);
+        self.notes().is_list_due = true;
         node.open(seen);
     }
 

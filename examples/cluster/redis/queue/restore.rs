@@ -8,10 +8,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use dss_queue::{ShardId, TopicName};
 
 use super::copies::{Listed, Shadow, generation};
 use super::place::{Answer, CallError, ELSEWHERE, Place, Preamble, QueueNode, shard_text};
 use super::shared::Shared;
+
+/// Shadows by what they are of.
+type Sources = BTreeMap<(Option<ShardId>, TopicName), Vec<Shadow>>;
 
 /// What is next in a shadow.
 #[derive(Default)]
@@ -26,30 +30,38 @@ struct Page {
 }
 
 impl Shared {
-    /// Brings back all that can be had of a server that is seen and not open; how many messages.
+    /// Brings back all that can be had of a server that was seen; how many messages.
     pub(super) async fn bring_all_back(&self, node: &Arc<QueueNode>) -> Result<usize, CallError> {
-        let mut count = 0;
-        for place in self.lost_places(node).await? {
-            count += self.bring_back(&place).await?;
+        let mut total = 0;
+        for sources in self.sources_of(node).await?.values() {
+            for source in sources {
+                self.remind(source).await?;
+            }
+            while let Some(count) = self.bring_back_some(sources).await? {
+                total += count;
+            }
+            for source in sources {
+                self.finish_source(source).await?;
+            }
         }
-        Ok(count)
+        Ok(total)
     }
 
-    /// The places of which somebody keeps what they were under an earlier mark. From here on
-    /// nothing is added to that, and no sequence is given again.
-    async fn lost_places(&self, node: &Arc<QueueNode>) -> Result<Vec<Place>, CallError> {
-        let mut places = BTreeMap::new();
+    /// The shadows of what a server was under earlier marks, by their places. From here on nothing
+    /// is added to them, and no sequence is given again.
+    async fn sources_of(&self, node: &Arc<QueueNode>) -> Result<Sources, CallError> {
+        let mut sources = Sources::new();
         for other in self.nodes.iter().filter(|other| other.shard != node.shard) {
             if other.seen().is_none() {
                 continue;
             }
-            for listed in self.seal(other, node).await? {
-                let Listed { home, topic, .. } = listed;
-                let place = Place { node: Arc::clone(node), topic: topic.clone(), home };
-                places.insert((home, topic), place);
+            for Listed { home, topic, mark, .. } in self.seal(other, node).await? {
+                let of = Place { node: Arc::clone(node), topic: topic.clone(), home };
+                let shadow = Shadow { node: Arc::clone(other), of, mark };
+                sources.entry((home, topic)).or_default().push(shadow);
             }
         }
-        Ok(places.into_values().collect())
+        Ok(sources)
     }
 
     /// Has a server add nothing more to shadows under earlier marks of `node`; which of them it has.
@@ -80,41 +92,8 @@ impl Shared {
         Ok(listed.filter(is_stale).collect())
     }
 
-    /// Brings back what one place has lost; how many messages.
-    pub(super) async fn bring_back(&self, place: &Place) -> Result<usize, CallError> {
-        let sources = self.sources_of(place).await?;
-        for source in &sources {
-            self.remind(source).await?;
-        }
-        let mut total = 0;
-        while let Some(count) = self.bring_back_some(&sources).await? {
-            total += count;
-        }
-        for source in &sources {
-            self.finish_source(source).await?;
-        }
-        Ok(total)
-    }
-
-    /// The shadows of a place under its server's earlier marks.
-    pub(super) async fn sources_of(&self, place: &Place) -> Result<Vec<Shadow>, CallError> {
-        let mut sources = Vec::new();
-        for other in self.others(place) {
-            if other.seen().is_none() {
-                continue;
-            }
-            for listed in self.seal(&other, &place.node).await? {
-                if listed.home == place.home && listed.topic == place.topic {
-                    let node = Arc::clone(&other);
-                    sources.push(Shadow { node, of: place.clone(), mark: listed.mark });
-                }
-            }
-        }
-        Ok(sources)
-    }
-
     /// Settings, groups, and what these have done with messages that are there.
-    pub(super) async fn remind(&self, source: &Shadow) -> Result<(), CallError> {
+    async fn remind(&self, source: &Shadow) -> Result<(), CallError> {
         let page = self.recall(source).await?;
         let mut from = "0".to_owned();
         while !from.is_empty() {
@@ -133,10 +112,7 @@ impl Shared {
     }
 
     /// The next messages of those shadows, the oldest first; how many, `None` where none are left.
-    pub(super) async fn bring_back_some(
-        &self,
-        sources: &[Shadow],
-    ) -> Result<Option<usize>, CallError> {
+    async fn bring_back_some(&self, sources: &[Shadow]) -> Result<Option<usize>, CallError> {
         let mut pages = Vec::new();
         for source in sources {
             let mut page = self.recall(source).await?;
@@ -155,7 +131,7 @@ impl Shared {
     }
 
     /// Has the place take messages of a shadow; where each of them is then, and by which id.
-    pub(super) async fn revive(
+    async fn revive(
         &self,
         source: &Shadow,
         messages: &[(u64, Vec<u8>)],
@@ -225,11 +201,8 @@ impl Shared {
 
     /// From here on nobody restores the server.
     pub(super) async fn finish_restoring(&self, node: &QueueNode) -> Result<(), CallError> {
-        let preamble = Preamble {
-            instance: self.caller.keys.clone(),
-            topic: "",
-            home: ELSEWHERE.to_owned(),
-        };
+        let preamble =
+            Preamble { instance: self.caller.keys.clone(), topic: "", home: ELSEWHERE.to_owned() };
         let none: [&str; 0] = [];
         self.caller.call_closed(node, preamble, &self.caller.scripts.restored, none).await.map(drop)
     }
@@ -245,17 +218,11 @@ impl Shared {
         let dedupes = fields.list()?.each(|it| it.bytes())?;
         Ok(Page { settings, floor, groups, messages, dedupes })
     }
-
-    #[cfg(test)]
-    pub(super) async fn next_messages(&self, source: &Shadow) -> Vec<(u64, Vec<u8>)> {
-        self.recall(source).await.unwrap().messages
-    }
 }
 
 /// What the reviving script is told first.
 fn revival(source: &Shadow, kind: &str) -> Vec<Vec<u8>> {
     let generation = generation(&source.mark).to_string();
-    let texts =
-        [shard_text(source.node.shard), source.mark.clone(), generation, kind.to_owned()];
+    let texts = [shard_text(source.node.shard), source.mark.clone(), generation, kind.to_owned()];
     texts.map(String::into_bytes).to_vec()
 }

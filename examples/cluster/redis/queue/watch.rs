@@ -19,8 +19,8 @@ const BELL_PAUSE: Duration = Duration::from_millis(200);
 /// How often topics are told to the nodes again, in rounds: who was down may have missed one.
 const ROUNDS_BETWEEN_INTRODUCTIONS: u32 = 60;
 
-/// How often all shadows are gone through, in rounds.
-const ROUNDS_BETWEEN_LISTS: u32 = 10;
+/// How often all shadows are gone through, in rounds, beside whenever a server is opened.
+const ROUNDS_BETWEEN_LISTS: u32 = 60;
 
 /// Starts the tasks; they end with what they look after.
 pub(super) fn start(shared: &Arc<Shared>) -> Vec<AbortHandle> {

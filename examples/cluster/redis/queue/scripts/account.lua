@@ -1,11 +1,11 @@
 -- What shadows of this place need to know: whether it is there, the oldest sequence that it still
 -- needs and the newest that was given, how many changes there were, how many messages there are,
--- and what each group has done: c its cursor, u what of the passed is not settled, d what is settled
--- before it is passed.
+-- what each group has done: c its cursor, u what of the passed is not settled, d what is settled
+-- before it is passed; and whether something is on its way home.
 local EXCEPTIONS_MAX = 1000 -- with more, a group is remembered from its oldest message on
 local last = call('HGET', NODE, 'last') or '0'
 local writes = call('HGET', NODE, 'writes') or '0'
-if not SETTINGS then return { 'OK', '0', text(last + 1), last, writes, 0, {} } end
+if not SETTINGS then return { 'OK', '0', text(last + 1), last, writes, 0, {}, 0 } end
 
 local entry = call('XRANGE', STREAM, '-', '+', 'COUNT', 1)[1]
 local first = entry and sequence_of(entry[1]) or last + 1
@@ -42,4 +42,4 @@ for _, group in ipairs(all_groups()) do
   groups[#groups + 1] = group.name
   groups[#groups + 1] = cmsgpack.pack(memory(group))
 end
-return { 'OK', '1', text(floor), last, writes, call('XLEN', STREAM), groups }
+return { 'OK', '1', text(floor), last, writes, call('XLEN', STREAM), groups, call('EXISTS', OUT) }

@@ -16,7 +16,7 @@ for _, id in ipairs(call('ZRANGEBYSCORE', DEDUPE_ENDS, '-inf', NOW, 'LIMIT', 0, 
   call('HDEL', DEDUPE, id)
 end
 if there == '0' then
-  if call('ZCARD', ORDER) == 0 then forget_shadow() end
+  if call('ZCARD', ORDER) + call('ZCARD', DEDUPE_ENDS) == 0 then forget_shadow() end
 else
   call('SADD', SHADOWS, MEMBER)
   call('HSET', META, 'changes', changes, 'floor', floor, 'whole', whole)

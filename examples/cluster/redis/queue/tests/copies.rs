@@ -52,6 +52,10 @@ async fn a_shadow_has_what_its_place_needs_and_is_gone_with_the_topic() {
     let servers = RedisServer::start_several(3).await;
     let broker = broker_with(&servers, Copies::Two).await;
     let (orders, billing, audit) = (topic("orders"), group("billing"), group("audit"));
+    broker.configure(&orders, TopicSettings::default()).await.unwrap();
+    for group in [&billing, &audit] {
+        assert_eq!(broker.receive(&orders, group, request(1)).await.unwrap(), []);
+    }
     broker.publish(&orders, ["1", "2", "3"].map(message).to_vec()).await.unwrap();
     let place = broker.shared.home(&orders);
     let shadow = shadow_on(&broker, &place, 0);
@@ -99,6 +103,36 @@ async fn a_shadow_does_not_grow_while_an_old_message_waits() {
     until("it is looked through", async || length_of(&broker, &shadow).await <= 1_002).await;
     assert_eq!(broker.ack(&orders, &billing, receipts(&old)).await.unwrap().done, 1);
     until("it is cut off", async || length_of(&broker, &shadow).await == 0).await;
+}
+
+#[tokio::test]
+#[cfg_attr(no_redis_server, ignore = "needs redis-server on the PATH")]
+async fn another_server_helps_out_while_the_first_one_is_away() {
+    let mut servers = RedisServer::start_several(3).await;
+    let broker = broker_with(&servers, Copies::Two).await;
+    let (orders, billing) = (topic("orders"), group("billing"));
+    broker.publish(&orders, vec![message("1")]).await.unwrap();
+    let place = broker.shared.home(&orders);
+    let [first, helper] = [0, 1].map(|other| shadow_on(&broker, &place, other));
+    let at = |name: &str| servers.iter().position(|it| it.url().ends_with(name)).unwrap();
+    let (home, keeper, third) =
+        (at(place.node.name()), at(first.node.name()), at(helper.node.name()));
+    servers[keeper].stop().await;
+    opened(&broker, &servers[keeper], false).await;
+    broker.publish(&orders, vec![message("2")]).await.unwrap();
+    assert_eq!(length_of(&broker, &helper).await, 1, "what is new, not all");
+    servers[keeper].restart().await;
+    opened(&broker, &servers[keeper], true).await;
+    until("it is not needed any more", async || length_of(&broker, &helper).await == 0).await;
+    assert_eq!(length_of(&broker, &first).await, 2);
+    // So it may lose its disk, and then the home.
+    for victim in [third, home] {
+        servers[victim].kill().await;
+        opened(&broker, &servers[victim], false).await;
+        servers[victim].restart_empty().await;
+        opened(&broker, &servers[victim], true).await;
+    }
+    assert_eq!(drained(&broker, "orders", &billing).await, ["1", "2"]);
 }
 
 #[tokio::test]

@@ -215,10 +215,15 @@ async fn a_home_that_forgets_how_far_a_drain_has_come_is_found_out() {
     let take = &broker.shared.caller.scripts.take;
     broker.shared.caller.call(source, take, none).await.unwrap();
     for _ in 0..2 {
-        // The planted bug: the cursor of the drain is gone before the next step.
-        let meta = format!("{}:meta", broker.shared.caller.instance(target));
+        // The planted bug: the cursor of the drain is gone before the next step, and with it which
+        // messages have come.
+        let instance = broker.shared.caller.instance(target);
         let mut forget = redis::cmd("HDEL");
-        forget.arg(meta).arg(format!("drained {}", shard_text(source.node.shard)));
+        forget.arg(format!("{instance}:meta"));
+        forget.arg(format!("drained {}", shard_text(source.node.shard)));
+        target.node.redis.run::<usize>(&forget).await.unwrap();
+        let mut forget = redis::cmd("UNLINK");
+        forget.arg(format!("{instance}:foreign"));
         target.node.redis.run::<usize>(&forget).await.unwrap();
         let carried = broker.shared.carry(source, target).await.unwrap();
         assert!(matches!(carried, Carried::Batch(_)));

@@ -6,8 +6,8 @@ mod loss;
 mod model;
 mod random;
 mod restore;
-mod storms;
 mod speed;
+mod storms;
 mod transitions;
 mod waiting;
 

@@ -270,9 +270,7 @@ async fn a_restore_may_be_interrupted_anywhere_and_done_by_several_at_once() {
             }
         }
     };
-    let both = async {
-        tokio::join!(interrupted(&brokers[0], one), interrupted(&brokers[1], two))
-    };
+    let both = async { tokio::join!(interrupted(&brokers[0], one), interrupted(&brokers[1], two)) };
     let (first, second) = timeout(2 * PATIENCE, both).await.expect("in time");
     println!("{first} and {second} interruptions");
     assert!(first + second > 4, "it was not interrupted");

@@ -8,7 +8,7 @@ use std::time::Duration;
 use dss_queue::{Broker, GroupName, MessageId, TopicName};
 use tokio::time::Instant;
 
-use super::copies::until_told;
+use super::copies::{length_of, shadow_on, until_told};
 use super::failover::all_is_home;
 use super::random::Random;
 use super::*;
@@ -110,7 +110,7 @@ async fn nothing_that_was_answered_is_lost_while_disks_are() {
     }
     let mut random = Random::new();
     let mut copy = None;
-    for round in 0..6 {
+    for round in 0..8 {
         sleep(Duration::from_millis(200 + random.below(800))).await;
         let victim = random.index(3);
         storm.ledger.lock().unwrap().losses.push(Instant::now() + MEMORY / 5);
@@ -168,17 +168,18 @@ async fn nothing_that_was_answered_is_lost_while_disks_are() {
     }
 }
 
-/// Waits until the first shadow of a topic's home has all that was there once.
+/// Waits until the first shadow of a topic's home has all that is there, and nobody helps out.
 async fn until_whole(broker: &RedisBroker, topic: &TopicName) {
     until("its shadow is whole", async || {
         let place = broker.shared.home(topic);
-        let Some(mark) = place.node.mark.borrow().clone() else { return false };
-        let node = broker.shared.others(&place)[0].clone();
-        let shadow = crate::redis::queue::copies::Shadow { node, of: place, mark };
-        let key = format!("{}:meta", broker.shared.prefix(&shadow));
+        if !place.node.is_open() {
+            return false;
+        }
+        let [first, helper] = [0, 1].map(|other| shadow_on(broker, &place, other));
         let mut command = redis::cmd("HGET");
-        command.arg(key).arg("whole");
-        shadow.node.redis.run::<u64>(&command).await.is_ok_and(|whole| whole == 1)
+        command.arg(format!("{}:meta", broker.shared.prefix(&first))).arg("whole");
+        let whole = first.node.redis.run::<Option<u64>>(&command).await.ok().flatten();
+        whole == Some(1) && length_of(broker, &helper).await == 0
     })
     .await;
 }
