@@ -154,7 +154,7 @@ impl Shared {
     }
 
     /// Copies to a shadow all that its place has: the shadow is new, or its server has lost it.
-    async fn mend(&self, shadow: &Shadow) -> Result<(), CallError> {
+    pub(super) async fn mend(&self, shadow: &Shadow) -> Result<(), CallError> {
         let scripts = &self.caller.scripts;
         let mut from = "0".to_owned();
         while !from.is_empty() {

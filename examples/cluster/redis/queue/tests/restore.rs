@@ -11,6 +11,7 @@ use super::failover::all_is_home;
 use super::random::Random;
 use super::*;
 use crate::redis::queue::Loss;
+use crate::redis::queue::place::CallError;
 use crate::redis::queue::recover::Recovered;
 use crate::redis::test_server::RedisServer;
 
@@ -103,13 +104,18 @@ async fn a_server_that_loses_its_disk_gets_back_all_that_was_acknowledged_to_pro
 async fn ids_do_not_go_back_even_if_the_clock_does() {
     let mut servers = RedisServer::start_several(3).await;
     let broker = broker_with(&servers, Copies::Two).await;
-    let orders = topic("orders");
+    let (orders, billing) = (topic("orders"), group("billing"));
     let before = broker.publish(&orders, numbered(0..3)).await.unwrap();
+    // Nothing is left that would be given a place again.
+    assert_eq!(drained(&broker, "orders", &billing).await.len(), 3);
     let home = home(&broker, &servers, "orders");
-    lose_everything(&broker, &mut servers[home]).await;
+    servers[home].kill().await;
+    opened(&broker, &servers[home], false).await;
+    *broker.shared.caller.now.lock().unwrap() = Some(1_000);
+    servers[home].restart_empty().await;
+    opened(&broker, &servers[home], true).await;
     let same = |name: &String| broker.shared.home(&topic(name)).node.shard == before[0].shard();
     let others: Vec<_> = (0..).map(|it| format!("t{it}")).filter(same).take(2).collect();
-    *broker.shared.caller.now.lock().unwrap() = Some(1_000);
     let after = broker.publish(&topic(&others[0]), numbered(0..1)).await.unwrap();
     assert!(after[0] > before[2], "{after:?} after {before:?}");
     // The planted bug: the counter was not raised.
@@ -274,6 +280,9 @@ async fn a_restore_may_be_interrupted_anywhere_and_done_by_several_at_once() {
     let (first, second) = timeout(2 * PATIENCE, both).await.expect("in time");
     println!("{first} and {second} interruptions");
     assert!(first + second > 4, "it was not interrupted");
+    let place = brokers[0].shared.home(&orders);
+    let shadow = shadow_on(&brokers[0], &place, 0);
+    assert_eq!(length_of(&brokers[0], &shadow).await, 500, "nobody has mended it");
     let mut left = received(&brokers[0], "orders", &billing).await;
     left.sort_unstable();
     let old = (0..100).chain(300..700);
@@ -318,4 +327,70 @@ async fn who_keeps_the_copies_is_waited_for_and_they_come_back_late_if_it_takes_
     .await;
     let expected: BTreeMap<_, _> = (2..5).map(|it| (format!("{it:04}"), ids[it])).collect();
     assert_eq!(back, expected);
+}
+
+#[tokio::test]
+#[cfg_attr(no_redis_server, ignore = "needs redis-server on the PATH")]
+async fn what_two_others_keep_comes_back_once_and_what_was_done_is_known_by_its_dedupe_id() {
+    let mut servers = RedisServer::start_several(3).await;
+    let broker = broker_with(&servers, Copies::Two).await;
+    let (orders, billing) = (topic("orders"), group("billing"));
+    let once = NewMessage { dedupe_id: Some("once".to_owned()), ..message("once") };
+    let done = broker.publish(&orders, vec![once.clone()]).await.unwrap();
+    assert_eq!(drained(&broker, "orders", &billing).await, ["once"]);
+    broker.publish(&orders, numbered(0..300)).await.unwrap();
+    let place = broker.shared.home(&orders);
+    until_told(&broker, &place).await;
+    // The second of them as if it had helped out, and nobody had told it that it need not.
+    let keeping = broker.tasks.len() - 2;
+    broker.tasks[keeping].abort();
+    let (first, second) = (shadow_on(&broker, &place, 0), shadow_on(&broker, &place, 1));
+    broker.shared.mend(&second).await.unwrap();
+    assert_eq!(length_of(&broker, &second).await, 300);
+    let home = home(&broker, &servers, "orders");
+    lose_everything(&broker, &mut servers[home]).await;
+    assert_eq!(broker.publish(&orders, vec![once]).await, Ok(done));
+    let expected: Vec<_> = (0..300).map(|number| format!("{number:04}")).collect();
+    assert_eq!(drained(&broker, "orders", &billing).await, expected);
+    // What is on its way since before the loss is not taken for kept.
+    for shadow in [first, second] {
+        let late = vec![bytes::Bytes::from_static(b"0")];
+        let kept = broker.shared.ask_shadow(&shadow, &broker.shared.caller.scripts.copy, late);
+        assert_eq!(kept.await.err(), Some(CallError::Unknown));
+    }
+}
+
+#[tokio::test]
+#[cfg_attr(no_redis_server, ignore = "needs redis-server on the PATH")]
+async fn what_is_on_its_way_home_survives_the_loss_of_where_it_comes_from() {
+    let mut servers = RedisServer::start_several(3).await;
+    let broker = broker_with(&servers, Copies::Two).await;
+    let (orders, billing) = (topic("orders"), group("billing"));
+    broker.configure(&orders, TopicSettings::default()).await.unwrap();
+    assert_eq!(broker.receive(&orders, &billing, request(1)).await.unwrap(), []);
+    let home = home(&broker, &servers, "orders");
+    servers[home].stop().await;
+    opened(&broker, &servers[home], false).await;
+    let ids = broker.publish(&orders, numbered(0..50)).await.unwrap();
+    // Only this test drains.
+    broker.tasks.last().unwrap().abort();
+    servers[home].restart().await;
+    opened(&broker, &servers[home], true).await;
+    let source = broker.shared.places(&orders)[1].clone();
+    let none: [&str; 0] = [];
+    broker.shared.ask(&source, &broker.shared.caller.scripts.take, none).await.unwrap();
+    for _ in 0..2 {
+        broker.shared.keep(true).await;
+        sleep(Duration::from_millis(600)).await;
+    }
+    let victim = servers.iter().position(|it| it.url().ends_with(source.node.name())).unwrap();
+    lose_everything(&broker, &mut servers[victim]).await;
+    until("it is brought home", async || {
+        broker.shared.drain().await;
+        broker.topic(&orders).await.is_ok_and(|info| info.length == 50)
+    })
+    .await;
+    all_is_home(&broker).await;
+    let expected: Vec<_> = (0..50).map(|it| (format!("{it:04}"), ids[it])).collect();
+    assert_eq!(received(&broker, "orders", &billing).await, expected);
 }
