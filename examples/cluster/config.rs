@@ -13,7 +13,7 @@ use std::time::Duration;
 use dss_raft::NodeId;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::redis::RedisAddress;
+use crate::redis::{Copies, RedisAddress};
 
 pub(crate) use limits::Limits;
 pub(crate) use parse::ConfigError;
@@ -29,6 +29,8 @@ pub(crate) struct ClusterConfig {
     data_dir: PathBuf,
     nodes: Vec<NodeConfig>,
     redis: Vec<RedisAddress>,
+    /// On how many Redis servers a message is; by how many there are, where left out.
+    redis_copies: Option<Copies>,
     timing: Timing,
     limits: Limits,
     auth: AuthConfig,
@@ -124,6 +126,7 @@ impl ClusterConfig {
             data_dir: PathBuf::from("dss-data"),
             nodes,
             redis: Vec::new(),
+            redis_copies: None,
             timing: Timing::default(),
             limits: Limits::default(),
             auth: AuthConfig::default(),
@@ -148,6 +151,7 @@ impl ClusterConfig {
         if let Some(urls) = redis {
             self.set_redis(urls.iter().map(String::as_str), "--redis")?;
         }
+        self.check_copies()?;
         Ok(self)
     }
 
@@ -223,6 +227,11 @@ impl ClusterConfig {
     /// The Redis servers for queues and the cache's memory; none where both are embedded.
     pub(crate) fn redis(&self) -> &[RedisAddress] {
         &self.redis
+    }
+
+    /// On how many Redis servers a message of a queue is.
+    pub(crate) fn redis_copies(&self) -> Copies {
+        self.redis_copies.unwrap_or(Copies::of_servers(self.redis.len()))
     }
 
     /// What messages call the Redis servers, with commas between them.

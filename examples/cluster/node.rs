@@ -173,7 +173,8 @@ impl BoundNode {
         ));
         let redis = config.redis();
         let servers = (!redis.is_empty()).then(|| RedisNodes::start(redis.to_vec()));
-        let queues = Queues::start(groups, config.cluster(), servers.as_ref()).await?;
+        let copied = servers.as_ref().map(|servers| (servers, config.redis_copies()));
+        let queues = Queues::start(groups, config.cluster(), copied).await?;
 
         let group = CacheGroup::new(cache_group.clone(), peers.clone(), node.id);
         // Every log was readable: only now does the node change what is stored.

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::{Address, AuditConfig, AuthConfig, ClusterConfig, Limits, NodeConfig, Timing};
-use crate::redis::RedisAddress;
+use crate::redis::{Copies, RedisAddress};
 
 /// The longest name of a cluster or node, in bytes: they become folder names and header values.
 const NAME_BYTES_MAX: usize = 64;
@@ -77,6 +77,7 @@ struct Node {
 #[serde(deny_unknown_fields)]
 struct Redis {
     urls: Spanned<Vec<Spanned<String>>>,
+    copies: Option<Spanned<u64>>,
 }
 
 #[derive(Deserialize)]
@@ -152,6 +153,7 @@ pub(super) fn parse(
     Ok(ClusterConfig {
         origin: origin.to_owned(),
         nodes: nodes(&source, &file.nodes, hash)?,
+        redis_copies: redis_copies(&source, file.redis.as_ref())?,
         redis: file.redis.map_or(Ok(Vec::new()), |redis| redis_servers(&source, &redis))?,
         timing: file.timing.map_or(Ok(Timing::default()), |table| timing(&source, &table))?,
         limits: limits(&source, &file.limits)?,
@@ -244,6 +246,15 @@ fn redis_servers(source: &Source<'_>, redis: &Redis) -> Result<Vec<RedisAddress>
             .map_err(|problem| source.refuse(&format!("redis.urls[{position}]"), url, &problem))?;
     }
     Ok(servers)
+}
+
+fn redis_copies(source: &Source<'_>, redis: Option<&Redis>) -> Result<Option<Copies>, ConfigError> {
+    let Some((redis, copies)) = redis.and_then(|it| Some((it, it.copies.as_ref()?))) else {
+        return Ok(None);
+    };
+    Copies::new(*copies.as_ref(), redis.urls.as_ref().len())
+        .map(Some)
+        .map_err(|problem| source.refuse("redis.copies", copies, &problem))
 }
 
 fn tls_folder(source: &Source<'_>, tls: Tls) -> Result<PathBuf, ConfigError> {

@@ -7,6 +7,7 @@
 //! | --- | --- | --- |
 //! | `data_dir` | `DSS_DATA_DIR` | `--data-dir DIR` |
 //! | `urls` in `[redis]` | `DSS_REDIS_URLS`, with commas | `--redis URL[,URL…]` |
+//! | `copies` in `[redis]` | `DSS_REDIS_COPIES` | `--set redis.copies=2` |
 //! | `idle_ms` in `[limits]` | `DSS_LIMITS_IDLE_MS` | `--set limits.idle_ms=MS` |
 //! | `heartbeat_ms` in `[timing]` | `DSS_TIMING_HEARTBEAT_MS` | `--set timing.heartbeat_ms=MS` |
 //! | `folder` in `[tls]` | `DSS_TLS_FOLDER` | `--set tls.folder=DIR` |
@@ -23,6 +24,7 @@ use std::time::Duration;
 
 use super::parse::{ConfigError, add_redis_server};
 use super::{AuditConfig, AuthConfig, ClusterConfig, Limits};
+use crate::redis::Copies;
 
 /// One value for one setting, and where it was said.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,6 +64,7 @@ impl Setting {
         let others = [
             "data_dir",
             "redis.urls",
+            "redis.copies",
             "timing.election_timeout_ms",
             "timing.heartbeat_ms",
             "tls.folder",
@@ -120,6 +123,12 @@ impl ClusterConfig {
                     self.set_redis(setting.value.split(','), &setting.origin)?;
                     continue;
                 }
+                "redis.copies" => {
+                    // Which servers there are may be said after this.
+                    let copies = Copies::new(setting.number()?, usize::MAX)
+                        .map_err(|problem| setting.refuse(&problem))?;
+                    self.redis_copies = Some(copies);
+                }
                 "timing.election_timeout_ms" => {
                     self.timing.election_timeout = Duration::from_millis(setting.number()?);
                     timing_from = Some(setting.origin.clone());
@@ -146,6 +155,16 @@ impl ClusterConfig {
             })?;
         }
         Ok(self)
+    }
+
+    /// Whether there are servers enough for the copies, once all has been said.
+    pub(super) fn check_copies(&self) -> Result<(), ConfigError> {
+        let Some(copies) = self.redis_copies else { return Ok(()) };
+        let said = self.overridden.iter().rev().find(|(name, _)| name.starts_with("redis."));
+        let origin = said.map_or(&self.origin, |(_, origin)| origin);
+        copies.check(self.redis.len()).map_err(|problem| {
+            ConfigError::beside_the_file(origin, &format!("redis.copies: {problem}"))
+        })
     }
 
     pub(super) fn set_redis<'a>(
@@ -206,6 +225,7 @@ mod tests {
         assert_eq!(config.timing().heartbeat, Duration::from_millis(20));
         assert_eq!(config.data_dir().to_str(), Some("e"));
         assert_eq!(config.redis_names(), "a:6379, b:6379");
+        assert_eq!(config.redis_copies(), Copies::One, "of two servers, unless it is said");
         assert_eq!(config.tls_folder().and_then(std::path::Path::to_str), Some("certs"));
         let line = ["insecure=false", "tls.folder=others"].map(|text| text.parse().unwrap());
         let config = config.with_settings(line).unwrap();
@@ -214,6 +234,31 @@ mod tests {
         let config = config.with_storage(Some("l".into()), Some(vec!["redis://c".into()])).unwrap();
         assert_eq!(config.data_dir().to_str(), Some("l"));
         assert_eq!(config.redis_names(), "c:6379");
+    }
+
+    #[test]
+    fn there_are_as_many_copies_as_is_said_or_as_there_are_servers_for() {
+        let urls = |count: usize| (0..count).map(|number| format!("redis://r{number}")).collect();
+        let with = |said: &[&str], line: &[&str], servers| {
+            let variables: Vec<_> = said.iter().map(|it| ("DSS_REDIS_COPIES", *it)).collect();
+            let line: Vec<Setting> = line.iter().map(|text| text.parse().unwrap()).collect();
+            let config = ClusterConfig::local().with_settings(environment(&variables))?;
+            let config = config.with_settings(line)?.with_storage(None, Some(urls(servers)))?;
+            Ok::<_, ConfigError>(config.redis_copies().count())
+        };
+        assert_eq!([1, 2, 3, 9].map(|servers| with(&[], &[], servers).unwrap()), [1, 1, 2, 2]);
+        assert_eq!(with(&["2"], &[], 2), Ok(2));
+        assert_eq!(with(&["2"], &["redis.copies=1"], 3), Ok(1), "the command line wins");
+        let refused = with(&["2"], &[], 1).unwrap_err().to_string();
+        assert!(refused.ends_with("2 copies need as many Redis servers, and there are 1"));
+        for copies in ["0", "3"] {
+            let refused = with(&[copies], &[], 3).unwrap_err().to_string();
+            assert_eq!(refused, "DSS_REDIS_COPIES: must be 1 or 2");
+        }
+        let without =
+            ClusterConfig::local().with_settings(environment(&[("DSS_REDIS_COPIES", "2")]));
+        let refused = without.unwrap().with_storage(None, None).unwrap_err().to_string();
+        assert!(refused.starts_with("DSS_REDIS_COPIES: redis.copies: 2 copies"), "{refused}");
     }
 
     #[test]

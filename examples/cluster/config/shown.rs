@@ -27,6 +27,7 @@ impl Display for ClusterConfig {
             let urls = self.redis.iter().map(|server| text(&format!("redis://{}", server.name())));
             let urls = urls.collect::<Vec<_>>().join(", ");
             writeln!(formatter, "\n[redis]\nurls = [{urls}]")?;
+            writeln!(formatter, "copies = {}", self.redis_copies().count())?;
         }
         if let Some(folder) = &self.tls_folder {
             writeln!(formatter, "\n[tls]\nfolder = {}", text(&folder.to_string_lossy()))?;
@@ -76,6 +77,7 @@ mod tests {
         assert_eq!((again.cluster(), again.nodes()), (config.cluster(), config.nodes()));
         assert_eq!((again.limits(), again.timing()), (config.limits(), config.timing()));
         assert_eq!(again.redis_names(), config.redis_names());
+        assert!(shown.contains("\ncopies = 1\n"), "{shown}");
         assert_eq!(again.auth(), config.auth());
         assert!(again.audit().is_some(), "on where tokens are needed");
         assert_eq!(again.tls_folder(), config.tls_folder());

@@ -88,6 +88,8 @@ fn every_refusal_names_the_file_the_line_and_the_field() {
         ("[\"redis://127.0.0.1:6379\"]", "[]", "c.toml:15", "redis.urls"),
         ("[\"redis:", "[\"redis://127.0.0.1\", \"redis:", "c.toml:15", "redis.urls[1]"),
         ("id = \"n1\"\n", "", "c.toml:4", "id"),
+        ("[redis]\n", "[redis]\ncopies = 3\n", "c.toml:15", "redis.copies: must be 1 or 2"),
+        ("[redis]\n", "[redis]\ncopies = 2\n", "c.toml:15", "redis.copies: 2 copies need"),
         ("cluster = \"demo\"", "cluster =", "c.toml:1", "cluster"),
     ] {
         assert!(FILE.contains(from), "{from}");

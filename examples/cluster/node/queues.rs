@@ -7,7 +7,7 @@ use dss_raft::{Group, GroupId};
 
 use super::StartError;
 use super::groups::Groups;
-use crate::redis::{RedisBroker, RedisNodes};
+use crate::redis::{Copies, RedisBroker, RedisNodes};
 
 /// The first Raft group of the queues; the other shards follow in their order.
 pub(crate) const FIRST_SHARD: u32 = 16;
@@ -31,10 +31,10 @@ impl Queues {
     pub(super) async fn start(
         groups: &mut Groups,
         cluster: &str,
-        servers: Option<&RedisNodes>,
+        servers: Option<(&RedisNodes, Copies)>,
     ) -> Result<Self, StartError> {
-        if let Some(servers) = servers {
-            let broker = Arc::new(RedisBroker::start(cluster, servers.clone()));
+        if let Some((servers, copies)) = servers {
+            let broker = Arc::new(RedisBroker::start(cluster, servers.clone(), copies));
             return Ok(Self { broker, spread: None, groups: Vec::new() });
         }
         let mut shards = Vec::new();

@@ -18,5 +18,5 @@ pub(crate) use self::address::RedisAddress;
 pub(crate) use self::failure::RedisFailure;
 pub(crate) use self::memory::{RedisMemory, Registry};
 pub(crate) use self::node::RedisNode;
-pub(crate) use self::queue::RedisBroker;
+pub(crate) use self::queue::{Copies, RedisBroker};
 pub(crate) use self::servers::{RedisNodes, key_prefix};

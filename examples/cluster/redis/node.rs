@@ -82,6 +82,26 @@ impl RedisNode {
         self.conclude(number, answer).await
     }
 
+    /// Which connection requests go over, made where there is none.
+    pub(crate) async fn connected(&self) -> Result<u64, RedisFailure> {
+        self.shared_connection().await.map(|(number, _)| number)
+    }
+
+    /// Executes a script over this connection, not over one that was made since.
+    pub(crate) async fn script_on<T: FromRedisValue>(
+        &self,
+        connection: u64,
+        script: &ScriptInvocation<'_>,
+    ) -> Result<T, RedisFailure> {
+        let (number, mut shared) = self.shared_connection().await?;
+        if number != connection {
+            let reason = "it was connected to anew, and not looked at since";
+            return Err(RedisFailure::unreachable(self.name(), reason));
+        }
+        let answer = script.invoke_async(&mut shared).await;
+        self.conclude(number, answer).await
+    }
+
     /// A connection of one's own that listens to a channel.
     pub(crate) async fn subscribe(&self, channel: &str) -> Result<PubSub, RedisFailure> {
         let subscribing = async {

@@ -185,6 +185,7 @@ impl Broker for RedisBroker {
             changed = true;
         }
         self.shared.handoffs().remove(topic);
+        self.shared.erase_shadows(topic).await;
         if found { Ok(()) } else { Err(BrokerError::NotFound) }
     }
 }
@@ -200,21 +201,26 @@ fn publication(messages: &[NewMessage], fence: Option<&Fence>) -> Result<Vec<Byt
     let mut arguments = vec![EPOCH.to_string().into(), lock.into(), token.into()];
     let or_empty = |text: &Option<String>| text.clone().map_or_else(Bytes::new, Bytes::from);
     for message in messages {
-        let headers = match message.headers.len() {
-            0 => Vec::new(),
-            _ => serde_json::to_vec(&message.headers).map_err(|_| BrokerError::Unavailable)?,
-        };
         arguments.push(message.payload.clone());
         arguments.push(or_empty(&message.key));
-        arguments.push(Bytes::from(headers));
+        arguments.push(Bytes::from(headers_of(message)?));
         arguments.push(Bytes::from(millis(message.delay).to_string()));
         arguments.push(or_empty(&message.dedupe_id));
     }
     Ok(arguments)
 }
 
+/// As they are kept; nothing where there are none.
+pub(super) fn headers_of(message: &NewMessage) -> Result<Vec<u8>, BrokerError> {
+    match message.headers.len() {
+        0 => Ok(Vec::new()),
+        _ => serde_json::to_vec(&message.headers).map_err(|_| BrokerError::Unavailable),
+    }
+}
+
 impl Shared {
-    /// Publishes at the first place of the preference list that can be reached. After an unknown
+    /// Publishes at the first place of the preference list that can be reached, and has a second
+    /// server keep a copy: where none does, the message is there, and the outcome unknown. After an unknown
     /// outcome the next one is asked only where the drain will tell that both are the same.
     async fn publish(
         &self,
@@ -231,21 +237,24 @@ impl Shared {
                 self.note_handoff(topic, place.node.shard);
             }
             let slices = arguments.iter().map(AsRef::<[u8]>::as_ref);
-            match self.ask(&place, &self.caller.scripts.publish, slices).await {
-                Ok(Found::Answer(mut fields)) => {
+            match self.ask_marked(&place, &self.caller.scripts.publish, slices).await {
+                Ok((Found::Answer(mut fields), mark)) => {
                     let is_new = fields.number()? > 0;
                     let ids = fields.list()?.each(|fields| fields.message_id())?;
                     if is_new {
                         let settings = parts_of(&TopicSettings::default()).join(" ");
                         self.introduce(topic, &settings, place.node.shard).await;
                     }
+                    self.copy_published(&place, mark, messages, &ids, fields).await?;
                     return Ok(ids);
                 }
-                Ok(Found::Other(word)) if word == "DELAY" => {
+                Ok((Found::Other(word), _)) if word == "DELAY" => {
                     return Err(invalid("delay", "must be shorter than the topic's retention"));
                 }
-                Ok(Found::Other(word)) if word == "FENCED" => return Err(BrokerError::Fenced),
-                Ok(Found::Other(word)) if word == "LOCKS" => return Err(BrokerError::Overloaded),
+                Ok((Found::Other(word), _)) if word == "FENCED" => return Err(BrokerError::Fenced),
+                Ok((Found::Other(word), _)) if word == "LOCKS" => {
+                    return Err(BrokerError::Overloaded);
+                }
                 Ok(_) => return Err(BrokerError::Unavailable),
                 Err(CallError::NotDone) => {}
                 Err(CallError::Unknown) if repeatable => failure = CallError::Unknown,

@@ -2,12 +2,15 @@
 //!
 //! Any number of processes may drain the same hand-off at the same time: a batch is the same for
 //! all of them until it is finished, the home takes it once, and finishing it twice does nothing.
+//! Where two copies are kept, a second server has what the home took before a batch is finished;
+//! until then, the hand-off's own shadow has it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use dss_queue::{ShardId, TopicName};
 
+use super::copies::Copies;
 use super::place::{CallError, Place, QueueNode};
 use super::shared::{Found, Shared};
 
@@ -90,18 +93,24 @@ impl Shared {
             _ => return Ok(Carried::NotNow),
         };
         let batch = fields.text()?;
-        let mut arguments = vec![
+        let arguments = [
             super::place::shard_text(source.node.shard).into_bytes(),
             batch.clone().into_bytes(),
             deletions.unwrap_or_else(|| "0".to_owned()).into_bytes(),
         ];
-        arguments.extend(fields.list()?.each(|packet| packet.bytes())?);
-        let slices = arguments.iter().map(Vec::as_slice);
-        match self.ask(target, &scripts.adopt, slices).await? {
-            Found::Answer(_) => Ok(Carried::Batch(batch)),
+        let packets = fields.list()?.each(|packet| packet.bytes())?;
+        let slices = arguments.iter().chain(&packets).map(Vec::as_slice);
+        let (Found::Answer(mut fields), mark) =
+            self.ask_marked(target, &scripts.adopt, slices).await?
+        else {
             // A topic was deleted: it may have been this one.
-            _ => Ok(Carried::NotNow),
+            return Ok(Carried::NotNow);
+        };
+        if self.copies == Copies::Two {
+            let places = fields.list()?.each(|place| place.text())?;
+            self.copy_adopted(target, mark, &places, &packets).await?;
         }
+        Ok(Carried::Batch(batch))
     }
 
     /// Has the hand-off forget a batch that the home has.

@@ -6,8 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use dss_queue::{BrokerError, ShardId, TopicName};
 use redis::Script;
 use tokio::runtime::Handle;
+use tokio::time::Instant;
 
-use super::census::Census;
+use super::census::{Census, Loss};
+use super::copies::{Copies, Notes};
 use super::lines::Lines;
 use super::place::{Answer, CallError, Caller, Place, QueueNode};
 use crate::redis::RedisNodes;
@@ -21,6 +23,12 @@ pub(super) struct Shared {
     servers: RedisNodes,
     pub(super) nodes: Vec<Arc<QueueNode>>,
     pub(super) census: Census,
+    pub(super) copies: Copies,
+    pub(super) notes: Mutex<Notes>,
+    /// Since when servers wait for others before they are used.
+    waiting: Mutex<BTreeMap<ShardId, Instant>>,
+    /// What servers have lost that are being restored.
+    losses: Mutex<BTreeMap<ShardId, Loss>>,
     pub(super) lines: Lines,
     /// The hand-offs that were seen: which nodes keep one for a topic.
     handoffs: Mutex<BTreeMap<TopicName, BTreeSet<ShardId>>>,
@@ -29,7 +37,7 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(keys: String, servers: RedisNodes) -> Self {
+    pub(super) fn new(keys: String, servers: RedisNodes, copies: Copies) -> Self {
         let nodes: Vec<_> =
             servers.all().iter().map(|redis| Arc::new(QueueNode::new(Arc::clone(redis)))).collect();
         let shards: BTreeSet<_> = nodes.iter().map(|node| node.shard).collect();
@@ -39,6 +47,10 @@ impl Shared {
             servers,
             nodes,
             census: Census::default(),
+            copies,
+            notes: Mutex::default(),
+            waiting: Mutex::default(),
+            losses: Mutex::default(),
             lines: Lines::default(),
             handoffs: Mutex::default(),
             runtime: Handle::current(),
@@ -86,6 +98,14 @@ impl Shared {
         self.handoffs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(super) fn waiting(&self) -> MutexGuard<'_, BTreeMap<ShardId, Instant>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn losses(&self) -> MutexGuard<'_, BTreeMap<ShardId, Loss>> {
+        self.losses.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// A node has taken messages for a home.
     pub(super) fn note_handoff(&self, topic: &TopicName, node: ShardId) {
         self.handoffs().entry(topic.clone()).or_default().insert(node);
@@ -98,13 +118,27 @@ impl Shared {
         script: &Script,
         arguments: impl IntoIterator<Item = A>,
     ) -> Result<Found, CallError> {
-        let Answer { word, fields } = self.caller.call(place, script, arguments).await?;
-        match word.as_str() {
-            "OK" => Ok(Found::Answer(fields)),
-            "NOTOPIC" => Ok(Found::NoTopic),
-            "NOGROUP" => Ok(Found::NoGroup),
-            _ => Ok(Found::Other(word)),
+        self.ask_marked(place, script, arguments).await.map(|(found, _)| found)
+    }
+
+    /// The same, with what the server was known by.
+    pub(super) async fn ask_marked<A: redis::ToRedisArgs>(
+        &self,
+        place: &Place,
+        script: &Script,
+        arguments: impl IntoIterator<Item = A>,
+    ) -> Result<(Found, String), CallError> {
+        let Answer { word, fields, mark } = self.caller.call(place, script, arguments).await?;
+        if self.copies == Copies::Two {
+            self.notes().touched.insert(place.name());
         }
+        let found = match word.as_str() {
+            "OK" => Found::Answer(fields),
+            "NOTOPIC" => Found::NoTopic,
+            "NOGROUP" => Found::NoGroup,
+            _ => Found::Other(word),
+        };
+        Ok((found, mark))
     }
 
     /// Every place of a topic that may keep something; none of them while its home is closed.

@@ -7,7 +7,9 @@ use dss_queue::{ShardId, TopicName};
 use futures_util::StreamExt;
 use tokio::task::AbortHandle;
 
+use super::copies::Copies;
 use super::place::QueueNode;
+use super::recover::Recovered;
 use super::shared::Shared;
 
 /// How often changes are counted, for the census, and hand-offs are looked for.
@@ -17,6 +19,9 @@ const BELL_PAUSE: Duration = Duration::from_millis(200);
 /// How often topics are told to the nodes again, in rounds: who was down may have missed one.
 const ROUNDS_BETWEEN_INTRODUCTIONS: u32 = 60;
 
+/// How often all shadows are gone through, in rounds, beside whenever a server is opened.
+const ROUNDS_BETWEEN_LISTS: u32 = 60;
+
 /// Starts the tasks; they end with what they look after.
 pub(super) fn start(shared: &Arc<Shared>) -> Vec<AbortHandle> {
     let mut tasks = Vec::new();
@@ -25,6 +30,9 @@ pub(super) fn start(shared: &Arc<Shared>) -> Vec<AbortHandle> {
         tasks.push(tokio::spawn(looking).abort_handle());
         let listening = listen(Arc::downgrade(shared), Arc::clone(node));
         tasks.push(tokio::spawn(listening).abort_handle());
+    }
+    if shared.copies == Copies::Two {
+        tasks.push(tokio::spawn(keep(Arc::downgrade(shared))).abort_handle());
     }
     tasks.push(tokio::spawn(drain(Arc::downgrade(shared))).abort_handle());
     tasks
@@ -80,6 +88,16 @@ async fn listen(shared: Weak<Shared>, node: Arc<QueueNode>) {
     }
 }
 
+async fn keep(shared: Weak<Shared>) {
+    for round in 0_u32.. {
+        {
+            let Some(shared) = shared.upgrade() else { return };
+            shared.keep(round.is_multiple_of(ROUNDS_BETWEEN_LISTS)).await;
+        }
+        tokio::time::sleep(ROUND).await;
+    }
+}
+
 async fn drain(shared: Weak<Shared>) {
     loop {
         {
@@ -94,8 +112,16 @@ impl Shared {
     /// Looks at a node that answers, and uses it from then on.
     async fn open(&self, node: &Arc<QueueNode>) {
         let keys = &self.caller.keys;
-        match self.census.examine(keys, node, &self.nodes).await {
-            Ok(is_new) => {
+        let opened = match self.copies {
+            Copies::One => self.census.examine(keys, node, &self.nodes).await.map(Some),
+            Copies::Two => self.recover(node).await.map(|recovered| match recovered {
+                Recovered::Open { is_new } => Some(is_new),
+                Recovered::NotYet => None,
+            }),
+        };
+        match opened {
+            Ok(None) => {}
+            Ok(Some(is_new)) => {
                 self.census.spread(keys, node, &self.nodes).await;
                 self.exchange_topics(node, is_new).await;
                 self.lines.ring_all();
@@ -126,7 +152,7 @@ impl Shared {
 
     /// Tells a node what the others know of their topics, and the others what it knows of its own;
     /// where it is as good as new, it is told of its own as well.
-    async fn exchange_topics(&self, node: &Arc<QueueNode>, is_new: bool) {
+    pub(super) async fn exchange_topics(&self, node: &Arc<QueueNode>, is_new: bool) {
         let own = self.topics_on(node).await;
         for (topic, settings) in &own {
             if self.home(topic).node.shard == node.shard {
@@ -143,8 +169,8 @@ impl Shared {
         }
     }
 
-    async fn topics_on(&self, node: &QueueNode) -> Vec<(TopicName, String)> {
-        if !node.is_open() {
+    pub(super) async fn topics_on(&self, node: &QueueNode) -> Vec<(TopicName, String)> {
+        if node.seen().is_none() {
             return Vec::new();
         }
         let mut command = redis::cmd("HGETALL");
@@ -171,7 +197,7 @@ impl Shared {
     }
 
     async fn write_settings(&self, node: &QueueNode, topic: &TopicName, settings: &str) {
-        if !node.is_open() {
+        if node.seen().is_none() {
             return;
         }
         let mut command = redis::cmd("HSET");

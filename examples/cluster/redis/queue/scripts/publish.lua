@@ -1,4 +1,6 @@
 -- Stores messages, all or none; creates the topic. One whose dedupe id is known stores nothing.
+-- Answers the ids, the time, and of those that were known the number in the batch and where that
+-- message is ('': it is not here any more).
 -- ARGV: epoch of the ring, lock and fencing token ('' for none), then of each message: payload,
 -- key, headers, delay, dedupe id ('' for what it does not have)
 local MESSAGES = FIRST + 3
@@ -36,12 +38,17 @@ for _, id in ipairs(ended) do
   call('HDEL', DEDUPE, id)
 end
 
-local ids, fresh = {}, 0
+local ids, known, fresh = {}, {}, 0
 for i = MESSAGES, #ARGV, 5 do
   local key, headers, delay, dedupe = ARGV[i + 1], ARGV[i + 2], tonumber(ARGV[i + 3]), ARGV[i + 4]
   local ends = dedupe ~= '' and call('ZSCORE', DEDUPE_ENDS, dedupe)
   if ends and tonumber(ends) > NOW then
-    ids[#ids + 1] = call('HGET', DEDUPE, dedupe)
+    local id = call('HGET', DEDUPE, dedupe)
+    local shard, number = string.match(id, '^(%x+)-(%d+)$')
+    local sequence = tonumber(call('HGET', FOREIGN, id) or (shard == SHARD and number) or nil)
+    known[#known + 1] = text(#ids)
+    known[#known + 1] = sequence and stored(sequence) and text(sequence) or ''
+    ids[#ids + 1] = id
   else
     local sequence = mint()
     local id = SHARD .. '-' .. text(sequence)
@@ -66,4 +73,4 @@ end
 drop_oldest(fresh)
 call('HINCRBY', NODE, 'writes', 1)
 if fresh > 0 then ring() end
-return { 'OK', created and 1 or 0, ids }
+return { 'OK', created and 1 or 0, ids, NOW, known }

@@ -11,9 +11,13 @@ fire_group(group)
 -- The sequence of a message here, and its exception, if this delivery's lease is on.
 local function leased(id, attempt, nonce)
   local shard, number = string.match(id, '^(%x+)-(%d+)$')
-  local sequence = tonumber(number)
-  if shard ~= SHARD then sequence = tonumber(call('HGET', FOREIGN, id) or nil) end
+  local sequence = tonumber(shard == SHARD and number or nil)
   local x = sequence and exception(group, sequence)
+  if not x then
+    -- Another node gave the id, or this one did before it lost its data.
+    sequence = tonumber(call('HGET', FOREIGN, id) or nil)
+    x = sequence and exception(group, sequence)
+  end
   if not x or x.s ~= 'L' or x.a ~= attempt or x.n ~= nonce then return end
   if (x.i or (SHARD .. '-' .. text(sequence))) ~= id then return end
   return sequence, x

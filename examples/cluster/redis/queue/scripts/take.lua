@@ -30,7 +30,10 @@ end
 -- head here: what is parked behind it follows it home, and is not delivered before that.
 local function history(group, sequence, message)
   local name = text(sequence)
-  if sequence > group.cursor then return nil end
+  if sequence > group.cursor then
+    if call('ZREM', group.ahead, name) == 0 then return nil end
+    return extract(group, name) or { s = 'D' }
+  end
   if call('HEXISTS', group.own, name) == 1 then return { s = 'D' } end
   if call('HEXISTS', group.x, name) == 1 then
     if message.key then call('ZREM', group.parked, keyed(message.key, sequence)) end
@@ -47,7 +50,7 @@ end
 local function take_message(entry)
   local sequence, message = sequence_of(entry[1]), message_of(entry)
   local name = text(sequence)
-  message.t, message.id = 'm', SHARD .. '-' .. name
+  message.t, message.id = 'm', message.id or (SHARD .. '-' .. name)
   message.hidden = tonumber(call('ZSCORE', HIDDEN, name) or nil)
   message.groups = {}
   for _, group in ipairs(groups) do

@@ -15,7 +15,7 @@ use crate::redis::queue::place::shard_text;
 use crate::redis::test_server::RedisServer;
 
 /// Waits until every hand-off has been brought home.
-async fn all_is_home(broker: &RedisBroker) {
+pub(super) async fn all_is_home(broker: &RedisBroker) {
     until("hand-offs are drained", async || {
         let mut left = 0;
         for node in &broker.shared.nodes {
@@ -215,10 +215,15 @@ async fn a_home_that_forgets_how_far_a_drain_has_come_is_found_out() {
     let take = &broker.shared.caller.scripts.take;
     broker.shared.caller.call(source, take, none).await.unwrap();
     for _ in 0..2 {
-        // The planted bug: the cursor of the drain is gone before the next step.
-        let meta = format!("{}:meta", broker.shared.caller.instance(target));
+        // The planted bug: the cursor of the drain is gone before the next step, and with it which
+        // messages have come.
+        let instance = broker.shared.caller.instance(target);
         let mut forget = redis::cmd("HDEL");
-        forget.arg(meta).arg(format!("drained {}", shard_text(source.node.shard)));
+        forget.arg(format!("{instance}:meta"));
+        forget.arg(format!("drained {}", shard_text(source.node.shard)));
+        target.node.redis.run::<usize>(&forget).await.unwrap();
+        let mut forget = redis::cmd("UNLINK");
+        forget.arg(format!("{instance}:foreign"));
         target.node.redis.run::<usize>(&forget).await.unwrap();
         let carried = broker.shared.carry(source, target).await.unwrap();
         assert!(matches!(carried, Carried::Batch(_)));
@@ -267,9 +272,20 @@ const TOPICS: [&str; 4] = ["orders", "mails", "jobs", "events"];
 #[tokio::test]
 #[cfg_attr(no_redis_server, ignore = "needs redis-server on the PATH")]
 async fn nothing_is_lost_and_nothing_acknowledged_comes_back_while_servers_die() {
+    servers_die(Copies::One).await;
+}
+
+#[tokio::test]
+#[cfg_attr(no_redis_server, ignore = "needs redis-server on the PATH")]
+async fn nothing_is_lost_and_nothing_acknowledged_comes_back_while_servers_with_copies_die() {
+    servers_die(Copies::Two).await;
+}
+
+async fn servers_die(copies: Copies) {
     let mut servers = RedisServer::start_several(3).await;
     // Two processes on the same servers: both drain.
-    let brokers = [Arc::new(broker_on(&servers).await), Arc::new(broker_on(&servers).await)];
+    let [one, two] = [broker_with(&servers, copies).await, broker_with(&servers, copies).await];
+    let brokers = [Arc::new(one), Arc::new(two)];
     let ledger = Arc::new(Mutex::new(Ledger::default()));
     let (producing, consuming) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicBool::new(true)));
     let billing = group("billing");

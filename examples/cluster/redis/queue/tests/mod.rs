@@ -1,10 +1,13 @@
 //! The broker against real Redis servers.
 
+mod copies;
 mod failover;
 mod loss;
 mod model;
 mod random;
+mod restore;
 mod speed;
+mod storms;
 mod transitions;
 mod waiting;
 
@@ -15,7 +18,7 @@ use dss_queue::{
 };
 use tokio::time::{Instant, sleep};
 
-use super::RedisBroker;
+use super::{Copies, RedisBroker};
 use crate::redis::test_server::RedisServer;
 use crate::redis::{RedisAddress, RedisNodes};
 
@@ -59,10 +62,15 @@ fn receipts(deliveries: &[Delivery]) -> Vec<Receipt> {
     deliveries.iter().map(|delivery| delivery.receipt).collect()
 }
 
-/// A broker on these servers, all of which are open.
+/// A broker on these servers, all of which are open, with one copy of each message.
 async fn broker_on(servers: &[RedisServer]) -> RedisBroker {
+    broker_with(servers, Copies::One).await
+}
+
+/// The same with so many copies.
+async fn broker_with(servers: &[RedisServer], copies: Copies) -> RedisBroker {
     let addresses = servers.iter().map(|server| RedisAddress::parse(&server.url()).unwrap());
-    let broker = RedisBroker::start("test", RedisNodes::start(addresses.collect()));
+    let broker = RedisBroker::start("test", RedisNodes::start(addresses.collect()), copies);
     for server in servers {
         opened(&broker, server, true).await;
     }

@@ -52,7 +52,7 @@ impl Bare {
     async fn call(&self, script: &Script, arguments: &[Vec<u8>]) -> Fields {
         let mut invocation: ScriptInvocation<'_> = script.prepare_invoke();
         let mark = self.place.node.mark.borrow().clone().expect("the server is open");
-        self.broker.shared.caller.begin(&mut invocation, &self.place, &mark);
+        self.broker.shared.caller.begin_at(&mut invocation, &self.place, &mark);
         for argument in arguments {
             invocation.arg(argument);
         }
@@ -148,6 +148,7 @@ async fn through_scripts(bare: &Bare, flow: Flow) -> Duration {
 #[ignore = "it measures: it needs redis-server, and a machine with nothing else to do"]
 async fn the_broker_beside_its_scripts() {
     let server = RedisServer::start().await;
+    // One copy, as the scripts by themselves have.
     let broker = Arc::new(broker_on(std::slice::from_ref(&server)).await);
     let connection = redis::Client::open(server.url()).unwrap();
     let connection = connection.get_multiplexed_async_connection().await.unwrap();
@@ -162,6 +163,27 @@ async fn the_broker_beside_its_scripts() {
             ratios.push(ours / scripts);
             let batch = flow.batch;
             println!("batches of {batch}: scripts {scripts:.0}/s, broker {ours:.0}/s");
+        }
+        ratios.sort_by(f64::total_cmp);
+        println!("batches of {}: median ratio {:.2}", flow.batch, ratios[ROUNDS / 2]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "it measures: it needs redis-server, and a machine with nothing else to do"]
+async fn what_a_second_copy_costs() {
+    let servers = RedisServer::start_several(2).await;
+    let (one, two) =
+        (broker_with(&servers, Copies::One).await, broker_with(&servers, Copies::Two).await);
+    let (one, two) = (Arc::new(one), Arc::new(two));
+    for flow in [Flow { messages: 2_000, batch: 1 }, Flow { messages: 20_480, batch: 64 }] {
+        let rate = |took: Duration| flow.total() as f64 / took.as_secs_f64();
+        let mut ratios = Vec::new();
+        for _ in 0..ROUNDS {
+            let single = rate(through_broker(&one, flow).await);
+            let double = rate(through_broker(&two, flow).await);
+            ratios.push(double / single);
+            println!("batches of {}: one copy {single:.0}/s, two {double:.0}/s", flow.batch);
         }
         ratios.sort_by(f64::total_cmp);
         println!("batches of {}: median ratio {:.2}", flow.batch, ratios[ROUNDS / 2]);
