@@ -105,10 +105,13 @@ impl LockTable {
             if let Some(hold) = self.held_by_name(name, owner) {
                 let lock = self.holds[hold].lock;
                 if self.withdraw_hold(attempt, hold) {
-                    self.recheck(lock, owner, events);
                     changed.push(lock);
                 }
             }
+        }
+        // Only once all of it is gone: a cycle through what goes with it is none.
+        for lock in &changed {
+            self.recheck(*lock, owner, events);
         }
         self.settle(owner);
         for lock in changed {

@@ -206,3 +206,20 @@ fn upgrades_deadlocked_by_force_leave_nothing_of_their_owners() {
     script.apply(Command::ForceRelease { lock: lock("l") });
     assert_eq!(script.ended(), ["a deadlocked on l", "k got l"]);
 }
+
+#[test]
+fn an_upgrade_is_not_deadlocked_by_what_is_taken_back_with_it() {
+    let mut script = Script::default();
+    acquire_all(&mut script, all("a", &[("l", S), ("m", X)], Wait::Try));
+    let attempt = script.attempt();
+    script.take("b", "l", S);
+    script.take("k", "n", X);
+    acquire_all(&mut script, all("j", &[("l", X), ("n", X)], Wait::Forever));
+    script.wait("a", "l", X);
+    script.wait("k", "m", X);
+    // Behind `j`, who waits for `k`, who waits for the other half of what `a` gives up.
+    let locks = vec![lock("l"), lock("m")];
+    script.apply(Command::Cancel { attempt, locks, owner: owner("a") });
+    assert_eq!(script.ended(), ["k got m"]);
+    assert_eq!(script.queue("l"), ["j", "a"]);
+}

@@ -2,15 +2,18 @@
 
 use dss_lock::Mode;
 
-use super::{Answer, Ask, End, Level, LockNo, Model, OwnerNo, Patience, Waiting};
+use super::{
+    Answer, Ask, Claims, End, Level, LockNo, Model, OwnerNo, Patience, Waiting, session_of,
+};
 
 impl Model {
     pub(crate) fn acquire(&mut self, ask: Ask) -> Answer {
+        self.sessions.entry(session_of(ask.owner)).or_default();
         if let Some(request) = ask.request {
             let mut joined = false;
             for waiting in self.locks.values_mut().flat_map(|lock| &mut lock.queue) {
                 if waiting.owner == ask.owner && waiting.request == Some(request) {
-                    waiting.claims.push(ask.attempt);
+                    waiting.claims.add(ask.attempt);
                     joined = true;
                 }
             }
@@ -42,7 +45,7 @@ impl Model {
         let holders = self.locks.get_mut(&lock).map(|lock| &mut lock.holders);
         let levels = holders.into_iter().flatten().filter(|(owner, _)| *owner == ask.owner);
         for level in levels.flat_map(|(_, levels)| levels).filter(|level| level.token == token) {
-            level.claims.push(ask.attempt);
+            level.enter(ask.attempt, false);
         }
     }
 
@@ -72,7 +75,7 @@ impl Model {
         }
         if held.len() == wants.len() && held.iter().all(|(.., covered)| *covered) {
             for (no, ..) in &held {
-                self.held(owner, *no).unwrap().claims.push(attempt);
+                self.held(owner, *no).unwrap().enter(attempt, ask.counted);
             }
             let mut grants = held.into_iter().map(|(no, mode, token, _)| (no, mode, token));
             return Answer::Ended(match ask.joint {
@@ -120,7 +123,7 @@ impl Model {
 
     fn queue_up(&mut self, ask: Ask, wants: &[(LockNo, Mode)], upgrade: bool, until: Option<u64>) {
         for (no, mode) in wants {
-            let (request, claims) = (ask.request, vec![ask.attempt]);
+            let (request, claims) = (ask.request, Claims::of(ask.attempt));
             let joint = ask.joint.map(|_| wants.to_vec());
             let lock = self.locks.get_mut(no).unwrap();
             let mode = *mode;
@@ -133,6 +136,7 @@ impl Model {
                 until,
                 request,
                 claims,
+                counted: ask.counted,
                 joint,
             });
             lock.sort();
@@ -140,9 +144,10 @@ impl Model {
     }
 
     fn grant_asked(&mut self, ask: Ask) -> End {
+        let claims = Claims::of(ask.attempt);
         match ask.joint {
-            Some(_) => self.grant_all(ask.owner, &ask.wants(), &[ask.attempt]),
-            None => self.grant(ask.owner, ask.lock, ask.mode, vec![ask.attempt]),
+            Some(_) => self.grant_all(ask.owner, &ask.wants(), &claims),
+            None => self.grant(ask.owner, ask.lock, ask.mode, claims, ask.counted),
         }
     }
 }

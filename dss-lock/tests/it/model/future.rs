@@ -3,10 +3,14 @@
 use super::{Ask, LockNo, Model, OwnerNo, session_of};
 
 impl Model {
-    /// Whether somebody waits for ever, though all that can give way do.
+    /// Whether somebody waits for ever, though all that can give way do. Nobody waits for ever for
+    /// a delay to end.
     pub(super) fn is_stuck(&self) -> bool {
         let mut future = self.clone();
         let numbers: Vec<LockNo> = future.locks.keys().copied().collect();
+        for lock in future.locks.values_mut() {
+            lock.delayed = None;
+        }
         for no in &numbers {
             future.pump(*no);
         }

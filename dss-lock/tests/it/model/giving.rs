@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::{Ask, End, LockNo, Model, OwnerNo, session_of};
+use dss_lock::{AttemptId, Mode, ReleaseOutcome};
+
+use super::{Ask, End, Level, LockNo, Model, OwnerNo, session_of};
 
 impl Model {
     pub(crate) fn cancel(&mut self, ask: Ask) {
@@ -12,13 +14,15 @@ impl Model {
         let named = self.awaits(owner).is_some_and(|first| locks.contains(&first));
         let queues = self.locks.values_mut().flat_map(|lock| &mut lock.queue);
         let mut queues = queues.filter(|_| named);
-        if let Some(waiting) = queues.find(|w| w.owner == owner && w.claims.contains(&attempt)) {
-            if waiting.claims.len() == 1 {
+        if let Some(waiting) =
+            queues.find(|w| w.owner == owner && w.claims.attempts.contains(&attempt))
+        {
+            if waiting.claims.hang_on(attempt) {
                 self.end_wait(owner, &End::Cancelled);
                 return;
             }
             for waiting in self.locks.values_mut().flat_map(|lock| &mut lock.queue) {
-                waiting.claims.retain(|claim| *claim != attempt);
+                waiting.claims.remove(attempt);
             }
             return;
         }
@@ -27,10 +31,8 @@ impl Model {
             let before = self.holders(no);
             let Some(lock) = self.locks.get_mut(&no) else { continue };
             for (_, levels) in lock.holders.iter_mut().filter(|(holder, _)| *holder == owner) {
-                for level in levels.iter_mut() {
-                    level.claims.retain(|claim| *claim != attempt);
-                }
-                forgotten.extend(levels.extract_if(.., |level| level.claims.is_empty()));
+                take_back(attempt, levels);
+                forgotten.extend(levels.extract_if(.., |level| level.entries == 0));
             }
             lock.holders.retain(|(_, levels)| !levels.is_empty());
             // Where nobody holds it in another way than before, nobody's turn has come.
@@ -63,28 +65,67 @@ impl Model {
         self.pump(no);
     }
 
+    /// What the owner holds of the lock, unless by another grant than this.
+    fn named(
+        &mut self,
+        owner: OwnerNo,
+        no: LockNo,
+        token: Option<u64>,
+    ) -> Result<&mut Vec<Level>, ReleaseOutcome> {
+        let holders = &mut self.locks.entry(no).or_default().holders;
+        let held = holders.iter_mut().find(|(holder, _)| *holder == owner);
+        let (_, levels) = held.ok_or(ReleaseOutcome::NotHolder)?;
+        if token.is_some_and(|token| token != levels.last().unwrap().token) {
+            return Err(ReleaseOutcome::StaleToken);
+        }
+        Ok(levels)
+    }
+
     pub(crate) fn release(
         &mut self,
         owner: OwnerNo,
         no: LockNo,
         token: Option<u64>,
-    ) -> &'static str {
-        let lock = self.locks.entry(no).or_default();
-        let Some(place) = lock.holders.iter().position(|(holder, _)| *holder == owner) else {
-            return "not holder";
+    ) -> ReleaseOutcome {
+        let levels = match self.named(owner, no, token) {
+            Ok(levels) => levels,
+            Err(refused) => return refused,
         };
-        if token.is_some_and(|token| token != lock.holders[place].1.last().unwrap().token) {
-            return "stale";
+        let entries = levels.last().unwrap().entries - 1;
+        if entries > 0 {
+            levels.last_mut().unwrap().entries = entries;
+            for level in levels {
+                level.entries = level.entries.min(entries);
+            }
+            return ReleaseOutcome::StillHeld { entries };
         }
-        lock.holders.remove(place);
+        self.locks.get_mut(&no).unwrap().holders.retain(|(holder, _)| *holder != owner);
         self.settle(owner, no);
-        "released"
+        ReleaseOutcome::Released
+    }
+
+    /// The token by which the lock is held shared then.
+    pub(crate) fn downgrade(
+        &mut self,
+        owner: OwnerNo,
+        no: LockNo,
+        token: Option<u64>,
+    ) -> Result<u64, ReleaseOutcome> {
+        let levels = self.named(owner, no, token)?;
+        let top = levels.pop().unwrap();
+        let token = top.token;
+        *levels = vec![Level { mode: Mode::Shared, ..top }];
+        self.pump(no);
+        Ok(token)
     }
 
     pub(crate) fn force_release(&mut self, no: LockNo) {
         let mut holders = std::mem::take(&mut self.locks.entry(no).or_default().holders);
         holders.sort_by_key(|(_, levels)| levels.last().unwrap().token);
         self.locks.get_mut(&no).unwrap().sort();
+        for (owner, _) in &holders {
+            self.delay(no, *owner);
+        }
         for (owner, _) in holders {
             if self.awaits(owner) == Some(no) && self.is_stuck() {
                 self.end_wait_quietly(owner);
@@ -99,14 +140,18 @@ impl Model {
         self.report(locks[0], &waiting, &End::Deadlock);
     }
 
-    pub(crate) fn end_sessions(&mut self, sessions: &[usize]) {
+    /// Whoever closes its session gives up what it holds; who dies has lost it.
+    pub(crate) fn end_sessions(&mut self, sessions: &[usize], closed: bool) {
         let dead = |owner: OwnerNo| sessions.contains(&session_of(owner));
-        let mut touched = BTreeSet::new();
+        let (mut touched, mut lost) = (BTreeSet::new(), Vec::new());
         for (no, lock) in &mut self.locks {
-            let holders = lock.holders.len();
-            lock.holders.retain(|(owner, _)| !dead(*owner));
-            if lock.holders.len() < holders {
-                touched.insert(*no);
+            let gone = lock.holders.extract_if(.., |(owner, _)| dead(*owner));
+            lost.extend(gone.map(|(owner, _)| (*no, owner)));
+        }
+        for (no, owner) in lost {
+            touched.insert(no);
+            if !closed {
+                self.delay(no, owner);
             }
         }
         for owner in sessions.iter().flat_map(|session| [session * 2, session * 2 + 1]) {
@@ -117,8 +162,22 @@ impl Model {
             }
         }
         self.records.retain(|(owner, ..)| !dead(*owner));
+        self.sessions.retain(|session, _| !sessions.contains(session));
         for no in touched {
             self.pump(no);
         }
+    }
+}
+
+/// Takes an attempt back from the one level of a hold that it stands for. A level that it leaves
+/// without entries is gone.
+fn take_back(attempt: AttemptId, levels: &mut [Level]) {
+    let Some(place) = levels.iter().position(|level| level.knows(attempt)) else { return };
+    let before = levels[place].entries;
+    levels[place].take_back(attempt);
+    let fewer = before - levels[place].entries;
+    // What was entered below counts above, where there is always one entry: the upgrade.
+    for above in &mut levels[place + 1..] {
+        above.entries = above.entries.saturating_sub(fewer).max(1);
     }
 }

@@ -7,10 +7,13 @@
 mod asking;
 mod future;
 mod giving;
+mod level;
+mod time;
 
 use std::collections::BTreeMap;
 
 use dss_lock::{AttemptId, Mode};
+use level::{Claims, Level};
 
 /// Owners 0 and 1 are of session 0, owners 2 and 3 of session 1, and so on.
 pub(crate) type OwnerNo = usize;
@@ -46,14 +49,6 @@ pub(crate) enum Patience {
     Forever,
 }
 
-/// One level of a hold: a shared grant may have its upgrade on top.
-#[derive(Debug, Clone)]
-struct Level {
-    mode: Mode,
-    token: u64,
-    claims: Vec<AttemptId>,
-}
-
 #[derive(Debug, Clone)]
 struct Waiting {
     owner: OwnerNo,
@@ -62,7 +57,9 @@ struct Waiting {
     arrived: AttemptId,
     until: Option<u64>,
     request: Option<u8>,
-    claims: Vec<AttemptId>,
+    claims: Claims,
+    /// Whether it is one more entry into what it upgrades.
+    counted: bool,
     /// Where it asks for several locks: all of them. It stands in the queue of each.
     joint: Option<Vec<(LockNo, Mode)>>,
 }
@@ -71,6 +68,8 @@ struct Waiting {
 struct ModelLock {
     holders: Vec<(OwnerNo, Vec<Level>)>,
     queue: Vec<Waiting>,
+    /// Until when it is kept back.
+    delayed: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -81,6 +80,7 @@ pub(crate) struct Ask {
     pub(crate) mode: Mode,
     pub(crate) patience: Patience,
     pub(crate) request: Option<u8>,
+    pub(crate) counted: bool,
     /// Further locks of a request for several.
     pub(crate) joint: Option<[(LockNo, Mode); 2]>,
 }
@@ -104,6 +104,8 @@ pub(crate) struct Model {
     now: u64,
     pub(crate) newest: u64,
     locks: BTreeMap<LockNo, ModelLock>,
+    /// Those that live, and the delay of each.
+    pub(super) sessions: BTreeMap<usize, u64>,
     records: Vec<(OwnerNo, u8, End)>,
     pub(crate) ended: Vec<Ended>,
     /// How many requests were refused for a deadlock, and how many were let past a writer.
@@ -128,9 +130,15 @@ impl ModelLock {
     }
 
     fn admits(&self, owner: OwnerNo, mode: Mode) -> bool {
-        self.holders.iter().all(|(holder, levels)| {
-            *holder == owner || (mode == Mode::Shared && levels.last().unwrap().mode == mode)
-        })
+        let shared = |levels: &Vec<Level>| levels.last().unwrap().mode == Mode::Shared;
+        if self.delayed.is_some() {
+            // Readers may join readers, and nobody may do anything else.
+            return mode == Mode::Shared
+                && !self.holders.is_empty()
+                && self.holders.iter().all(|(_, levels)| shared(levels));
+        }
+        let mut others = self.holders.iter().filter(|(holder, _)| *holder != owner);
+        others.all(|(_, levels)| mode == Mode::Shared && shared(levels))
     }
 }
 
@@ -157,19 +165,12 @@ impl Model {
         locks.find(|(_, lock)| lock.queue.iter().any(|w| w.owner == owner)).map(|(no, _)| *no)
     }
 
-    pub(crate) fn pass_time(&mut self, now: u64) {
-        self.now = self.now.max(now);
-        loop {
-            let due = self.locks.values().flat_map(|lock| {
-                lock.queue.iter().filter_map(|w| Some((w.until?, w.arrived, w.owner)))
-            });
-            match due.min() {
-                Some((until, _, owner)) if until <= self.now => {
-                    self.end_wait(owner, &End::TimedOut);
-                }
-                _ => return,
-            }
-        }
+    /// Who holds a lock and waits to hold it alone.
+    pub(crate) fn upgrades(&self) -> Vec<(OwnerNo, LockNo)> {
+        let locks = self.locks.iter();
+        let upgrades = locks
+            .flat_map(|(no, lock)| lock.queue.iter().filter(|w| w.upgrade).map(|w| (w.owner, *no)));
+        upgrades.collect()
     }
 
     /// Takes the owner's request out of all queues; the locks it was for, and the request.
@@ -196,7 +197,7 @@ impl Model {
         {
             self.records.push((waiting.owner, request, end.clone()));
         }
-        self.ended.push((waiting.owner, lock, waiting.claims.clone(), end.clone()));
+        self.ended.push((waiting.owner, lock, waiting.claims.attempts.clone(), end.clone()));
     }
 
     fn pump(&mut self, no: LockNo) {
@@ -206,7 +207,10 @@ impl Model {
         while let Some(owner) = self.next_of(no) {
             let (locks, waiting) = self.unqueue(owner);
             let end = match &waiting.joint {
-                None => self.grant(owner, no, waiting.mode, waiting.claims.clone()),
+                None => {
+                    let Waiting { mode, counted, .. } = waiting;
+                    self.grant(owner, no, mode, waiting.claims.clone(), counted)
+                }
                 Some(wants) => self.grant_all(owner, wants, &waiting.claims),
             };
             self.report(locks[0], &waiting, &end);
@@ -225,21 +229,32 @@ impl Model {
         })
     }
 
-    fn grant_all(&mut self, owner: OwnerNo, wants: &[(LockNo, Mode)], claims: &[AttemptId]) -> End {
+    fn grant_all(&mut self, owner: OwnerNo, wants: &[(LockNo, Mode)], claims: &Claims) -> End {
         let mut grants = Vec::new();
         for (no, mode) in wants {
-            self.grant(owner, *no, *mode, claims.to_vec());
+            self.grant(owner, *no, *mode, claims.clone(), false);
             grants.push((*no, *mode, self.newest));
         }
         End::GrantedAll(grants)
     }
 
-    fn grant(&mut self, owner: OwnerNo, no: LockNo, mode: Mode, claims: Vec<AttemptId>) -> End {
+    fn grant(
+        &mut self,
+        owner: OwnerNo,
+        no: LockNo,
+        mode: Mode,
+        claims: Claims,
+        counted: bool,
+    ) -> End {
         self.newest += 1;
-        let level = Level { mode, token: self.newest, claims };
+        let mut level =
+            Level { mode, token: self.newest, claims, entries: 1, reentries: Vec::new() };
         let lock = self.locks.entry(no).or_default();
         match lock.holders.iter_mut().find(|(holder, _)| *holder == owner) {
-            Some((_, levels)) => levels.push(level),
+            Some((_, levels)) => {
+                level.entries = levels.last().unwrap().entries + u32::from(counted);
+                levels.push(level);
+            }
             None => lock.holders.push((owner, vec![level])),
         }
         End::Granted(no, mode, self.newest)

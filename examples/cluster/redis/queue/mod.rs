@@ -37,11 +37,13 @@
 //!                recall at n1 ──► revive at n0 ──► renew at n1, under {orders}~n0~4-…
 //! ```
 //!
-//! A shadow has the messages that are not older than the oldest of its place, and of others at most
+//! A shadow's messages are in a hash with an index by id, since copies come in any order, which a
+//! stream refuses. It has the messages that are not older than the oldest of its place, and of others at most
 //! as many as the place has and a thousand. It remembers what each group has done: its cursor, and up
 //! to a thousand exceptions to it. One that is new, after its server lost its disk or another one
 //! helped out for it, is given all that its place has. With the place it goes: when a hand-off is
-//! drained, when a topic is deleted.
+//! drained, when a topic is deleted. All nodes have to say the same of copies: with one copy, nobody
+//! looks after shadows that are there, and what they keep comes back once there are two again.
 //!
 //! A server that comes back empty, or with an older state than others know of, is given another mark
 //! at once, so that nobody takes it for what it was; it is restored before it is used, by whichever

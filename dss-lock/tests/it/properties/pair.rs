@@ -1,40 +1,78 @@
-//! Random commands, applied to the table and to the naive model side by side.
+//! The table and the naive model, side by side.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use dss_lock::{
-    AcquireAllRequest, AcquireRequest, AttemptId, ClusterTime, Command, Event, Expiry, LockName,
-    LockTable, Mode, Outcome, Owner, OwnerId, ReleaseOutcome, ReleaseRequest, Reply, RequestId,
-    SessionId, Wait,
+    AcquireAllRequest, AcquireRequest, AttemptId, ClusterTime, Command, DowngradeOutcome, Event,
+    Expiry, FencingToken, LockName, LockTable, Mode, Outcome, Owner, OwnerId, ReleaseOutcome,
+    ReleaseRequest, Reply, RequestId, SessionId, Wait,
 };
-use proptest::prelude::*;
 
 use crate::model::{Answer, Ask, End, Ended, LockNo, Model, OwnerNo, Patience, session_of};
 
-const OWNERS: usize = 8;
-const LOCKS: usize = 5;
+pub(super) const OWNERS: usize = 8;
+pub(super) const SESSIONS: usize = OWNERS / 2;
+pub(super) const LOCKS: usize = 5;
 
 #[derive(Debug, Clone)]
-enum Step {
-    Acquire { owner: OwnerNo, lock: LockNo, mode: Mode, wait: Option<u8>, request: Option<u8> },
-    AcquireAll { owner: OwnerNo, locks: [(LockNo, Mode); 3], wait: Option<u8>, request: Option<u8> },
-    Cancel { back: usize },
-    Release { owner: OwnerNo, lock: LockNo, token: Option<bool> },
-    ForceRelease { lock: LockNo },
-    End { sessions: Vec<usize>, closed: bool, seen: bool },
-    Pass { millis: u64 },
+pub(super) enum Step {
+    Acquire {
+        owner: OwnerNo,
+        lock: LockNo,
+        mode: Mode,
+        wait: Option<u8>,
+        request: Option<u8>,
+        counted: bool,
+    },
+    AcquireAll {
+        owner: OwnerNo,
+        locks: [(LockNo, Mode); 3],
+        wait: Option<u8>,
+        request: Option<u8>,
+    },
+    Cancel {
+        back: usize,
+    },
+    Release {
+        owner: OwnerNo,
+        lock: LockNo,
+        token: Option<bool>,
+    },
+    Downgrade {
+        owner: OwnerNo,
+        lock: LockNo,
+        token: Option<bool>,
+    },
+    ForceRelease {
+        lock: LockNo,
+    },
+    Open {
+        session: usize,
+        delay: Option<u8>,
+    },
+    Renew {
+        session: usize,
+    },
+    End {
+        sessions: Vec<usize>,
+        closed: bool,
+        seen: bool,
+    },
+    Pass {
+        millis: u64,
+    },
     Restore,
 }
 
 /// The two side by side.
 #[derive(Default)]
-struct Pair {
-    table: LockTable,
-    model: Model,
-    index: u64,
+pub(super) struct Pair {
+    pub(super) table: LockTable,
+    pub(super) model: Model,
+    pub(super) index: u64,
     now: u64,
-    attempts: Vec<Ask>,
+    pub(super) attempts: Vec<Ask>,
     /// Of each attempt, how it ended.
     ends: BTreeMap<AttemptId, End>,
     newest: u64,
@@ -64,15 +102,16 @@ fn owner_no(owner: &Owner) -> OwnerNo {
 }
 
 impl Pair {
-    fn step(&mut self, step: &Step) {
+    pub(super) fn step(&mut self, step: &Step) {
         self.index += 1;
         match step {
-            Step::Acquire { owner, lock, mode, wait, request } => {
+            Step::Acquire { owner, lock, mode, wait, request, counted } => {
                 let attempt = AttemptId { term: 0, sequence: self.index };
                 let patience = self.patience(*wait);
                 let (owner, lock, mode, request) = (*owner, *lock, *mode, *request);
-                let joint = None;
-                self.acquire(Ask { attempt, owner, lock, mode, patience, request, joint }, *wait);
+                let (counted, joint) = (*counted, None);
+                let ask = Ask { attempt, owner, lock, mode, patience, request, counted, joint };
+                self.acquire(ask, *wait);
             }
             Step::AcquireAll { owner, locks, wait, request } => {
                 self.joint = true;
@@ -80,8 +119,9 @@ impl Pair {
                 let patience = self.patience(*wait);
                 let (owner, request) = (*owner, *request);
                 let [(lock, mode), joint @ ..] = *locks;
-                let joint = Some(joint);
-                self.acquire(Ask { attempt, owner, lock, mode, patience, request, joint }, *wait);
+                let (counted, joint) = (false, Some(joint));
+                let ask = Ask { attempt, owner, lock, mode, patience, request, counted, joint };
+                self.acquire(ask, *wait);
             }
             Step::Cancel { back } => {
                 let Some(place) = self.attempts.len().checked_sub(back + 1) else { return };
@@ -92,6 +132,15 @@ impl Pair {
                 self.apply(command, |model| model.cancel(ask));
             }
             Step::Release { owner, lock, token } => self.release(*owner, *lock, *token),
+            Step::Downgrade { owner, lock, token } => self.downgrade(*owner, *lock, *token),
+            Step::Open { session, delay } => self.open(*session, *delay),
+            Step::Renew { session } => {
+                let command = Command::Renew { session: session_id(*session) };
+                let (reply, lives) =
+                    self.apply(command, |model| model.sessions.contains_key(session));
+                let Reply::Renewed(view) = reply else { panic!("{reply:?}") };
+                assert_eq!(view.map(|view| view.renewal), lives.then_some(self.index));
+            }
             Step::ForceRelease { lock } => {
                 let command = Command::ForceRelease { lock: lock_name(*lock) };
                 self.apply(command, |model| model.force_release(*lock));
@@ -157,7 +206,7 @@ impl Pair {
             let request = AcquireAllRequest { locks, session, owner, wait, ttl, request_id };
             Command::AcquireAll { attempt, request }
         } else {
-            let reentrant = false;
+            let reentrant = ask.counted;
             let request =
                 AcquireRequest { lock, session, owner, mode, wait, ttl, request_id, reentrant };
             Command::Acquire { attempt, request }
@@ -181,32 +230,67 @@ impl Pair {
         }
     }
 
-    fn release(&mut self, owner: OwnerNo, lock: LockNo, right: Option<bool>) {
+    /// A request about what `owner` holds, with the token that it holds it by or with another.
+    fn about(
+        &self,
+        owner: OwnerNo,
+        lock: LockNo,
+        right: Option<bool>,
+    ) -> (ReleaseRequest, Option<u64>) {
         let held = self.model.holders(lock);
         let held = held.iter().find(|(holder, ..)| *holder == owner).map(|(.., token)| *token);
-        let token = right.map(|right| held.unwrap_or(0) + u64::from(!right));
-        let Owner { session, owner: owner_id } = owner_of(owner);
-        let request = ReleaseRequest {
-            lock: lock_name(lock),
-            session,
-            owner: owner_id,
-            token: token.map(dss_lock::FencingToken::new),
-        };
-        let (reply, answer) =
+        let named = right.map(|right| held.unwrap_or(0) + u64::from(!right));
+        let Owner { session, owner } = owner_of(owner);
+        let token = named.map(FencingToken::new);
+        (ReleaseRequest { lock: lock_name(lock), session, owner, token }, named)
+    }
+
+    fn release(&mut self, owner: OwnerNo, lock: LockNo, right: Option<bool>) {
+        let (request, token) = self.about(owner, lock, right);
+        let (reply, expected) =
             self.apply(Command::Release(request), |model| model.release(owner, lock, token));
-        let expected = match answer {
-            "released" => ReleaseOutcome::Released,
-            "stale" => ReleaseOutcome::StaleToken,
-            _ => ReleaseOutcome::NotHolder,
-        };
         assert_eq!(reply, Reply::Release(expected));
+    }
+
+    fn downgrade(&mut self, owner: OwnerNo, lock: LockNo, right: Option<bool>) {
+        let (request, token) = self.about(owner, lock, right);
+        let (reply, expected) =
+            self.apply(Command::Downgrade(request), |model| model.downgrade(owner, lock, token));
+        let Reply::Downgrade(outcome) = reply else { panic!("{reply:?}") };
+        let outcome = match outcome {
+            DowngradeOutcome::Downgraded(grant) => {
+                assert_eq!(grant.mode, Mode::Shared);
+                Ok(grant.token.get())
+            }
+            DowngradeOutcome::StaleToken => Err(ReleaseOutcome::StaleToken),
+            DowngradeOutcome::NotHolder => Err(ReleaseOutcome::NotHolder),
+        };
+        assert_eq!(outcome, expected);
+    }
+
+    fn open(&mut self, session: usize, delay: Option<u8>) {
+        let lock_delay = delay.map(|millis| Duration::from_millis(millis.into()));
+        let ttl = Duration::from_secs(9);
+        let command = Command::OpenSession { session: session_id(session), ttl, lock_delay };
+        let (reply, delay) = self.apply(command, |model| {
+            let known = model.sessions.entry(session).or_default();
+            *known = delay.map_or(*known, u64::from);
+            *known
+        });
+        let Reply::Session(Ok(view)) = reply else { panic!("{reply:?}") };
+        assert_eq!(view.lock_delay, Duration::from_millis(delay));
     }
 
     fn end_sessions(&mut self, sessions: &[usize], closed: bool, seen: bool) {
         if closed {
             let session = session_id(sessions[0]);
             let command = Command::CloseSession { session };
-            self.apply(command, |model| model.end_sessions(&sessions[..1]));
+            let (reply, lived) = self.apply(command, |model| {
+                let lived = model.sessions.contains_key(&sessions[0]);
+                model.end_sessions(&sessions[..1], closed);
+                lived
+            });
+            assert_eq!(reply, Reply::Closed(lived));
             return;
         }
         let renewal = |session: &SessionId| self.table.session(session).map(|view| view.renewal);
@@ -216,7 +300,7 @@ impl Pair {
             Expiry { session, renewal }
         });
         let command = Command::Expire { sessions: expiries.collect() };
-        self.apply(command, |model| model.end_sessions(if seen { sessions } else { &[] }));
+        self.apply(command, |model| model.end_sessions(if seen { sessions } else { &[] }, closed));
     }
 
     fn check(&mut self) {
@@ -273,143 +357,5 @@ fn end_of(outcome: &Outcome) -> End {
         }
         Outcome::AlreadyHolds { lock } => End::AlreadyHolds(number(lock.as_str())),
         Outcome::Refused(limit) => panic!("{limit:?} reached by so little"),
-    }
-}
-
-fn steps(joint: u32) -> impl Strategy<Value = Step> {
-    let (owner, lock) = (0..OWNERS, 0..LOCKS);
-    let mode = prop_oneof![Just(Mode::Exclusive), Just(Mode::Shared)].boxed();
-    let wait = prop_oneof![1 => Just(None), 4 => (0..6_u8).prop_map(Some)].boxed();
-    let request = prop_oneof![4 => Just(None), 1 => (0..3_u8).prop_map(Some)].boxed();
-    let sessions = prop::sample::subsequence(vec![0, 1, 2, 3], 1..3);
-    let locks = prop::array::uniform3((lock.clone(), mode.clone()));
-    let acquire_all = (owner.clone(), locks, wait.clone(), request.clone())
-        .prop_map(|(owner, locks, wait, request)| Step::AcquireAll { owner, locks, wait, request });
-    let acquire = (owner.clone(), lock.clone(), mode, wait, request).prop_map(
-        |(owner, lock, mode, wait, request)| Step::Acquire { owner, lock, mode, wait, request },
-    );
-    let release = (owner, lock.clone(), any::<Option<bool>>())
-        .prop_map(|(owner, lock, token)| Step::Release { owner, lock, token });
-    let end = (sessions, any::<bool>(), any::<bool>())
-        .prop_map(|(sessions, closed, seen)| Step::End { sessions, closed, seen });
-    prop_oneof![
-        12 - joint => acquire,
-        joint => acquire_all,
-        5 => release,
-        2 => (0..6_usize).prop_map(|back| Step::Cancel { back }),
-        1 => lock.prop_map(|lock| Step::ForceRelease { lock }),
-        1 => end,
-        2 => (0..4_u64).prop_map(|millis| Step::Pass { millis }),
-        1 => Just(Step::Restore),
-    ]
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
-
-    #[test]
-    fn the_table_does_what_the_naive_model_does(steps in prop::collection::vec(steps(0), 1..80)) {
-        let mut pair = Pair::default();
-        for step in &steps {
-            pair.step(step);
-        }
-    }
-
-    #[test]
-    fn requests_for_several_locks_do_too(steps in prop::collection::vec(steps(5), 1..80)) {
-        let mut pair = Pair::default();
-        for step in &steps {
-            pair.step(step);
-        }
-    }
-
-    #[test]
-    fn a_replica_restored_anywhere_ends_in_the_same_state(
-        steps in prop::collection::vec(steps(3), 1..60),
-        at in any::<prop::sample::Index>(),
-    ) {
-        let (mut straight, mut restored) = (Pair::default(), Pair::default());
-        for (place, step) in steps.iter().filter(|s| !matches!(s, Step::Restore)).enumerate() {
-            straight.step(step);
-            restored.step(step);
-            if place == at.index(steps.len()) {
-                restored.step(&Step::Restore);
-                restored.index = straight.index;
-            }
-        }
-        prop_assert_eq!(&straight.table, &restored.table);
-        prop_assert_eq!(straight.table.snapshot(), restored.table.snapshot());
-    }
-}
-
-/// Small steps of a linear congruential generator (Knuth's MMIX constants): enough to mix
-/// commands, and the same everywhere.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 =
-            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        usize::try_from(self.0 >> 33).unwrap() % bound
-    }
-}
-
-/// Steps of whoever mostly waits, upgrades and gives up little: every other request or so closes a
-/// cycle.
-fn entangled_step(random: &mut Random, pair: &Pair, joint: bool) -> Step {
-    let lock = random.below(LOCKS);
-    let mut owner = random.below(OWNERS);
-    // Whoever waits is seldom heard of, so that most requests are looked into.
-    for _ in 0..4 {
-        if pair.model.awaits(owner).is_some() {
-            owner = random.below(OWNERS);
-        }
-    }
-    let mut mode = || if random.below(2) == 0 { Mode::Exclusive } else { Mode::Shared };
-    let (first, second, third) = (mode(), mode(), mode());
-    match random.below(24) {
-        0..7 if joint => {
-            let locks =
-                [(lock, first), (random.below(LOCKS), second), (random.below(LOCKS), third)];
-            Step::AcquireAll { owner, locks, wait: Some(0), request: None }
-        }
-        0..20 => Step::Acquire { owner, lock, mode: first, wait: Some(0), request: None },
-        20..22 => Step::Release { owner, lock, token: None },
-        22 => Step::Cancel { back: random.below(5) },
-        _ => Step::ForceRelease { lock },
-    }
-}
-
-/// `DSS_COMMANDS` random commands, 240,000 where it is not set, half of them with requests for
-/// several locks; or those of the seed `DSS_SEED`.
-#[test]
-fn deadlocks_are_found_exactly_when_there_is_one() {
-    const COMMANDS_PER_SEED: u64 = 60;
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    let seed = number("DSS_SEED");
-    let commands_wanted = number("DSS_COMMANDS").unwrap_or(240_000);
-    let seeds = seed.map_or(0..commands_wanted / COMMANDS_PER_SEED, |seed| seed..seed + 1);
-    let (mut commands, mut deadlocks, mut barges) = (0_u64, 0, 0);
-    for seed in seeds {
-        let mut random = Random(seed);
-        let mut pair = Pair::default();
-        let run = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            for _ in 0..COMMANDS_PER_SEED {
-                let step = entangled_step(&mut random, &pair, seed % 2 == 1);
-                pair.step(&step);
-                commands += 1;
-            }
-        }));
-        if let Err(panic) = run {
-            eprintln!("failed with DSS_SEED={seed}");
-            std::panic::resume_unwind(panic);
-        }
-        deadlocks += pair.model.deadlocks;
-        barges += pair.model.barges;
-    }
-    println!("{commands} commands, {deadlocks} deadlocks, {barges} let past others that wait");
-    if seed.is_none() {
-        assert!(deadlocks as u64 > commands / 50, "{deadlocks} deadlocks");
-        assert!(barges as u64 > commands / 3_000, "{barges} barges");
     }
 }
