@@ -18,6 +18,7 @@ use std::time::Duration;
 use axum::http::HeaderValue;
 use dss_lock::{LockMachine, LockService};
 use dss_mesi::{Incarnation, Memory};
+use dss_queue::ReplicatedBroker;
 use dss_raft::{FileStorage, GroupId, Identity, Node, NodeId, StartGroupError, StorageError};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -224,12 +225,8 @@ impl BoundNode {
             placement,
         });
         let raft = groups.raft.clone();
-        let spread = queues.spread;
         let node = RunningNode::serve(app, raft, membership, leases, tls, (client, peer));
-        if let Some(broker) = spread {
-            spread::start(&node.app, broker, &node.ending);
-        }
-        Ok(node)
+        Ok(node.spreading(queues.spread))
     }
 }
 
@@ -313,6 +310,14 @@ impl RunningNode {
         let answers = (router, header);
         let clients = Clients::serve(client, tls, answers, limits, recorder, stopping.clone());
         Self { app, raft, membership, clients, stopping, ending }
+    }
+
+    /// The same, doing its part in spreading these queues.
+    fn spreading(self, queues: Option<Arc<ReplicatedBroker>>) -> Self {
+        if let Some(queues) = queues {
+            spread::start(&self.app, queues, &self.ending);
+        }
+        self
     }
 
     /// What its handlers see.
