@@ -59,7 +59,7 @@ impl Model {
             lock.sort();
         }
         if self.awaits(owner) == Some(no) && self.is_stuck() {
-            self.deadlocks += 1;
+            self.note_put_back(owner);
             self.end_wait(owner, &End::Deadlock);
         }
         self.pump(no);
@@ -134,8 +134,14 @@ impl Model {
         self.pump(no);
     }
 
+    fn note_put_back(&mut self, owner: OwnerNo) {
+        self.put_back += 1;
+        let holds = self.locks.values().any(|lock| lock.holders.iter().any(|(no, _)| *no == owner));
+        self.bare += usize::from(!holds);
+    }
+
     fn end_wait_quietly(&mut self, owner: OwnerNo) {
-        self.deadlocks += 1;
+        self.note_put_back(owner);
         let (locks, waiting) = self.unqueue(owner);
         self.report(locks[0], &waiting, &End::Deadlock);
     }
