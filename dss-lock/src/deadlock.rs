@@ -187,7 +187,8 @@ impl LockTable {
     }
 
     /// Looks for a cycle through an owner that may have been put back in the queue of `lock`, and
-    /// ends its wait where there is one. The caller settles the owner and grants the lock.
+    /// ends its wait where there is one. The caller has taken away all that the command takes away,
+    /// settles the owner and grants the lock.
     #[inline]
     pub(crate) fn recheck(
         &mut self,

@@ -22,6 +22,10 @@ impl Random {
         usize::try_from((number ^ (number >> 31)) >> 33).unwrap() % bound
     }
 
+    fn small(&mut self, bound: u8) -> u8 {
+        u8::try_from(self.below(bound.into())).expect("it is below what is one")
+    }
+
     /// Whether what happens so many times in a hundred happens now.
     pub(super) fn percent(&mut self, times: usize) -> bool {
         self.below(100) < times
@@ -136,7 +140,7 @@ impl Temper {
             }
             Kind::Pass => Step::Pass { millis: random.below(4) as u64 },
             Kind::Open => {
-                let delay = random.percent(80).then(|| random.below(5) as u8);
+                let delay = random.percent(80).then(|| random.small(5));
                 Step::Open { session: random.below(SESSIONS), delay }
             }
             Kind::Renew => Step::Renew { session: random.below(SESSIONS) },
@@ -169,13 +173,13 @@ impl Temper {
     fn wait(&self, random: &mut Random) -> Option<u8> {
         match random.percent(self.hasty) {
             true if random.percent(20) => None,
-            true => Some(1 + random.below(4) as u8),
+            true => Some(1 + random.small(4)),
             false => Some(0),
         }
     }
 
     fn request(&self, random: &mut Random) -> Option<u8> {
-        random.percent(self.named).then(|| random.below(4) as u8)
+        random.percent(self.named).then(|| random.small(4))
     }
 
     fn acquire(&self, random: &mut Random, pair: &Pair) -> Step {

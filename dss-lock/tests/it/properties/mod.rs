@@ -125,5 +125,7 @@ fn deadlocks_are_found_exactly_when_there_is_one() {
     if seed.is_none() {
         assert!(deadlocks as u64 > commands / 50, "{deadlocks} deadlocks");
         assert!(barges as u64 > commands / 3_000, "{barges} barges");
+        assert!(put_back as u64 > commands / 3_000, "{put_back} upgrades put back");
+        assert!(bare as u64 > commands / 10_000, "{bare} upgrades of owners with nothing else");
     }
 }
