@@ -70,7 +70,6 @@ impl Session {
 pub(crate) struct OwnerState {
     /// The one request that it waits with.
     pub(crate) waiting: Option<Waiting>,
-    pub(crate) node: Node,
     pub(crate) session: Id<Session>,
     pub(crate) name: OwnerId,
     pub(crate) hash: u64,
@@ -104,7 +103,6 @@ impl OwnerState {
     pub(crate) fn new(session: Id<Session>, name: OwnerId, hash: u64) -> Self {
         Self {
             waiting: None,
-            node: Node::default(),
             session,
             name,
             hash,
