@@ -142,19 +142,27 @@ impl LockTable {
             && shared.contains(attempt)
         {
             let entries = shared.entries;
-            let nothing_left = shared.withdraw(attempt);
+            let withdrawn = shared.withdraw(attempt);
+            let nothing_left = shared.entries == 0;
             grant.entries = grant.entries.saturating_sub(entries - shared.entries).max(1);
             let token = shared.token;
             if nothing_left {
                 *upgraded_from = None;
                 self.owners[owner].forget_grant(token);
+            } else {
+                self.owners[owner].forget_entry(token, &withdrawn);
             }
             return false;
         }
-        if !grant.contains(attempt) || !grant.withdraw(attempt) {
+        if !grant.contains(attempt) {
             return false;
         }
         let token = grant.token;
+        let withdrawn = grant.withdraw(attempt);
+        if grant.entries > 0 {
+            self.owners[owner].forget_entry(token, &withdrawn);
+            return false;
+        }
         if let Some(shared) = upgraded_from.take() {
             *grant = *shared;
         } else {

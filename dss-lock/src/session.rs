@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::holds::Withdrawn;
 use crate::limits::{LOCK_DELAY_MAX, RECORDS_PER_OWNER_MAX, TTL_MAX, TTL_MIN};
 use crate::lock::{Hold, Lock, Waiting};
 use crate::names::{OwnerId, RequestId, SessionId};
@@ -129,6 +130,19 @@ impl OwnerState {
     /// Forgets that this grant was an answer: whoever asked for it never got it.
     pub(crate) fn forget_grant(&mut self, token: FencingToken) {
         self.records.retain(|record| !record.outcome.grants().any(|grant| grant.token == token));
+    }
+
+    /// Forgets the answers that told of an entry that was taken back. A repeat of one, answered
+    /// from memory, would take an entry for its own that is another's.
+    pub(crate) fn forget_entry(&mut self, token: FencingToken, withdrawn: &Withdrawn) {
+        match withdrawn {
+            Withdrawn::Claim | Withdrawn::Reentry(None) => {}
+            Withdrawn::Reentry(Some(id)) => self.records.retain(|record| record.request_id != *id),
+            Withdrawn::First { kept } => self.records.retain(|record| {
+                kept.contains(&record.request_id)
+                    || !record.outcome.grants().any(|grant| grant.token == token)
+            }),
+        }
     }
 
     pub(crate) fn is_idle(&self) -> bool {
