@@ -19,6 +19,8 @@ const HOLDERS_LOOKED_AT: usize = 4 * HOLDERS_REPORTED_MAX;
 /// What has been taken back of a grant.
 #[derive(Debug)]
 pub(crate) enum Withdrawn {
+    /// All of it.
+    All,
     /// A claim, and others are left.
     Claim,
     /// A re-entry, by the request with this id.
@@ -56,20 +58,32 @@ impl Granted {
         }
     }
 
-    /// Takes back what `attempt` was answered. Where no entries are left, the grant is over.
-    pub(crate) fn withdraw(&mut self, attempt: AttemptId) -> Withdrawn {
+    /// Takes back what `attempt` was answered. Of the entries, `below` are those of the shared grant
+    /// that this one replaced.
+    pub(crate) fn withdraw(&mut self, attempt: AttemptId, below: u32) -> Withdrawn {
         let entered = |entry: &Reentry| entry.claims.contains(attempt);
         if let Some(place) = self.reentries.iter().position(entered) {
             if !self.reentries[place].claims.withdraw(attempt) {
                 return Withdrawn::Claim;
             }
             self.entries -= 1;
-            return Withdrawn::Reentry(self.reentries.remove(place).request_id);
+            let entry = self.reentries.remove(place);
+            return match self.entries {
+                0 => Withdrawn::All,
+                _ => Withdrawn::Reentry(entry.request_id),
+            };
         }
         if !self.claims.withdraw(attempt) {
             return Withdrawn::Claim;
         }
-        self.entries -= 1;
+        // An upgrade is an entry of its own only where it was asked to count as one.
+        let own = self.entries.saturating_sub(below);
+        if below == 0 || own as usize > self.reentries.len() {
+            self.entries -= 1;
+        }
+        if self.entries == 0 || (self.entries <= below && self.reentries.is_empty()) {
+            return Withdrawn::All;
+        }
         let kept = self.reentries.iter().filter_map(|entry| entry.request_id.clone()).collect();
         // What is left was entered by others, who stand for it from now on.
         self.claims = if self.reentries.is_empty() {

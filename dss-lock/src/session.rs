@@ -127,16 +127,15 @@ impl OwnerState {
         self.records.push_back(Record { request_id, outcome });
     }
 
-    /// Forgets that this grant was an answer: whoever asked for it never got it.
-    pub(crate) fn forget_grant(&mut self, token: FencingToken) {
-        self.records.retain(|record| !record.outcome.grants().any(|grant| grant.token == token));
-    }
-
-    /// Forgets the answers that told of an entry that was taken back. A repeat of one, answered
+    /// Forgets the answers that told of what was taken back of this grant: whoever asked for it
+    /// never got it. A repeat of one, answered
     /// from memory, would take an entry for its own that is another's.
     pub(crate) fn forget_entry(&mut self, token: FencingToken, withdrawn: &Withdrawn) {
         match withdrawn {
             Withdrawn::Claim | Withdrawn::Reentry(None) => {}
+            Withdrawn::All => self
+                .records
+                .retain(|record| !record.outcome.grants().any(|grant| grant.token == token)),
             Withdrawn::Reentry(Some(id)) => self.records.retain(|record| record.request_id != *id),
             Withdrawn::First { kept } => self.records.retain(|record| {
                 kept.contains(&record.request_id)

@@ -113,6 +113,30 @@ fn a_repeat_of_the_first_entry_after_it_was_taken_back_enters_anew() {
 }
 
 #[test]
+fn an_upgrade_that_is_taken_back_leaves_the_entries_of_others() {
+    let mut script = Script::default();
+    script.take("a", "l", S);
+    script.take("a", "l", X);
+    let upgrade = script.attempt();
+    script.acquire(reentrant(request("a", "l", X, Wait::Try)));
+    script.cancel(upgrade, "a", "l");
+    assert_eq!(script.release("a", "l"), ReleaseOutcome::StillHeld { entries: 1 });
+    assert_eq!(script.release("a", "l"), ReleaseOutcome::Released);
+}
+
+#[test]
+fn an_upgrade_that_counts_falls_back_as_any_other() {
+    let mut script = Script::default();
+    script.take("a", "l", S);
+    script.acquire(reentrant(request("a", "l", X, Wait::Try)));
+    let upgrade = script.attempt();
+    script.wait("b", "l", S);
+    script.cancel(upgrade, "a", "l");
+    assert_eq!(script.ended(), ["b got l"]);
+    assert_eq!(script.release("a", "l"), ReleaseOutcome::Released);
+}
+
+#[test]
 fn a_downgrade_keeps_the_token_and_lets_readers_in() {
     let mut script = Script::default();
     let token = script.take("a", "l", X);

@@ -196,7 +196,8 @@ impl Model {
 fn take_back(attempt: AttemptId, levels: &mut [Level]) -> Option<(u64, Void)> {
     let place = levels.iter().position(|level| level.knows(attempt))?;
     let before = levels[place].entries;
-    let void = levels[place].take_back(attempt);
+    let below = place.checked_sub(1).map_or(0, |below| levels[below].entries);
+    let void = levels[place].take_back(attempt, below);
     let fewer = before - levels[place].entries;
     // What was entered below counts above, where there is always one entry: the upgrade.
     for above in &mut levels[place + 1..] {

@@ -80,15 +80,20 @@ impl Level {
         all.any(|claims| claims.attempts.contains(&attempt))
     }
 
-    /// Takes the attempt back. Without entries the level is gone.
-    pub(super) fn take_back(&mut self, attempt: AttemptId) -> Void {
+    /// Takes the attempt back. Without entries the level is gone; so is an upgrade that adds none to
+    /// those below it.
+    pub(super) fn take_back(&mut self, attempt: AttemptId, below: u32) -> Void {
         let hangs = |(_, claims): &mut (_, Claims)| claims.hang_on(attempt);
         if let Some((id, _)) = self.reentries.extract_if(.., hangs).next() {
             self.entries -= 1;
             return id.map_or(Void::Nobodys, Void::Of);
         }
         if self.claims.hang_on(attempt) {
-            self.entries -= 1;
+            let counts = below == 0 || (self.entries - below) as usize > self.reentries.len();
+            self.entries -= u32::from(counts);
+            if self.entries == below && self.reentries.is_empty() {
+                self.entries = 0;
+            }
             self.claims = Claims { attempts: Vec::new(), settled: true };
             let others = self.reentries.iter().filter_map(|(id, _)| *id).collect();
             if !self.reentries.is_empty() {
