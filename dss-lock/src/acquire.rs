@@ -143,11 +143,11 @@ impl LockTable {
         let Some(hold) = self.find_hold(lock, ask.owner) else { return };
         let Hold { grant: granted, upgraded_from, .. } = &mut self.holds[hold];
         if granted.token == grant.token {
-            granted.enter(ask.attempt, false);
+            granted.claim(ask.attempt, ask.request_id);
         } else if let Some(shared) = upgraded_from
             && shared.token == grant.token
         {
-            shared.enter(ask.attempt, false);
+            shared.claim(ask.attempt, ask.request_id);
         }
     }
 
@@ -231,7 +231,11 @@ impl LockTable {
         let mut enter = |want: &Want| {
             let hold = want.hold.expect("all that is asked for is held");
             let granted: &mut Granted = &mut self.holds[hold].grant;
-            granted.enter(ask.attempt, ask.counted);
+            if ask.counted {
+                granted.enter(ask.attempt, ask.request_id);
+            } else {
+                granted.claim(ask.attempt, None);
+            }
             let (mode, token) = (granted.mode, granted.token);
             let lock = self.locks[want.lock].name.clone();
             Grant { lock, session: self.session_name(ask.owner).clone(), mode, token }

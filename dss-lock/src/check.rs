@@ -109,7 +109,7 @@ impl LockTable {
                 }
                 let awaits = owner.waiting.as_ref().filter(|waiting| !waiting.joint);
                 let lock = awaits.map(|waiting| self.places[waiting.place].lock);
-                require(owner.node.awaits == lock, "an owner that waits for another lock")?;
+                require(self.nodes[id].awaits == lock, "an owner that waits for another lock")?;
                 if session.ended.is_none() {
                     let found = self.find_owner_of(owner.session, &owner.name);
                     require(found == Some(id), "an owner that is not found")?;

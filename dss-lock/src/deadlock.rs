@@ -71,7 +71,7 @@ impl LockTable {
     /// Adds the owners that the one of this step waits for; `true` where the requester is one.
     fn expand(&mut self, step: usize) -> bool {
         let owner = self.search.steps[step].owner;
-        if let Some(lock) = self.owners[owner].node.awaits
+        if let Some(lock) = self.nodes[owner].awaits
             && self.locks[lock].joint == 0
         {
             return self.reach_holders(step, lock);
@@ -145,7 +145,7 @@ impl LockTable {
         if owner == self.search.steps[0].owner {
             return step > 0;
         }
-        let node = &mut self.owners[owner].node;
+        let node = &mut self.nodes[owner];
         if node.mark != self.search.number {
             node.mark = self.search.number;
             self.search.steps.push(Step { owner, from: step });
@@ -187,7 +187,8 @@ impl LockTable {
     }
 
     /// Looks for a cycle through an owner that may have been put back in the queue of `lock`, and
-    /// ends its wait where there is one. The caller settles the owner and grants the lock.
+    /// ends its wait where there is one. The caller has taken away all that the command takes away,
+    /// settles the owner and grants the lock.
     #[inline]
     pub(crate) fn recheck(
         &mut self,
@@ -196,7 +197,7 @@ impl LockTable {
         events: &mut Vec<Event>,
     ) {
         // Those who wait for one lock alone it has waited for all along, through the holders.
-        let waits_here = self.owners[owner].node.awaits == Some(lock) && self.locks[lock].joint > 0;
+        let waits_here = self.nodes[owner].awaits == Some(lock) && self.locks[lock].joint > 0;
         if waits_here && let Some(cycle) = self.find_cycle(owner) {
             self.note_deadlock(owner, lock, cycle.clone(), Resolution::Refused);
             let _ = self.end_wait(owner, Outcome::Deadlock { cycle }, events);

@@ -4,8 +4,8 @@
 use crate::claims::Claims;
 use crate::command::Mode;
 use crate::limits::{CLAIMS_MAX, HOLDERS_REPORTED_MAX};
-use crate::lock::{Granted, Hold, Lock};
-use crate::names::SessionId;
+use crate::lock::{Granted, Hold, Lock, Reentry};
+use crate::names::{RequestId, SessionId};
 use crate::numbers::AttemptId;
 use crate::reply::Grant;
 use crate::session::OwnerState;
@@ -16,44 +16,87 @@ use crate::table::LockTable;
 /// needs to know who else there is.
 const HOLDERS_LOOKED_AT: usize = 4 * HOLDERS_REPORTED_MAX;
 
+/// What has been taken back of a grant.
+#[derive(Debug)]
+pub(crate) enum Withdrawn {
+    /// All of it.
+    All,
+    /// A claim, and others are left.
+    Claim,
+    /// A re-entry, by the request with this id.
+    Reentry(Option<RequestId>),
+    /// The first entry; there are others by requests with these ids.
+    First { kept: Vec<RequestId> },
+}
+
 impl Granted {
     /// Whether a hold of this kind is as good as one in `mode`.
     pub(crate) fn covers(&self, mode: Mode) -> bool {
         self.mode == mode || self.mode == Mode::Exclusive
     }
 
-    /// Enters the hold once more, or only answers once more with it.
-    pub(crate) fn enter(&mut self, attempt: AttemptId, counted: bool) {
-        if !counted {
-            self.claims.add(attempt);
-        } else if !self.reentries.contains(&attempt) {
-            self.entries = self.entries.saturating_add(1);
-            if self.reentries.len() >= CLAIMS_MAX {
-                self.reentries.remove(0);
-            }
-            self.reentries.push(attempt);
+    /// Enters the hold once more.
+    pub(crate) fn enter(&mut self, attempt: AttemptId, request_id: Option<&RequestId>) {
+        if self.reentries.iter().any(|entry| entry.claims.contains(attempt)) {
+            return;
+        }
+        self.entries = self.entries.saturating_add(1);
+        if self.reentries.len() >= CLAIMS_MAX {
+            self.reentries.remove(0);
+        }
+        let entry = Reentry { request_id: request_id.cloned(), claims: Claims::of(attempt) };
+        self.reentries.push(entry);
+    }
+
+    /// Answers once more with the hold, or with the entry into it that this request has made.
+    pub(crate) fn claim(&mut self, attempt: AttemptId, request_id: Option<&RequestId>) {
+        let made =
+            |entry: &&mut Reentry| request_id.is_some() && entry.request_id.as_ref() == request_id;
+        match self.reentries.iter_mut().find(made) {
+            Some(entry) => entry.claims.add(attempt),
+            None => self.claims.add(attempt),
         }
     }
 
-    /// Takes back what `attempt` was answered; `true` where nothing is left.
-    pub(crate) fn withdraw(&mut self, attempt: AttemptId) -> bool {
-        if let Some(place) = self.reentries.iter().position(|entry| *entry == attempt) {
-            self.reentries.remove(place);
+    /// Takes back what `attempt` was answered. Of the entries, `below` are those of the shared grant
+    /// that this one replaced.
+    pub(crate) fn withdraw(&mut self, attempt: AttemptId, below: u32) -> Withdrawn {
+        let entered = |entry: &Reentry| entry.claims.contains(attempt);
+        if let Some(place) = self.reentries.iter().position(entered) {
+            if !self.reentries[place].claims.withdraw(attempt) {
+                return Withdrawn::Claim;
+            }
             self.entries -= 1;
-        } else if self.claims.withdraw(attempt) {
-            self.entries -= 1;
-            // What is left was entered by others, who stand for it from now on.
-            self.claims = if self.reentries.is_empty() {
-                Claims::settled()
-            } else {
-                Claims::of(self.reentries.remove(0))
+            let entry = self.reentries.remove(place);
+            return match self.entries {
+                0 => Withdrawn::All,
+                _ => Withdrawn::Reentry(entry.request_id),
             };
         }
-        self.entries == 0
+        if !self.claims.withdraw(attempt) {
+            return Withdrawn::Claim;
+        }
+        // An upgrade is an entry of its own only where it was asked to count as one.
+        let own = self.entries.saturating_sub(below);
+        if below == 0 || own as usize > self.reentries.len() {
+            self.entries -= 1;
+        }
+        if self.entries == 0 || (self.entries <= below && self.reentries.is_empty()) {
+            return Withdrawn::All;
+        }
+        let kept = self.reentries.iter().filter_map(|entry| entry.request_id.clone()).collect();
+        // What is left was entered by others, who stand for it from now on.
+        self.claims = if self.reentries.is_empty() {
+            Claims::settled()
+        } else {
+            self.reentries.remove(0).claims
+        };
+        Withdrawn::First { kept }
     }
 
     pub(crate) fn contains(&self, attempt: AttemptId) -> bool {
-        self.claims.contains(attempt) || self.reentries.contains(&attempt)
+        self.claims.contains(attempt)
+            || self.reentries.iter().any(|entry| entry.claims.contains(attempt))
     }
 }
 

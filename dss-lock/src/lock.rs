@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::claims::Claims;
 use crate::command::Mode;
 use crate::names::{LockName, RequestId};
-use crate::numbers::{AttemptId, ClusterTime, FencingToken};
+use crate::numbers::{ClusterTime, FencingToken};
 use crate::session::OwnerState;
 use crate::slab::{Id, Links, List};
 
@@ -80,8 +80,15 @@ pub(crate) struct Granted {
     pub(crate) claims: Claims,
     /// How many releases it takes: one, and one for each re-entry.
     pub(crate) entries: u32,
-    /// The acquires that re-entered it, as far as they can still be taken back.
-    pub(crate) reentries: Vec<AttemptId>,
+    /// The re-entries that can still be taken back, the oldest first.
+    pub(crate) reentries: Vec<Reentry>,
+}
+
+/// One more entry into a hold, and the acquires that stand for it: the first and its repeats.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Reentry {
+    pub(crate) request_id: Option<RequestId>,
+    pub(crate) claims: Claims,
 }
 
 /// A request that waits. It is kept with its owner, who waits with no other.

@@ -47,6 +47,7 @@ impl LockTable {
             return found;
         }
         let id = self.owners.insert_with(|| OwnerState::new(session, owner.clone(), hash));
+        self.nodes.make_room(id);
         self.owner_index.insert(hash, id);
         let owners = &mut self.sessions[session].owners;
         owners.push_back(&mut self.owners, id, |owner| &mut owner.by_session);

@@ -90,7 +90,7 @@ impl LockTable {
         }
         let state = &mut self.owners[owner];
         assert!(state.waiting.is_none(), "an owner that waits twice");
-        state.node.awaits = (!joint).then_some(first.lock);
+        self.nodes[owner].awaits = (!joint).then_some(first.lock);
         state.waiting =
             Some(Waiting { arrived, deadline, request_id, claims, place, further, joint, counted });
         self.sessions[state.session].locks += wants.len();
@@ -164,7 +164,7 @@ impl LockTable {
     fn dequeue(&mut self, owner: Id<OwnerState>) -> Dequeued {
         let state = &mut self.owners[owner];
         let waiting = state.waiting.take().expect("whoever is in a queue waits");
-        state.node.awaits = None;
+        self.nodes[owner].awaits = None;
         self.sessions[state.session].locks -= 1 + waiting.further.len();
         let mut next = state.holds.first;
         while let Some(hold) = next {

@@ -1,6 +1,7 @@
 //! Giving locks back, taking requests back, and taking locks away.
 
 use crate::command::{Mode, ReleaseRequest};
+use crate::holds::Withdrawn;
 use crate::lock::{Hold, Lock};
 use crate::names::{LockName, Owner};
 use crate::numbers::AttemptId;
@@ -142,25 +143,30 @@ impl LockTable {
             && shared.contains(attempt)
         {
             let entries = shared.entries;
-            let nothing_left = shared.withdraw(attempt);
+            let withdrawn = shared.withdraw(attempt, 0);
             grant.entries = grant.entries.saturating_sub(entries - shared.entries).max(1);
             let token = shared.token;
-            if nothing_left {
+            if matches!(withdrawn, Withdrawn::All) {
                 *upgraded_from = None;
-                self.owners[owner].forget_grant(token);
             }
+            self.owners[owner].forget_entry(token, &withdrawn);
             return false;
         }
-        if !grant.contains(attempt) || !grant.withdraw(attempt) {
+        if !grant.contains(attempt) {
             return false;
         }
         let token = grant.token;
+        let below = upgraded_from.as_ref().map_or(0, |shared| shared.entries);
+        let withdrawn = grant.withdraw(attempt, below);
+        self.owners[owner].forget_entry(token, &withdrawn);
+        if !matches!(withdrawn, Withdrawn::All) {
+            return false;
+        }
         if let Some(shared) = upgraded_from.take() {
             *grant = *shared;
         } else {
             self.remove_hold(id);
         }
-        self.owners[owner].forget_grant(token);
         true
     }
 

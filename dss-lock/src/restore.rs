@@ -210,6 +210,8 @@ fn check_grant(grant: &Granted) -> Result<(), SnapshotError> {
     require(claims.is_valid(), "a hold without claims")?;
     require(grant.entries > 0, "a hold that was released")?;
     require(grant.entries <= u32::MAX / 2, "entries out of range")?;
+    let valid = grant.reentries.iter().all(|entry| entry.claims.is_valid());
+    require(valid, "an entry without claims")?;
     require(grant.reentries.len() <= CLAIMS_MAX, "too many entries to take back")
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::holds::Withdrawn;
 use crate::limits::{LOCK_DELAY_MAX, RECORDS_PER_OWNER_MAX, TTL_MAX, TTL_MIN};
 use crate::lock::{Hold, Lock, Waiting};
 use crate::names::{OwnerId, RequestId, SessionId};
@@ -70,7 +71,6 @@ impl Session {
 pub(crate) struct OwnerState {
     /// The one request that it waits with.
     pub(crate) waiting: Option<Waiting>,
-    pub(crate) node: Node,
     pub(crate) session: Id<Session>,
     pub(crate) name: OwnerId,
     pub(crate) hash: u64,
@@ -104,7 +104,6 @@ impl OwnerState {
     pub(crate) fn new(session: Id<Session>, name: OwnerId, hash: u64) -> Self {
         Self {
             waiting: None,
-            node: Node::default(),
             session,
             name,
             hash,
@@ -128,9 +127,21 @@ impl OwnerState {
         self.records.push_back(Record { request_id, outcome });
     }
 
-    /// Forgets that this grant was an answer: whoever asked for it never got it.
-    pub(crate) fn forget_grant(&mut self, token: FencingToken) {
-        self.records.retain(|record| !record.outcome.grants().any(|grant| grant.token == token));
+    /// Forgets the answers that told of what was taken back of this grant: whoever asked for it
+    /// never got it. A repeat of one, answered
+    /// from memory, would take an entry for its own that is another's.
+    pub(crate) fn forget_entry(&mut self, token: FencingToken, withdrawn: &Withdrawn) {
+        match withdrawn {
+            Withdrawn::Claim | Withdrawn::Reentry(None) => {}
+            Withdrawn::All => self
+                .records
+                .retain(|record| !record.outcome.grants().any(|grant| grant.token == token)),
+            Withdrawn::Reentry(Some(id)) => self.records.retain(|record| record.request_id != *id),
+            Withdrawn::First { kept } => self.records.retain(|record| {
+                kept.contains(&record.request_id)
+                    || !record.outcome.grants().any(|grant| grant.token == token)
+            }),
+        }
     }
 
     pub(crate) fn is_idle(&self) -> bool {

@@ -146,6 +146,45 @@ impl<T> ops::IndexMut<Id<T>> for Slab<T> {
     }
 }
 
+/// What belongs to each entry of a slab, and is looked at apart from it, by many at once: close
+/// together, it is mostly at hand.
+#[derive(Debug, Clone)]
+pub(crate) struct Beside<T, V> {
+    values: Vec<V>,
+    of: PhantomData<fn() -> T>,
+}
+
+impl<T, V> Default for Beside<T, V> {
+    fn default() -> Self {
+        Self { values: Vec::new(), of: PhantomData }
+    }
+}
+
+impl<T, V: Default> Beside<T, V> {
+    /// Makes room for what belongs to a new entry. Where there was an entry in its slot before, it
+    /// finds what that one has left behind.
+    #[inline]
+    pub(crate) fn make_room(&mut self, id: Id<T>) {
+        if id.place() >= self.values.len() {
+            self.values.resize_with(id.place() + 1, V::default);
+        }
+    }
+}
+
+impl<T, V> ops::Index<Id<T>> for Beside<T, V> {
+    type Output = V;
+
+    fn index(&self, id: Id<T>) -> &V {
+        &self.values[id.place()]
+    }
+}
+
+impl<T, V> ops::IndexMut<Id<T>> for Beside<T, V> {
+    fn index_mut(&mut self, id: Id<T>) -> &mut V {
+        &mut self.values[id.place()]
+    }
+}
+
 /// Apart, since each use of an entry would otherwise keep its number at hand to be printed.
 #[cold]
 #[inline(never)]

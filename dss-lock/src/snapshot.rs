@@ -23,7 +23,7 @@ use crate::slab::Id;
 use crate::table::LockTable;
 
 /// Stands first in every snapshot; another layout gets another number.
-const SNAPSHOT_VERSION: u8 = 2;
+const SNAPSHOT_VERSION: u8 = 3;
 
 /// Bytes that are no snapshot of a lock table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -9,8 +9,8 @@ use crate::lock::{Hold, Lock, Place};
 use crate::names::{LockName, Owner, SessionId};
 use crate::numbers::{ClusterTime, FencingToken};
 use crate::reply::{DeadlockInfo, Event, Outcome, Reply};
-use crate::session::{OwnerState, Session};
-use crate::slab::{Id, Slab};
+use crate::session::{Node, OwnerState, Session};
+use crate::slab::{Beside, Id, Slab};
 
 /// All locks and sessions: a deterministic machine without clock or randomness.
 ///
@@ -45,6 +45,7 @@ pub struct LockTable {
     /// Those that live.
     pub(crate) session_index: HashIndex<Session>,
     pub(crate) owners: Slab<OwnerState>,
+    pub(crate) nodes: Beside<OwnerState, Node>,
     pub(crate) owner_index: HashIndex<OwnerState>,
     pub(crate) holds: Slab<Hold>,
     pub(crate) places: Slab<Place>,

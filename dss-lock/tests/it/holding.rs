@@ -76,6 +76,67 @@ fn an_entry_repeated_under_its_id_counts_once() {
 }
 
 #[test]
+fn an_entry_that_a_repeat_was_told_of_is_not_taken_back() {
+    let mut script = Script::default();
+    script.take("a", "l", X);
+    script.acquire(named("again", reentrant(request("a", "l", X, Wait::Try))));
+    let first = script.attempt();
+    script.acquire(named("again", reentrant(request("a", "l", X, Wait::Try))));
+    script.cancel(first, "a", "l");
+    assert_eq!(script.release("a", "l"), ReleaseOutcome::StillHeld { entries: 1 });
+    assert_eq!(script.release("a", "l"), ReleaseOutcome::Released);
+}
+
+#[test]
+fn a_repeat_of_an_entry_that_was_taken_back_enters_anew() {
+    let mut script = Script::default();
+    script.take("a", "l", X);
+    script.acquire(named("again", reentrant(request("a", "l", X, Wait::Try))));
+    let first = script.attempt();
+    script.cancel(first, "a", "l");
+    script.acquire(named("again", reentrant(request("a", "l", X, Wait::Try))));
+    assert_eq!(script.release("a", "l"), ReleaseOutcome::StillHeld { entries: 1 });
+    assert_eq!(script.release("a", "l"), ReleaseOutcome::Released);
+}
+
+#[test]
+fn a_repeat_of_the_first_entry_after_it_was_taken_back_enters_anew() {
+    let mut script = Script::default();
+    script.acquire(named("outer", reentrant(request("a", "l", X, Wait::Try))));
+    let first = script.attempt();
+    script.acquire(named("inner", reentrant(request("a", "l", X, Wait::Try))));
+    script.cancel(first, "a", "l");
+    script.acquire(named("inner", reentrant(request("a", "l", X, Wait::Try))));
+    script.acquire(named("outer", reentrant(request("a", "l", X, Wait::Try))));
+    assert_eq!(script.release("a", "l"), ReleaseOutcome::StillHeld { entries: 1 });
+    assert_eq!(script.release("a", "l"), ReleaseOutcome::Released);
+}
+
+#[test]
+fn an_upgrade_that_is_taken_back_leaves_the_entries_of_others() {
+    let mut script = Script::default();
+    script.take("a", "l", S);
+    script.take("a", "l", X);
+    let upgrade = script.attempt();
+    script.acquire(reentrant(request("a", "l", X, Wait::Try)));
+    script.cancel(upgrade, "a", "l");
+    assert_eq!(script.release("a", "l"), ReleaseOutcome::StillHeld { entries: 1 });
+    assert_eq!(script.release("a", "l"), ReleaseOutcome::Released);
+}
+
+#[test]
+fn an_upgrade_that_counts_falls_back_as_any_other() {
+    let mut script = Script::default();
+    script.take("a", "l", S);
+    script.acquire(reentrant(request("a", "l", X, Wait::Try)));
+    let upgrade = script.attempt();
+    script.wait("b", "l", S);
+    script.cancel(upgrade, "a", "l");
+    assert_eq!(script.ended(), ["b got l"]);
+    assert_eq!(script.release("a", "l"), ReleaseOutcome::Released);
+}
+
+#[test]
 fn a_downgrade_keeps_the_token_and_lets_readers_in() {
     let mut script = Script::default();
     let token = script.take("a", "l", X);

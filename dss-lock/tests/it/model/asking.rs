@@ -45,7 +45,7 @@ impl Model {
         let holders = self.locks.get_mut(&lock).map(|lock| &mut lock.holders);
         let levels = holders.into_iter().flatten().filter(|(owner, _)| *owner == ask.owner);
         for level in levels.flat_map(|(_, levels)| levels).filter(|level| level.token == token) {
-            level.enter(ask.attempt, false);
+            level.repeat(ask.attempt, ask.request);
         }
     }
 
@@ -75,7 +75,12 @@ impl Model {
         }
         if held.len() == wants.len() && held.iter().all(|(.., covered)| *covered) {
             for (no, ..) in &held {
-                self.held(owner, *no).unwrap().enter(attempt, ask.counted);
+                let level = self.held(owner, *no).unwrap();
+                if ask.counted {
+                    level.enter(attempt, ask.request);
+                } else {
+                    level.repeat(attempt, None);
+                }
             }
             let mut grants = held.into_iter().map(|(no, mode, token, _)| (no, mode, token));
             return Answer::Ended(match ask.joint {

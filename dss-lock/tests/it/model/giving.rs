@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use dss_lock::{AttemptId, Mode, ReleaseOutcome};
 
+use super::level::Void;
 use super::{Ask, End, Level, LockNo, Model, OwnerNo, session_of};
 
 impl Model {
@@ -26,12 +27,12 @@ impl Model {
             }
             return;
         }
-        let (mut forgotten, mut changed) = (Vec::new(), Vec::new());
+        let (mut forgotten, mut changed, mut void) = (Vec::new(), Vec::new(), Vec::new());
         for no in locks {
             let before = self.holders(no);
             let Some(lock) = self.locks.get_mut(&no) else { continue };
             for (_, levels) in lock.holders.iter_mut().filter(|(holder, _)| *holder == owner) {
-                take_back(attempt, levels);
+                void.extend(take_back(attempt, levels));
                 forgotten.extend(levels.extract_if(.., |level| level.entries == 0));
             }
             lock.holders.retain(|(_, levels)| !levels.is_empty());
@@ -47,6 +48,21 @@ impl Model {
                 _ => true,
             });
         }
+        for (token, void) in void {
+            self.records.retain(|(other, id, end)| {
+                let of_it = match end {
+                    End::Granted(_, _, granted) => *granted == token,
+                    End::GrantedAll(grants) => grants.iter().any(|(.., granted)| *granted == token),
+                    _ => false,
+                };
+                *other != owner
+                    || match &void {
+                        Void::Nobodys => true,
+                        Void::Of(request) => id != request,
+                        Void::AllBut(others) => !of_it || others.contains(id),
+                    }
+            });
+        }
         for no in changed {
             self.settle(owner, no);
         }
@@ -59,7 +75,7 @@ impl Model {
             lock.sort();
         }
         if self.awaits(owner) == Some(no) && self.is_stuck() {
-            self.deadlocks += 1;
+            self.note_put_back(owner);
             self.end_wait(owner, &End::Deadlock);
         }
         self.pump(no);
@@ -134,8 +150,14 @@ impl Model {
         self.pump(no);
     }
 
+    fn note_put_back(&mut self, owner: OwnerNo) {
+        self.put_back += 1;
+        let holds = self.locks.values().any(|lock| lock.holders.iter().any(|(no, _)| *no == owner));
+        self.bare += usize::from(!holds);
+    }
+
     fn end_wait_quietly(&mut self, owner: OwnerNo) {
-        self.deadlocks += 1;
+        self.note_put_back(owner);
         let (locks, waiting) = self.unqueue(owner);
         self.report(locks[0], &waiting, &End::Deadlock);
     }
@@ -171,13 +193,15 @@ impl Model {
 
 /// Takes an attempt back from the one level of a hold that it stands for. A level that it leaves
 /// without entries is gone.
-fn take_back(attempt: AttemptId, levels: &mut [Level]) {
-    let Some(place) = levels.iter().position(|level| level.knows(attempt)) else { return };
+fn take_back(attempt: AttemptId, levels: &mut [Level]) -> Option<(u64, Void)> {
+    let place = levels.iter().position(|level| level.knows(attempt))?;
     let before = levels[place].entries;
-    levels[place].take_back(attempt);
+    let below = place.checked_sub(1).map_or(0, |below| levels[below].entries);
+    let void = levels[place].take_back(attempt, below);
     let fewer = before - levels[place].entries;
     // What was entered below counts above, where there is always one entry: the upgrade.
     for above in &mut levels[place + 1..] {
         above.entries = above.entries.saturating_sub(fewer).max(1);
     }
+    Some((levels[place].token, void))
 }

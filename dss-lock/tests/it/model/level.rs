@@ -22,7 +22,7 @@ pub(super) struct Level {
     pub(super) claims: Claims,
     /// How many releases it takes.
     pub(super) entries: u32,
-    pub(super) reentries: Vec<AttemptId>,
+    pub(super) reentries: Vec<(Option<u8>, Claims)>,
 }
 
 impl Claims {
@@ -48,36 +48,63 @@ impl Claims {
     }
 }
 
+/// Whose answers are void, once something of a level has been taken back.
+pub(super) enum Void {
+    Nobodys,
+    /// That of the request with this id.
+    Of(u8),
+    /// Those of all requests but these.
+    AllBut(Vec<u8>),
+}
+
 impl Level {
-    pub(super) fn enter(&mut self, attempt: AttemptId, counted: bool) {
-        if !counted {
-            self.claims.add(attempt);
-            return;
-        }
+    pub(super) fn enter(&mut self, attempt: AttemptId, request: Option<u8>) {
         self.entries += 1;
-        self.reentries.push(attempt);
+        self.reentries.push((request, Claims::of(attempt)));
         if self.reentries.len() > ATTEMPTS_KEPT {
             self.reentries.remove(0);
         }
     }
 
-    pub(super) fn knows(&self, attempt: AttemptId) -> bool {
-        self.claims.attempts.contains(&attempt) || self.reentries.contains(&attempt)
+    /// A repeat is answered with what the first was.
+    pub(super) fn repeat(&mut self, attempt: AttemptId, request: Option<u8>) {
+        let mut reentries = self.reentries.iter_mut();
+        match reentries.find(|(id, _)| request.is_some() && *id == request) {
+            Some((_, claims)) => claims.add(attempt),
+            None => self.claims.add(attempt),
+        }
     }
 
-    /// Takes the attempt back. Without entries the level is gone.
-    pub(super) fn take_back(&mut self, attempt: AttemptId) {
-        if self.reentries.contains(&attempt) {
-            self.reentries.retain(|entry| *entry != attempt);
+    pub(super) fn knows(&self, attempt: AttemptId) -> bool {
+        let mut all = self.reentries.iter().map(|(_, claims)| claims).chain([&self.claims]);
+        all.any(|claims| claims.attempts.contains(&attempt))
+    }
+
+    /// Takes the attempt back. Without entries the level is gone; so is an upgrade that adds none to
+    /// those below it.
+    pub(super) fn take_back(&mut self, attempt: AttemptId, below: u32) -> Void {
+        let hangs = |(_, claims): &mut (_, Claims)| claims.hang_on(attempt);
+        if let Some((id, _)) = self.reentries.extract_if(.., hangs).next() {
             self.entries -= 1;
-        } else if self.claims.hang_on(attempt) {
-            self.entries -= 1;
-            self.claims = Claims { attempts: Vec::new(), settled: true };
-            if !self.reentries.is_empty() {
-                self.claims = Claims::of(self.reentries.remove(0));
-            }
-        } else {
-            self.claims.remove(attempt);
+            return id.map_or(Void::Nobodys, Void::Of);
         }
+        if self.claims.hang_on(attempt) {
+            let counts = below == 0 || (self.entries - below) as usize > self.reentries.len();
+            self.entries -= u32::from(counts);
+            if self.entries == below && self.reentries.is_empty() {
+                self.entries = 0;
+            }
+            self.claims = Claims { attempts: Vec::new(), settled: true };
+            let others = self.reentries.iter().filter_map(|(id, _)| *id).collect();
+            if !self.reentries.is_empty() {
+                self.claims = self.reentries.remove(0).1;
+            }
+            return Void::AllBut(others);
+        }
+        self.claims.remove(attempt);
+        for (_, claims) in &mut self.reentries {
+            claims.remove(attempt);
+        }
+        Void::Nobodys
     }
 }

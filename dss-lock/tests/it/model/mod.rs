@@ -110,6 +110,10 @@ pub(crate) struct Model {
     pub(crate) ended: Vec<Ended>,
     /// How many requests were refused for a deadlock, and how many were let past a writer.
     pub(crate) deadlocks: usize,
+    /// How many upgrades closed a cycle by being put back in their queue.
+    pub(crate) put_back: usize,
+    /// How many of these were all that their owners had.
+    pub(crate) bare: usize,
     pub(crate) barges: usize,
 }
 
@@ -163,6 +167,12 @@ impl Model {
     pub(crate) fn awaits(&self, owner: OwnerNo) -> Option<LockNo> {
         let mut locks = self.locks.iter();
         locks.find(|(_, lock)| lock.queue.iter().any(|w| w.owner == owner)).map(|(no, _)| *no)
+    }
+
+    /// Whose requests for several locks wait for this one.
+    pub(crate) fn joint_waiters(&self, lock: LockNo) -> Vec<OwnerNo> {
+        let queue = self.locks.get(&lock).into_iter().flat_map(|lock| &lock.queue);
+        queue.filter(|waiting| waiting.joint.is_some()).map(|waiting| waiting.owner).collect()
     }
 
     /// Who holds a lock and waits to hold it alone.

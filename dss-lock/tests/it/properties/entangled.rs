@@ -2,6 +2,7 @@
 
 use dss_lock::Mode;
 
+use super::intrigue;
 use super::pair::{LOCKS, OWNERS, Pair, SESSIONS, Step};
 use crate::model::{LockNo, OwnerNo};
 
@@ -13,7 +14,7 @@ impl Random {
         Self(seed)
     }
 
-    fn below(&mut self, bound: usize) -> usize {
+    pub(super) fn below(&mut self, bound: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut number = self.0;
         number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -21,16 +22,20 @@ impl Random {
         usize::try_from((number ^ (number >> 31)) >> 33).unwrap() % bound
     }
 
+    fn small(&mut self, bound: u8) -> u8 {
+        u8::try_from(self.below(bound.into())).expect("it is below what is one")
+    }
+
     /// Whether what happens so many times in a hundred happens now.
-    fn percent(&mut self, times: usize) -> bool {
+    pub(super) fn percent(&mut self, times: usize) -> bool {
         self.below(100) < times
     }
 
-    fn of_these<T: Copy>(&mut self, things: &[T]) -> Option<T> {
+    pub(super) fn of_these<T: Copy>(&mut self, things: &[T]) -> Option<T> {
         (!things.is_empty()).then(|| things[self.below(things.len())])
     }
 
-    fn mode(&mut self) -> Mode {
+    pub(super) fn mode(&mut self) -> Mode {
         if self.percent(50) { Mode::Exclusive } else { Mode::Shared }
     }
 }
@@ -41,6 +46,8 @@ impl Random {
 pub(super) struct Temper {
     owners: usize,
     locks: usize,
+    /// Of a hundred times that a lock is chosen: those that it is the first one.
+    hot: usize,
     /// Of a hundred requests: those that have an id, count as a re-entry, wait for a time only,
     /// and upgrade on purpose.
     named: usize,
@@ -50,7 +57,7 @@ pub(super) struct Temper {
     /// Of a hundred commands about what is held or waited for: those about an upgrade that waits.
     upgrades: usize,
     /// How often each kind of command comes, beside the others.
-    weights: [(Kind, usize); 12],
+    weights: [(Kind, usize); 13],
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -68,6 +75,8 @@ enum Kind {
     Restore,
     /// A release of all that one who waits for nothing holds, one by one.
     GiveUp,
+    /// What leads to an upgrade that is put back into a deadlock.
+    Intrigue,
 }
 
 impl Temper {
@@ -76,6 +85,7 @@ impl Temper {
         Self {
             owners: one_of(&[3, 4, 5, 6, OWNERS, OWNERS]),
             locks: one_of(&[2, 3, LOCKS, LOCKS]),
+            hot: one_of(&[0, 30, 60]),
             named: one_of(&[0, 0, 20, 80]),
             counted: one_of(&[0, 0, 20]),
             hasty: one_of(&[0, 0, 20]),
@@ -94,6 +104,7 @@ impl Temper {
                 (Kind::Renew, one_of(&[0, 0, 1])),
                 (Kind::Restore, one_of(&[0, 1])),
                 (Kind::GiveUp, one_of(&[0, 6])),
+                (Kind::Intrigue, one_of(&[0, 20, 80])),
             ],
         }
     }
@@ -117,7 +128,11 @@ impl Temper {
                 let (owner, lock) = self.held(random, pair);
                 Step::Downgrade { owner, lock, token }
             }
-            Kind::Cancel => Step::Cancel { back: self.attempt(random, pair) },
+            Kind::Cancel => {
+                let upgrades = pair.model.upgrades();
+                let upgrade = random.of_these(&upgrades).filter(|_| random.percent(self.upgrades));
+                Step::Cancel { back: self.attempt(random, pair, upgrade) }
+            }
             Kind::ForceRelease => Step::ForceRelease { lock: self.held(random, pair).1 },
             Kind::End => {
                 let sessions = vec![random.below(SESSIONS), random.below(SESSIONS)];
@@ -125,11 +140,12 @@ impl Temper {
             }
             Kind::Pass => Step::Pass { millis: random.below(4) as u64 },
             Kind::Open => {
-                let delay = random.percent(80).then(|| random.below(5) as u8);
+                let delay = random.percent(80).then(|| random.small(5));
                 Step::Open { session: random.below(SESSIONS), delay }
             }
             Kind::Renew => Step::Renew { session: random.below(SESSIONS) },
             Kind::Restore => Step::Restore,
+            Kind::Intrigue => intrigue::step(self, random, pair),
             Kind::GiveUp => {
                 let mut held = holds(pair);
                 held.retain(|(owner, _)| pair.model.awaits(*owner).is_none());
@@ -140,7 +156,7 @@ impl Temper {
     }
 
     /// Whoever waits is seldom heard of, so that most requests are looked into.
-    fn owner(&self, random: &mut Random, pair: &Pair) -> OwnerNo {
+    pub(super) fn owner(&self, random: &mut Random, pair: &Pair) -> OwnerNo {
         let mut owner = random.below(self.owners);
         for _ in 0..4 {
             if pair.model.awaits(owner).is_some() {
@@ -150,20 +166,24 @@ impl Temper {
         owner
     }
 
+    pub(super) fn lock(&self, random: &mut Random) -> LockNo {
+        if random.percent(self.hot) { 0 } else { random.below(self.locks) }
+    }
+
     fn wait(&self, random: &mut Random) -> Option<u8> {
         match random.percent(self.hasty) {
             true if random.percent(20) => None,
-            true => Some(1 + random.below(4) as u8),
+            true => Some(1 + random.small(4)),
             false => Some(0),
         }
     }
 
     fn request(&self, random: &mut Random) -> Option<u8> {
-        random.percent(self.named).then(|| random.below(4) as u8)
+        random.percent(self.named).then(|| random.small(4))
     }
 
     fn acquire(&self, random: &mut Random, pair: &Pair) -> Step {
-        let (mut owner, mut lock) = (self.owner(random, pair), random.below(self.locks));
+        let (mut owner, mut lock) = (self.owner(random, pair), self.lock(random));
         let mut mode = random.mode();
         if random.percent(self.upgrading) {
             let mut held = holds(pair);
@@ -178,7 +198,7 @@ impl Temper {
 
     fn acquire_all(&self, random: &mut Random, pair: &Pair) -> Step {
         let owner = self.owner(random, pair);
-        let locks = std::array::from_fn(|_| (random.below(self.locks), random.mode()));
+        let locks = std::array::from_fn(|_| (self.lock(random), random.mode()));
         Step::AcquireAll { owner, locks, wait: self.wait(random), request: self.request(random) }
     }
 
@@ -189,15 +209,18 @@ impl Temper {
         {
             return upgrade;
         }
-        let any = (random.below(self.owners), random.below(self.locks));
+        let any = (random.below(self.owners), self.lock(random));
         if random.percent(20) { any } else { random.of_these(&holds(pair)).unwrap_or(any) }
     }
 
     /// How many attempts back there is one to cancel.
-    fn attempt(&self, random: &mut Random, pair: &Pair) -> usize {
-        if random.percent(self.upgrades)
-            && let Some((owner, lock)) = random.of_these(&pair.model.upgrades())
-        {
+    pub(super) fn attempt(
+        &self,
+        random: &mut Random,
+        pair: &Pair,
+        upgrade: Option<(OwnerNo, LockNo)>,
+    ) -> usize {
+        if let Some((owner, lock)) = upgrade {
             // Of the upgrade, of what it would upgrade, or of repeats of one of these.
             let asks = pair.attempts.iter().rev().enumerate();
             let asks = asks.filter(|(_, ask)| ask.owner == owner);

@@ -1,6 +1,7 @@
 //! Random commands, applied to the table and to the naive model side by side.
 
 mod entangled;
+mod intrigue;
 mod pair;
 
 use dss_lock::Mode;
@@ -98,6 +99,7 @@ fn deadlocks_are_found_exactly_when_there_is_one() {
     let commands_wanted = number("DSS_COMMANDS").unwrap_or(240_000);
     let seeds = seed.map_or(0..commands_wanted / COMMANDS_PER_SEED, |seed| seed..seed + 1);
     let (mut commands, mut deadlocks, mut barges) = (0_u64, 0, 0);
+    let (mut put_back, mut bare) = (0, 0);
     for seed in seeds {
         let mut random = Random::of(seed);
         let temper = Temper::any(&mut random);
@@ -115,10 +117,15 @@ fn deadlocks_are_found_exactly_when_there_is_one() {
         }
         deadlocks += pair.model.deadlocks;
         barges += pair.model.barges;
+        put_back += pair.model.put_back;
+        bare += pair.model.bare;
     }
     println!("{commands} commands, {deadlocks} deadlocks, {barges} let past others that wait");
+    println!("{put_back} upgrades put back into a deadlock, {bare} of owners with nothing else");
     if seed.is_none() {
         assert!(deadlocks as u64 > commands / 50, "{deadlocks} deadlocks");
         assert!(barges as u64 > commands / 3_000, "{barges} barges");
+        assert!(put_back as u64 > commands / 3_000, "{put_back} upgrades put back");
+        assert!(bare as u64 > commands / 10_000, "{bare} upgrades of owners with nothing else");
     }
 }
