@@ -185,6 +185,18 @@ mod tests {
     }
 
     #[test]
+    fn what_stays_is_served_while_other_topics_come() {
+        let (old, new) = (placement(1, &["a", "b"]), placement(2, &["a"]));
+        let standing = Standing::new("a".to_owned(), old.clone(), new);
+        for number in 0..100 {
+            let topic = TopicName::new(format!("topic-{number}")).unwrap();
+            let stays = old.owner(&topic) == Some("a");
+            let state = if stays { Ownership::Here } else { Ownership::Arriving };
+            assert_eq!(standing.ownership(&topic), state, "{topic}");
+        }
+    }
+
+    #[test]
     fn what_has_come_or_comes_from_nobody_is_served() {
         let (old, new) = (placement(1, &["a"]), placement(2, &["b"]));
         let mut standing = Standing::new("b".to_owned(), old, new);

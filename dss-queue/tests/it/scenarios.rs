@@ -1,8 +1,8 @@
 //! What the queue promises, one story each.
 
 use dss_queue::{
-    Availability, Command, DeadReason, Event, NewMessage, Refusal, Reply, Settled, ShardId,
-    TopicSettings, UnixMillis,
+    Availability, Command, DeadReason, Event, NewMessage, Placement, Queue, Refusal, Reply,
+    Settled, ShardId, TopicSettings, UnixMillis,
 };
 
 use crate::bench::{
@@ -403,4 +403,23 @@ fn messages_keep_the_ids_of_whichever_shard_gave_them() {
     assert_eq!(texts(&deliveries), ["a", "b", "c", "d"]);
     assert!(deliveries.iter().map(|delivery| delivery.id).eq(ids), "{deliveries:?}");
     assert_eq!(bench.ack("g", receipts(&deliveries)).done, 4);
+}
+
+#[test]
+fn a_founder_gets_its_own_place_before_any_topic_changes_hands() {
+    let placement = |epoch, shards: &[&str]| {
+        Placement::new(epoch, shards.iter().map(|shard| (*shard).to_owned()).collect()).unwrap()
+    };
+    let (founders, first) = (placement(0, &["a"]), placement(1, &["a"]));
+    let grown = placement(2, &["a", "b"]);
+    let (now, mut queue) = (UnixMillis::new(1_000), Queue::new());
+    let mut place = |previous: &Placement, current: &Placement| {
+        let (previous, current) = (previous.clone(), current.clone());
+        queue.apply(now, Command::Place { shard: "a".to_owned(), previous, current }).0
+    };
+    let refused = Reply::Refused(Refusal::Moved { epoch: 0 });
+    assert_eq!(place(&founders, &placement(1, &["a", "b"])), refused, "it would move topics");
+    assert_eq!(place(&first, &grown), refused);
+    assert_eq!(place(&founders, &first), Reply::Done);
+    assert_eq!(place(&first, &grown), Reply::Done);
 }
