@@ -21,7 +21,7 @@ const SHORT: Duration = Duration::from_millis(1_400);
 /// Longer than nodes keep a connection on which they hear nothing, two seconds.
 const LONG: Duration = Duration::from_millis(3_200);
 /// How long what was on its way when a link was cut may take to arrive.
-const ON_ITS_WAY: Duration = Duration::from_millis(200);
+const ON_ITS_WAY: Duration = Duration::from_millis(500);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn cached_values_are_linearizable_and_none_is_lost_while_links_are_cut_one_way() {
