@@ -1,6 +1,8 @@
 //! The example server of dss is in `cluster/`; its tests are in `tests/`. Here is what both kinds
 //! of tests share.
 
+pub mod random;
+
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::atomic::{AtomicU32, Ordering};
 

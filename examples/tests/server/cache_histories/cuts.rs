@@ -5,6 +5,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
+use dss_examples::random::Random;
 use tokio::time::{Instant, sleep};
 
 use super::check::check;
@@ -85,7 +86,7 @@ async fn goes_one_way(network: &Network, Cut { from, to, .. }: Cut) {
 fn plan(seed: u64) -> Vec<(Cut, Duration)> {
     let kinds = [Held::Messages, Held::Everything];
     let kinds = kinds.into_iter().flat_map(|what| [SHORT, LONG].map(|span| (what, span)));
-    let mut random = Random(seed);
+    let mut random = Random::seeded(seed);
     let mut kinds: Vec<_> = kinds.cycle().take(6).collect();
     random.shuffle(&mut kinds);
     let mut pairs = [(0, 1), (1, 0), (0, 2), (2, 0), (1, 2), (2, 1)];
@@ -98,23 +99,4 @@ fn plan(seed: u64) -> Vec<(Cut, Duration)> {
 fn seed() -> u64 {
     let asked = std::env::var("DSS_SEED").ok().and_then(|seed| seed.parse().ok());
     asked.unwrap_or_else(|| RandomState::new().hash_one(()) % 1_000_000)
-}
-
-/// `SplitMix64`.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn shuffle<T>(&mut self, things: &mut [T]) {
-        for place in (1..things.len()).rev() {
-            let other = self.next() % (place as u64 + 1);
-            things.swap(place, usize::try_from(other).expect("it is below a length"));
-        }
-    }
 }

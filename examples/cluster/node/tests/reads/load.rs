@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dss_examples::random::Random;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -42,7 +43,7 @@ impl Zipf {
     }
 
     fn draw(&self, random: &mut Random) -> usize {
-        let at = random.fraction() * self.0[KEYS - 1];
+        let at = fraction(random) * self.0[KEYS - 1];
         self.0.partition_point(|before| *before < at).min(KEYS - 1)
     }
 }
@@ -82,7 +83,7 @@ pub(super) async fn measure(
     for number in 0..clients {
         let (to, zipf) = (nodes[number % nodes.len()], Arc::clone(zipf));
         running.spawn(async move {
-            let mut random = Random(number as u64 + 1);
+            let mut random = Random::seeded(number as u64 + 1);
             let mut connection = Connection::open(to).await.unwrap();
             let (mut taken, mut hits, mut requests) = (Vec::new(), 0, 0);
             loop {
@@ -120,18 +121,6 @@ pub(super) async fn measure(
     Measured { per_second, p50: at(500), p99: at(990), hits, requests }
 }
 
-/// `SplitMix64`.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn fraction(&mut self) -> f64 {
-        (self.next() >> 32) as f64 / f64::from(u32::MAX)
-    }
+fn fraction(random: &mut Random) -> f64 {
+    (random.next() >> 32) as f64 / f64::from(u32::MAX)
 }

@@ -6,7 +6,6 @@ call('SADD', SHADOWS, MEMBER)
 for i = FIRST + 1, #ARGV, 7 do
   local sequence, id, payload, key, headers, delay, dedupe = unpack(ARGV, i, i + 6)
   local packet = { at = at, payload = payload }
-  if id ~= KEEPER .. '-' .. sequence then packet.id = id end
   if key ~= '' then packet.key = key end
   if headers ~= '' then packet.headers = headers end
   if delay ~= '0' then packet.hidden = at + delay end
@@ -14,8 +13,7 @@ for i = FIRST + 1, #ARGV, 7 do
     packet.dedupe = dedupe
     remember_dedupe(P, dedupe, id, at + WINDOW)
   end
-  keep(P, sequence, packet)
-  note_copied(sequence)
+  keep(P, sequence, id, packet)
 end
 call('HINCRBY', NODE, 'writes', 1)
 return { 'OK' }

@@ -8,11 +8,7 @@ if kind == 'm' then
     local old, new, id = unpack(ARGV, i, i + 2)
     local packed = call('HGET', MESSAGES, old)
     if packed and new ~= '' then
-      local packet = cmsgpack.unpack(packed)
-      packet.id = nil
-      if id ~= KEEPER .. '-' .. new then packet.id = id end
-      keep(newer, new, packet)
-      note_copied(new)
+      keep(newer, new, id, cmsgpack.unpack(packed))
     end
     drop({ old })
   end

@@ -23,11 +23,14 @@ local function note_copied(sequence)
   if tonumber(sequence) > newest then call('HSET', COPIED, KEEPER, sequence) end
 end
 
--- Adds a message, once, to the shadow with this prefix.
-local function keep(prefix, sequence, packet)
+-- Adds a message, once, to the shadow with this prefix. Its id is kept where that is another one
+-- than its place there would give it.
+local function keep(prefix, sequence, id, packet)
+  packet.id = id ~= KEEPER .. '-' .. sequence and id or nil
   if call('HSETNX', prefix .. ':messages', sequence, cmsgpack.pack(packet)) == 1 then
     call('ZADD', prefix .. ':order', sequence, sequence)
   end
+  note_copied(sequence)
 end
 
 local function remember_dedupe(prefix, dedupe, id, ends)

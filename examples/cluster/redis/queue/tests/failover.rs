@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use dss_examples::random::Random;
 use dss_queue::{Broker, BrokerError, GroupName, MessageId, TopicName, TopicSettings};
 use tokio::time::sleep;
 
-use super::random::Random;
 use super::*;
 use crate::redis::queue::drain::Carried;
 use crate::redis::queue::place::shard_text;

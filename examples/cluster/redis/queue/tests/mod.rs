@@ -4,7 +4,6 @@ mod copies;
 mod failover;
 mod loss;
 mod model;
-mod random;
 mod restore;
 mod speed;
 mod storms;

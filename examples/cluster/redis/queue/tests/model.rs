@@ -4,12 +4,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use dss_examples::random::Random;
 use dss_queue::{
     Broker, BrokerError, Command, Delivery, MessageId, NewMessage, Queue, Receipt, Refusal, Reply,
     Settled, ShardId, TopicName, TopicSettings, UnixMillis,
 };
 
-use super::random::Random;
 use super::{RedisBroker, RedisServer, broker_on, group, topic};
 use crate::redis::queue::settle::What;
 

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use dss_examples::random::Random;
 use dss_queue::{Broker, MessageId, TopicSettings};
 use tokio::time::timeout;
 
 use super::copies::{length_of, shadow_on, until_told};
 use super::failover::all_is_home;
-use super::random::Random;
 use super::*;
 use crate::redis::queue::Loss;
 use crate::redis::queue::place::CallError;

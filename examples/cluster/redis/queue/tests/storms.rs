@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use dss_examples::random::Random;
 use dss_queue::{Broker, GroupName, MessageId, TopicName};
 use tokio::time::Instant;
 
 use super::copies::{length_of, shadow_on, until_told};
 use super::failover::all_is_home;
-use super::random::Random;
 use super::*;
 use crate::redis::test_server::RedisServer;
 
